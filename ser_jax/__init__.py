@@ -1,0 +1,1 @@
+"""Speech emotion recognition in JAX: feature spaces and learning models, compared honestly."""
