@@ -1,0 +1,157 @@
+"""Protocols give the published parts, and the audit stops what would leak."""
+
+import csv
+
+import numpy as np
+import pytest
+
+from ser_jax import splits
+from ser_jax.errors import UserError
+from ser_jax.splits import Clips, LeakageError, Split
+
+EMOTIONS = ("ANG", "DIS", "FEA", "HAP", "NEU", "SAD")
+SENTENCES = "IEO TIE IOM IWW TAI MTI IWL ITH DFA ITS TSI WSI".split()
+
+
+def clips_of(ids: list[str], sha256: list[str] | None = None) -> Clips:
+    return Clips(
+        ids=tuple(ids),
+        speakers=tuple(i[:4] for i in ids),
+        labels=tuple(EMOTIONS.index(i[9:12]) for i in ids),
+        sha256=tuple(sha256 or ids),
+        label_names=EMOTIONS,
+    )
+
+
+@pytest.fixture
+def grid() -> Clips:
+    """91 actors × 12 sentences × 6 emotions, named as CREMA-D's clips are."""
+    return clips_of(
+        [f"{a}_{s}_{e}_XX" for a in range(1001, 1092) for s in sorted(SENTENCES) for e in EMOTIONS]
+    )
+
+
+@pytest.fixture
+def crema_d(shared_data) -> Clips:
+    with (shared_data / "crema_d" / "wav_manifest.csv").open() as file:
+        rows = sorted((row["filename"][:-4], row["sha256"]) for row in csv.DictReader(file))
+    return clips_of([name for name, _ in rows], [checksum for _, checksum in rows])
+
+
+def speakers(clips: Clips, rows: np.ndarray) -> set[str]:
+    return {clips.speakers[row] for row in rows}
+
+
+def sizes(split: Split) -> tuple[int, ...]:
+    return tuple(len(rows) for rows in split.parts().values())
+
+
+def test_tfds_is_the_published_split(crema_d):
+    split = splits.make("tfds", crema_d)
+    assert sizes(split) == (5144, 738, 1556)
+    val = "1015 1020 1021 1030 1050 1070 1079 1089 1090"
+    test = (
+        "1010 1013 1022 1026 1037 1038 1040 1045 1047 1048 1059 1065 1066 1068 1071 1073 1084 "
+        "1086 1088"
+    )
+    assert speakers(crema_d, split.val) == set(val.split())
+    assert speakers(crema_d, split.test) == set(test.split())
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_random_file_has_the_reports_sizes_and_keeps_equal_bytes_together(crema_d, seed):
+    split = splits.make("random_file", crema_d, seed=seed)
+    assert sizes(split) == (4948, 261, 2233)
+    assert sorted(np.concatenate(list(split.parts().values()))) == list(range(7442))
+    splits.audit(split, crema_d, trained_on=split.train, normalised_on=split.train)
+
+
+def test_random_file_depends_on_the_seed_alone(grid):
+    def test_part(seed: int) -> list[int]:
+        return splits.make("random_file", grid, seed=seed).test.tolist()
+
+    assert test_part(0) == test_part(0) != test_part(1)
+
+
+def test_emosuperb5_tests_each_speaker_once(grid):
+    folds = [splits.make("emosuperb5", grid, fold=fold) for fold in range(5)]
+    blocks = [sorted(speakers(grid, split.test)) for split in folds]
+    assert [(b[0], b[-1]) for b in blocks] == [
+        ("1001", "1018"),
+        ("1019", "1036"),
+        ("1037", "1054"),
+        ("1055", "1072"),
+        ("1073", "1091"),
+    ]
+    assert speakers(grid, folds[4].val) == set(blocks[0])
+
+
+def test_speaker_kfold_tests_each_clip_once(grid):
+    folds = [splits.make("speaker_kfold", grid, fold=fold, n_folds=7) for fold in range(7)]
+    assert sorted(np.concatenate([split.test for split in folds])) == list(range(len(grid.ids)))
+    for split in folds:
+        splits.audit(split, grid, trained_on=split.train, normalised_on=split.train)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "message"),
+    [
+        ("loso", {}, "split.name='loso' is unknown"),
+        ("emosuperb5", {"fold": 5}, "between 0 and 4"),
+        ("speaker_kfold", {"n_folds": 92}, "number of speakers, 91"),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused(grid, name, settings, message):
+    with pytest.raises(UserError, match=message):
+        splits.make(name, grid, **settings)
+
+
+def test_one_class_one_speaker_and_a_missing_class_are_refused():
+    with pytest.raises(UserError, match="single class"):
+        splits.make("random_file", clips_of([f"1001_{s}_ANG_XX" for s in SENTENCES]))
+    one_speaker = clips_of([f"1001_{s}_{e}_XX" for s in SENTENCES for e in EMOTIONS])
+    with pytest.raises(UserError, match="the corpus has 1"):
+        splits.make("speaker_kfold", one_speaker)
+    ids = [f"{a}_IEO_{e}_XX" for a in range(1001, 1011) for e in EMOTIONS]
+    lonely = clips_of([i for i in ids if "SAD" not in i or i.startswith("1001")])
+    with pytest.raises(UserError, match="part without SAD"):
+        splits.make("speaker_kfold", lonely)
+
+
+def test_strangers_to_crema_d_are_sent_to_speaker_kfold():
+    strangers = Clips(("a", "b", "c"), ("x", "y", "z"), (0, 1, 0), ("1", "2", "3"), ("p", "q"))
+    with pytest.raises(UserError, match="speaker_kfold"):
+        splits.make("tfds", strangers)
+
+
+def audit_of(clips: Clips, train, val, test, trained_on=None, normalised_on=None):
+    split = Split("p", True, *(np.array(part) for part in (train, val, test)))
+    train = np.array(train)
+    splits.audit(
+        split,
+        clips,
+        trained_on=train if trained_on is None else np.array(trained_on),
+        normalised_on=train if normalised_on is None else np.array(normalised_on),
+    )
+
+
+def test_audit_stops_every_kind_of_leak():
+    ids = ["1001_DFA_ANG_XX", "1002_DFA_ANG_XX", "1003_DFA_ANG_XX", "1001_TIE_ANG_XX"]
+    clips = clips_of(ids)
+    audit_of(clips, [0], [1], [2])  # clean
+    with pytest.raises(LeakageError, match="the clip 1001_DFA_ANG_XX is in train and in val"):
+        audit_of(clips, [0], [0], [2])
+    with pytest.raises(LeakageError, match="the speaker 1001 is in train and in test"):
+        audit_of(clips, [0], [1], [3])
+    with pytest.raises(LeakageError, match="a view of it is trained on"):
+        audit_of(clips, [0], [1], [2], trained_on=[0, 0, 2])
+    with pytest.raises(LeakageError, match="normalisation is fitted on it"):
+        audit_of(clips, [0], [1], [2], normalised_on=[0, 1])
+    with pytest.raises(LeakageError, match="SHA-256 same is in train and in test"):
+        audit_of(clips_of(ids, ["same", "b", "same", "d"]), [0], [1], [2])
+
+
+def test_seen_speakers_are_no_leak_where_the_protocol_says_so():
+    clips = clips_of(["1001_DFA_ANG_XX", "1001_TIE_ANG_XX", "1001_TIE_SAD_XX"])
+    split = Split("random_file", False, np.array([0]), np.array([1]), np.array([2]))
+    splits.audit(split, clips, trained_on=split.train, normalised_on=split.train)
