@@ -1,0 +1,247 @@
+"""Faults put into small corpora are found, named and told from what the corpus came with."""
+
+import dataclasses
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from data_prep import verify
+from data_prep.verify import render
+from ser_jax.errors import UserError
+
+RATE = 16_000
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 72862\n"
+
+
+def voice(seed: int, level: float = 0.1) -> np.ndarray:
+    return level * np.random.default_rng(seed).standard_normal(RATE // 4)
+
+
+def write(path: Path, samples: np.ndarray, **kwargs) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(path, samples, RATE, **kwargs)
+    return path
+
+
+def found(findings: tuple[verify.Finding, ...]) -> set[tuple[str, tuple[str, ...]]]:
+    return {(f.kind, f.files) for f in findings}
+
+
+@pytest.fixture
+def ravdess(tmp_path) -> Path:
+    """Three sound clips, of a corpus that has no checksums."""
+    for i in (1, 2, 3):
+        write(tmp_path / "Actor_01" / f"03-01-0{i}-01-01-01-01.wav", voice(i))
+    return tmp_path
+
+
+@pytest.fixture
+def crema_d(tmp_path, monkeypatch) -> Path:
+    """A whole, byte-exact corpus of five clips, most of them published with defects."""
+    clips = {
+        "1001_DFA_ANG_XX": voice(1),
+        "1002_DFA_ANG_XX": np.zeros(RATE // 2),  # silent, and nobody knew
+        "1076_MTI_SAD_XX": np.zeros(RATE),
+        "1006_TIE_HAP_XX": voice(2),
+        "1006_TIE_NEU_XX": voice(2),
+    }
+    manifest = {}
+    for name, samples in clips.items():
+        path = write(tmp_path / f"AudioWAV/{name}.wav", samples)
+        manifest[f"AudioWAV/{name}.wav"] = hashlib.sha256(path.read_bytes()).hexdigest()
+    table = tmp_path / "VideoDemographics.csv"
+    table.write_text("ActorID,Age,Sex\n1001,51,Male\n")
+    manifest[table.name] = hashlib.sha256(table.read_bytes()).hexdigest()
+    monkeypatch.setattr(verify, "read_manifest", lambda: manifest)
+    return tmp_path
+
+
+def test_sound_corpus_is_right(ravdess):
+    report = verify.verify(ravdess, "ravdess")
+    assert (report.files, report.wrong, report.known, report.noted) == (3, (), (), ())
+    assert report.seconds == pytest.approx(0.75)
+    assert report.checksums_right is None
+    assert "nothing is wrong" in render(report)
+
+
+def test_every_fault_is_found_and_none_hides_another(ravdess):
+    actor = ravdess / "Actor_02"
+    faults = {  # what is done → what is found
+        "lfs": "Git LFS pointer",
+        "text": "unreadable",
+        "zero": "empty",
+        "zero_too": "empty",
+        "header": "empty",
+        "nan": "not finite",
+        "silent": "silent",
+        "offset": "silent",
+        "whisper": "silent",
+        "cut": "cut short",
+        "link": "unreadable",
+    }
+    write(actor / "nan.wav", np.array([0.1, np.nan, 0.2]), subtype="FLOAT")
+    write(actor / "silent.wav", np.zeros(RATE))
+    write(actor / "offset.wav", np.full(RATE, 0.25))
+    write(actor / "whisper.wav", voice(4, level=5e-5), subtype="PCM_24")
+    write(actor / "header.wav", np.zeros(0))
+    (actor / "lfs.wav").write_bytes(POINTER)
+    (actor / "text.wav").write_text("<html>not here</html>")
+    (actor / "zero.wav").write_bytes(b"")
+    (actor / "zero_too.wav").write_bytes(b"")
+    (actor / "link.wav").symlink_to("nowhere.wav")
+    (actor / "cut.wav").write_bytes(write(actor / "whole.wav", voice(5)).read_bytes()[:-100])
+
+    report = verify.verify(ravdess, "ravdess")
+
+    assert found(report.wrong) == {
+        (kind, (f"Actor_02/{stem}.wav",)) for stem, kind in faults.items()
+    }
+    assert report.files == 3 + len(faults) + 1
+    assert "git lfs pull" in render(report)
+
+
+def test_quiet_speech_is_not_silence(ravdess):
+    write(ravdess / "quiet.wav", voice(4, level=5e-4))  # −66 dB
+    assert not verify.verify(ravdess, "ravdess").wrong
+
+
+def test_clipping_is_noted_and_not_wrong(ravdess):
+    peak, clipped = voice(6), voice(7)
+    peak[100] = -1.0  # a normalised peak
+    clipped[100:103] = 1.0
+    write(ravdess / "peak.wav", peak)
+    write(ravdess / "clipped.wav", clipped)
+    write(ravdess / "stereo.flac", np.stack([peak, clipped], axis=1))
+    report = verify.verify(ravdess, "ravdess")
+    assert found(report.noted) == {("clipped", ("clipped.wav",)), ("clipped", ("stereo.flac",))}
+    assert not report.wrong
+
+
+def test_clipping_across_decoded_blocks_is_seen(ravdess, monkeypatch):
+    monkeypatch.setattr(verify, "BLOCK", 100)
+    samples = voice(8)
+    samples[99:102] = 1.0
+    write(ravdess / "clipped.wav", samples)
+    assert found(verify.verify(ravdess, "ravdess").noted) == {("clipped", ("clipped.wav",))}
+
+
+def test_identical_clips_come_as_one_group(ravdess):
+    for name in ("a.wav", "b.wav", "c.wav"):
+        write(ravdess / name, voice(9))
+    report = verify.verify(ravdess, "ravdess")
+    assert found(report.wrong) == {("identical", ("a.wav", "b.wav", "c.wav"))}
+
+
+def test_byte_exact_corpus_is_right_and_its_defects_are_known(crema_d):
+    report = verify.verify(crema_d)
+    assert report.wrong == ()
+    assert report.checksums_right == 5
+    twins = tuple(f"AudioWAV/1006_TIE_{code}_XX.wav" for code in ("HAP", "NEU"))
+    assert found(report.known) == {
+        ("silent", ("AudioWAV/1002_DFA_ANG_XX.wav",)),
+        ("silent", ("AudioWAV/1076_MTI_SAD_XX.wav",)),
+        ("identical", twins),
+    }
+
+
+def test_what_differs_from_the_published_corpus_is_wrong(crema_d):
+    (crema_d / "AudioWAV/1076_MTI_SAD_XX.wav").unlink()
+    write(crema_d / "AudioWAV/1001_DFA_ANG_XX.wav", voice(10))
+    write(crema_d / "AudioWAV/1092_DFA_ANG_XX.wav", voice(11))
+    (crema_d / "AudioWAV/1006_TIE_NEU_XX.wav").write_bytes(POINTER)
+    (crema_d / "VideoDemographics.csv").write_text("ActorID,Age,Sex\n1001,15,Male\n")
+    report = verify.verify(crema_d)
+    assert found(report.wrong) == {
+        ("missing", ("AudioWAV/1076_MTI_SAD_XX.wav",)),
+        ("unexpected", ("AudioWAV/1092_DFA_ANG_XX.wav",)),
+        ("wrong checksum", ("AudioWAV/1001_DFA_ANG_XX.wav",)),
+        ("wrong checksum", ("VideoDemographics.csv",)),
+        ("Git LFS pointer", ("AudioWAV/1006_TIE_NEU_XX.wav",)),
+    }
+    assert report.checksums_right == 2
+
+
+def test_clips_are_known_by_name_in_any_folder_and_format(crema_d):
+    wav = crema_d / "AudioWAV"
+    (crema_d / "deep/er").mkdir(parents=True)
+    (wav / "1001_DFA_ANG_XX.wav").rename(crema_d / "deep/er/1001_DFA_ANG_XX.WAV")
+    samples, _ = soundfile.read(wav / "1076_MTI_SAD_XX.wav")
+    write(crema_d / "1076_MTI_SAD_X.flac", samples)  # also under the name that old copies give it
+    (wav / "1076_MTI_SAD_XX.wav").unlink()
+    write(crema_d / "AudioMP3/1006_TIE_HAP_XX.mp3", voice(2))  # beside a better copy
+    report = verify.verify(crema_d)
+    assert report.wrong == ()
+    assert report.checksums_right == 4
+    assert ("silent", ("1076_MTI_SAD_X.flac",)) in found(report.known)
+    assert [fact for fact in report.facts if "1 clips are .flac" in fact]
+    assert [fact for fact in report.facts if "1 MP3s were passed over" in fact]
+
+
+def test_copied_clip_is_wrong_although_its_bytes_are_right(crema_d):
+    (crema_d / "copy").mkdir()
+    copy = crema_d / "copy/1001_DFA_ANG_XX.wav"
+    copy.write_bytes((crema_d / "AudioWAV/1001_DFA_ANG_XX.wav").read_bytes())
+    report = verify.verify(crema_d)
+    names = ("AudioWAV/1001_DFA_ANG_XX.wav", "copy/1001_DFA_ANG_XX.wav")
+    assert ("identical", names) in found(report.wrong)
+    assert report.checksums_right == 5
+
+
+def test_faults_that_no_one_published_are_wrong_in_crema_d_too(crema_d):
+    write(crema_d / "AudioWAV/1001_DFA_ANG_XX.wav", np.zeros(RATE // 3))
+    wrong = found(verify.verify(crema_d).wrong)
+    assert ("silent", ("AudioWAV/1001_DFA_ANG_XX.wav",)) in wrong
+
+
+def test_reports_what_the_reader_would_refuse(tmp_path):
+    write(tmp_path / "a.wav", voice(1))
+    write(tmp_path / "03-01-99-01-01-01-01.wav", voice(2))
+    (finding,) = verify.verify(tmp_path, "ravdess").wrong
+    assert finding.kind == "reader"
+    assert "unknown emotion code 99" in finding.detail
+
+
+def test_csv_lists_files_that_are_not_there(tmp_path):
+    write(tmp_path / "clips/a.wav", voice(1))
+    table = tmp_path / "corpus.csv"
+    table.write_text("path,emotion,speaker\nclips/a.wav,joy,anna\nclips/b.wav,joy,anna\n")
+    for root in (tmp_path, table):
+        assert found(verify.verify(root, "csv").wrong) == {("missing", ("clips/b.wav",))}
+
+
+@pytest.mark.parametrize("corpus", ["crema_d", "ravdess", "csv", "synthetic"])
+def test_no_audio_is_the_users_error(tmp_path, corpus):
+    with pytest.raises(UserError, match="no audio"):
+        verify.verify(tmp_path, corpus)
+    with pytest.raises(UserError, match="does not exist"):
+        verify.verify(tmp_path / "nowhere", corpus)
+
+
+def test_table_is_short_and_json_is_whole(crema_d, monkeypatch, capsys):
+    for i in range(10):
+        write(crema_d / f"extra/{i}.wav", voice(20 + i))
+    out = crema_d / "report.json"
+    monkeypatch.setattr("sys.argv", ["verify", f"--root={crema_d}", f"--json={out}"])
+    assert verify.main() == 1
+    assert "unexpected" in (text := capsys.readouterr().out)
+    assert "and 7 more" in text
+    assert "extra/9.wav" not in text
+    saved = json.loads(out.read_text())
+    assert len([f for f in saved["wrong"] if f["kind"] == "unexpected"]) == 10
+    report = verify.verify(crema_d)
+    assert saved == json.loads(json.dumps(dataclasses.asdict(report)))
+    for i in range(10):
+        (crema_d / f"extra/{i}.wav").unlink()
+    assert verify.main() == 0
+
+
+def test_real_clips_pass_by_checksum(shared_data):
+    report = verify.verify(shared_data / "crema_d")
+    assert report.files == report.checksums_right == 16
+    assert {f.kind for f in report.wrong} == {"missing"}
+    assert len(report.wrong) == 7_442 - 16
+    assert report.facts == ("16 of 7,442 clips have the published checksum.",)  # and the tables
