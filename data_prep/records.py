@@ -1,0 +1,341 @@
+"""Corpus → feature records: a TFDS dataset in ArrayRecord files, built once and found again.
+
+One record is one utterance, one TFDS split is one view (original, noise, pitch, stretch). There is
+no train or test in the records, so one cache serves every protocol and every model. The folder's
+name carries a fingerprint of all that the features depend on; a change of any makes new records and
+leaves the old ones.
+"""
+
+import ast
+import collections
+import concurrent.futures
+import contextlib
+import dataclasses
+import fcntl
+import functools
+import hashlib
+import json
+import multiprocessing
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+from absl import logging
+from tqdm import tqdm
+
+from data_prep import augment, corpora, workers
+from ser_jax import audio, features, files
+from ser_jax.errors import UserError
+
+CLIPS_A_BATCH = 32
+SECONDS_A_BATCH = 320  # of audio; longer clips go in smaller batches
+BATCHES_AHEAD = 8
+_SOURCES = (audio, augment, features)  # the code that makes a feature
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """All that determines the records.
+
+    Attributes:
+      corpus: the clips.
+      spec: the features.
+      augmentation: the views beside the original.
+      dtype: how features are stored, "float32" or "float16".
+    """
+
+    corpus: corpora.Corpus
+    spec: features.FeatureSpec
+    augmentation: augment.Augmentation
+    dtype: str = "float32"
+
+    def __post_init__(self):
+        if self.dtype not in ("float32", "float16"):
+            raise UserError(f"records_dtype is float32 or float16, not {self.dtype!r}.")
+
+    def settings(self) -> dict[str, Any]:
+        """What the records depend on beside the clips themselves, as JSON values."""
+        return settings(self.spec, self.augmentation, self.dtype)
+
+    def fingerprint(self) -> str:
+        """Twelve hex digits that change with the settings, the labels or the bytes of any clip."""
+        clips = [
+            [u.id, u.emotion, u.speaker, dict(u.attributes), u.votes, checksum]
+            for u, checksum in zip(self.corpus.utterances, _checksums(self.corpus), strict=True)
+        ]
+        everything = [self.settings(), self.corpus.name, self.corpus.labels, clips]
+        text = json.dumps(everything, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def settings(
+    spec: features.FeatureSpec, augmentation: augment.Augmentation, dtype: str
+) -> dict[str, Any]:
+    """See Recipe.settings."""
+    everything = {
+        "features": dataclasses.asdict(spec),
+        "augmentation": dataclasses.asdict(augmentation),
+        "dtype": dtype,
+        "code": _code_version(),
+        # They resample, shift and stretch.
+        "libraries": {name: metadata.version(name) for name in ("librosa", "soxr")},
+    }
+    return json.loads(json.dumps(everything))  # tuples become lists, as they will on disk
+
+
+def build(recipe: Recipe, records_dir: Path) -> Path:
+    """Builds the records unless they are there; an interrupted build leaves none.
+
+    Returns:
+      The folder of the records; tfds.builder_from_directory opens it.
+
+    Raises:
+      UserError: no clip could be used, or the folder cannot be written.
+    """
+    name = f"{recipe.corpus.name}-{recipe.fingerprint()}"
+    with _quiet():
+        builder = _Records(
+            data_dir=os.fspath(records_dir), config=_Config(name=name, recipe=recipe)
+        )
+    folder = Path(builder.data_dir)
+    with _locked(folder.parent):
+        if folder.exists():
+            return folder
+        for leftover in folder.parent.glob(f"*{tfds.core.constants.INCOMPLETE_PREFIX}*"):
+            shutil.rmtree(leftover)
+        print(
+            f"Preparing {len(recipe.corpus.utterances)} clips of {recipe.corpus.title} → {folder}"
+        )
+        tfds.disable_progress_bar()
+        context = multiprocessing.get_context("spawn")  # JAX's threads do not survive a fork
+        n_processes = len(os.sched_getaffinity(0))
+        with concurrent.futures.ProcessPoolExecutor(
+            n_processes, context, initializer=workers.exit_with_parent
+        ) as builder.pool:
+            try:
+                with _quiet(), tempfile.TemporaryDirectory() as nothing_to_download:
+                    builder.download_and_prepare(download_dir=nothing_to_download)
+            except BaseException:
+                builder.pool.shutdown(cancel_futures=True)
+                raise
+    left_out = builder.left_out
+    print(f"Prepared {builder.info.splits[augment.ORIGINAL].num_examples} clips.", end=" ")
+    print(f"{len(left_out)} were left out:" if left_out else "None was left out.")
+    for reason in left_out.values():
+        print(f"  {reason}")
+    return folder
+
+
+def find(wanted: dict[str, Any], corpus_name: str, records_dir: Path) -> Path:
+    """Records that travelled without their audio, found by their settings.
+
+    Raises:
+      UserError: there are none, or several.
+    """
+    root = records_dir / _Records.name
+    found = [
+        path.parent
+        for path in sorted(root.glob(f"{corpus_name}-*/{_Records.VERSION}/metadata.json"))
+        if json.loads(path.read_text())["settings"] == wanted
+    ]
+    if len(found) != 1:
+        raise UserError(
+            f"corpus.root does not exist, and {root} holds {len(found) or 'no'} records of "
+            f"{corpus_name} with these settings; set --config.corpus.root to the audio."
+        )
+    return found[0]
+
+
+@dataclasses.dataclass(eq=False)
+class _Config(tfds.core.BuilderConfig):
+    recipe: Recipe | None = dataclasses.field(default=None, repr=False)
+
+
+class _Records(tfds.core.GeneratorBasedBuilder):
+    """Feature records of a speech emotion corpus."""
+
+    name = "feature_records"
+    VERSION = tfds.core.Version("1.0.0")
+
+    def __init__(self, **kwargs):
+        self.left_out: dict[str, str] = {}  # clip id → why
+        self.pool: concurrent.futures.Executor | None = None
+        super().__init__(file_format="array_record", **kwargs)
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        recipe = self.builder_config.recipe
+        corpus, dtype = recipe.corpus, np.dtype(recipe.dtype)
+        attributes = corpus.utterances[0].attributes if corpus.utterances else {}
+        return tfds.core.DatasetInfo(
+            builder=self,
+            description=f"Features of {corpus.title}, one split a view.",
+            features=tfds.features.FeaturesDict(
+                {
+                    "id": tfds.features.Text(),
+                    "label": tfds.features.ClassLabel(names=list(corpus.labels)),
+                    "speaker": tfds.features.Text(),
+                    "n_frames": np.int32,
+                    "audio_sha256": tfds.features.Text(),  # of the decoded samples
+                    "votes": tfds.features.Tensor(shape=(None,), dtype=np.int32),
+                    "attributes": {name: tfds.features.Text() for name in attributes},
+                    "planes": {
+                        plane: tfds.features.Tensor(
+                            shape=(None, recipe.spec.width(plane)), dtype=dtype
+                        )
+                        for plane in recipe.spec.planes
+                    },
+                }
+            ),
+            metadata=tfds.core.MetadataDict(
+                corpus=corpus.title, settings=recipe.settings(), left_out=self.left_out
+            ),
+        )
+
+    def _split_generators(self, dl_manager) -> dict[str, Iterator]:
+        del dl_manager  # the audio is there already
+        recipe = self.builder_config.recipe
+        views = (augment.ORIGINAL, *recipe.augmentation.views)
+        progress = tqdm(
+            total=len(views) * len(recipe.corpus.utterances), unit="clip", disable=None, leave=False
+        )
+        return {view: self._generate_examples(view, progress) for view in views}
+
+    def _generate_examples(self, view: str, progress: tqdm) -> Iterator[tuple[str, dict]]:
+        recipe = self.builder_config.recipe
+        progress.set_description(view)
+        by_id = {u.id: u for u in recipe.corpus.utterances if u.id not in self.left_out}
+        load = functools.partial(
+            augment.load_views, recipe.augmentation, view, recipe.spec.sampling_rate
+        )
+        batches = _batches([(u.id, u.path) for u in by_id.values()], CLIPS_A_BATCH)
+        for batch, waveforms in _read_ahead(self.pool, load, batches):
+            good = []
+            for (clip_id, _), waveform in zip(batch, waveforms, strict=True):
+                if isinstance(waveform, str):
+                    self.left_out[clip_id] = waveform
+                else:
+                    good.append((by_id[clip_id], waveform))
+            progress.update(len(batch))
+            yield from _examples(recipe, good)
+        if len(self.left_out) == len(recipe.corpus.utterances):
+            reason = next(iter(self.left_out.values()), "it lists none.")
+            raise UserError(f"no clip of {recipe.corpus.title} can be used; the first: {reason}")
+
+
+def _examples(
+    recipe: Recipe, clips: list[tuple[corpora.Utterance, np.ndarray]]
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Features of some clips, as TFDS wants them."""
+    spec = recipe.spec
+    if not clips:
+        return
+    # Whole seconds and a fixed number of rows: a handful of shapes to compile, bounded memory.
+    second = spec.sampling_rate
+    n_samples = -(-max(len(w) for _, w in clips) // second) * second
+    n_rows = max(1, min(CLIPS_A_BATCH, SECONDS_A_BATCH * second // n_samples))
+    for some in _batches(clips, n_rows):
+        waveform_BxS = np.zeros((n_rows, n_samples), np.float32)
+        n_samples_B = np.zeros(n_rows, np.int32)
+        for row, (_, waveform) in enumerate(some):
+            waveform_BxS[row, : len(waveform)] = waveform
+            n_samples_B[row] = len(waveform)
+        planes = features.extract(spec, waveform_BxS, n_samples_B)
+        planes = {name: np.asarray(x).astype(recipe.dtype) for name, x in planes.items()}
+        for row, (utterance, waveform) in enumerate(some):
+            n_frames = spec.n_frames(len(waveform))
+            yield (
+                utterance.id,
+                {
+                    "id": utterance.id,
+                    "label": utterance.emotion,
+                    "speaker": utterance.speaker,
+                    "n_frames": n_frames,
+                    "audio_sha256": hashlib.sha256(waveform.tobytes()).hexdigest(),
+                    "votes": np.array(utterance.votes, np.int32),
+                    "attributes": dict(utterance.attributes),
+                    "planes": {name: x[row, :n_frames] for name, x in planes.items()},
+                },
+            )
+
+
+def _batches(items: Sequence, size: int) -> list[Sequence]:
+    return [items[i : i + size] for i in range(0, len(items), size)]
+
+
+def _read_ahead(
+    pool: concurrent.futures.Executor, function: Callable, batches: Iterable
+) -> Iterator[tuple[Any, Any]]:
+    """(batch, function(batch)) in order, a bounded number of batches ahead of the consumer."""
+    waiting: collections.deque = collections.deque()
+    for batch in batches:
+        waiting.append((batch, pool.submit(function, batch)))
+        if len(waiting) > BATCHES_AHEAD:
+            done, future = waiting.popleft()
+            yield done, future.result()
+    for done, future in waiting:
+        yield done, future.result()
+
+
+def _checksums(corpus: corpora.Corpus) -> list[str]:
+    """SHA-256 of each clip's file; a file that is missing is found out when it is decoded."""
+
+    def checksum(utterance: corpora.Utterance) -> str:
+        return files.sha256_of(utterance.path) if utterance.path.is_file() else "missing"
+
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        return list(pool.map(checksum, corpus.utterances))
+
+
+@functools.cache
+def _code_version() -> str:
+    """Changes with the code that makes a feature, not with its comments and docstrings."""
+    digest = hashlib.sha256()
+    for module in _SOURCES:
+        tree = ast.parse(Path(module.__file__).read_text(encoding="utf-8"))
+        for node in ast.walk(tree):
+            body = getattr(node, "body", None)
+            if isinstance(body, list) and body and _is_docstring(body[0]):
+                body[0] = ast.Pass()
+        digest.update(ast.dump(tree).encode())
+    return digest.hexdigest()[:12]
+
+
+def _is_docstring(node: ast.AST) -> bool:
+    return (
+        isinstance(node, ast.Expr)
+        and isinstance(node.value, ast.Constant)
+        and isinstance(node.value.value, str)
+    )
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """TFDS would speak of a download and of a custom configuration: neither is the user's."""
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity(logging.ERROR)
+    try:
+        with contextlib.redirect_stdout(None):
+            yield
+    finally:
+        logging.set_verbosity(verbosity)
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Two runs that want the same records build them once: the second waits for the first."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / ".lock").open("w")
+    except OSError as error:
+        raise UserError(
+            f"cannot write {folder} ({error.strerror}); set --config.records_dir elsewhere."
+        ) from error
+    with lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

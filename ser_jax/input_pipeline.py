@@ -1,0 +1,284 @@
+"""Records → examples: opened once, normalised by the training part, in a seeded order.
+
+An example is one view of one clip. Example number = view number · clips + clip number, with clips
+sorted by id, so the original views come first and a clip's number is also its first example.
+Axes: N examples, T frames, F feature columns.
+"""
+
+import concurrent.futures
+import dataclasses
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ser_jax.errors import UserError
+from ser_jax.features import INPUTS, FeatureSpec
+from ser_jax.splits import Clips
+
+ORIGINAL = "original"
+_READ_AT_ONCE = 512  # records
+
+
+@dataclasses.dataclass(frozen=True)
+class Records:
+    """An opened folder of feature records; features stay on disk.
+
+    Attributes:
+      folder: where they are.
+      corpus: its title.
+      spec: the features' definition.
+      labels: class names.
+      views: the original first.
+      clips: what protocols look at.
+      attributes: {name: a value for each clip}.
+      votes: listeners' votes for each clip, a count a class, or () for a clip without.
+    """
+
+    folder: Path
+    corpus: str
+    spec: FeatureSpec
+    labels: tuple[str, ...]
+    views: tuple[str, ...]
+    clips: Clips
+    attributes: dict[str, tuple[str, ...]]
+    votes: tuple[tuple[int, ...], ...]
+
+
+def open_records(folder: Path) -> Records:
+    """Reads everything but the features.
+
+    Raises:
+      UserError: no records, or damaged ones.
+    """
+    builder = _builder(folder)
+    wanted = [name for name in builder.info.features if name != "planes"]
+    rows = sorted((row for _, row in _View(builder, ORIGINAL, wanted)), key=lambda row: row["id"])
+    settings = builder.info.metadata["settings"]
+    return Records(
+        folder=folder,
+        corpus=builder.info.metadata["corpus"],
+        spec=FeatureSpec(**settings["features"]),
+        labels=tuple(builder.info.features["label"].names),
+        views=(ORIGINAL, *settings["augmentation"]["views"]),
+        clips=Clips(
+            ids=tuple(row["id"].decode() for row in rows),
+            speakers=tuple(row["speaker"].decode() for row in rows),
+            labels=tuple(int(row["label"]) for row in rows),
+            sha256=tuple(row["audio_sha256"].decode() for row in rows),
+            label_names=tuple(builder.info.features["label"].names),
+        ),
+        attributes={
+            name: tuple(row["attributes"][name].decode() for row in rows)
+            for name in rows[0].get("attributes", {})
+        },
+        votes=tuple(tuple(row["votes"].tolist()) for row in rows),
+    )
+
+
+class Examples:
+    """The views that a run needs, in memory if they fit, else read from disk batch by batch.
+
+    Attributes:
+      n_frames_N: frames of each example, at most max_frames.
+      label_N: class number of each.
+      clip_N: clip number of each.
+      max_frames: all are padded and cut to this.
+      width: feature columns F.
+      x_NxTxF: the features, float32, zero past an example's end; None if they are streamed.
+    """
+
+    def __init__(
+        self,
+        records: Records,
+        *,
+        kind: str,
+        views: Sequence[str] = (),
+        max_frames: int = 0,
+        memory_limit_gb: float = 8.0,
+    ):
+        """Opens the views.
+
+        Args:
+          records: where from.
+          kind: a key of features.INPUTS.
+          views: augmented views, beside the original.
+          max_frames: 0 takes the longest original.
+          memory_limit_gb: larger arrays are streamed, 10⁹ bytes.
+
+        Raises:
+          UserError: the records lack a view or a plane, or are damaged.
+        """
+        if kind not in INPUTS:
+            raise UserError(f"input.kind={kind!r} is unknown; use one of {', '.join(INPUTS)}.")
+        missing = sorted(set(views) - set(records.views)) + [
+            plane for plane in INPUTS[kind] if plane not in records.spec.planes
+        ]
+        if missing:
+            raise UserError(
+                f"{records.folder} has no {missing[0]}; add it to augmentation.views or to "
+                "features.planes and prepare again."
+            )
+        self._planes = INPUTS[kind]
+        builder = _builder(records.folder)
+        names = (ORIGINAL, *views)
+        self._views = [_View(builder, name, ["planes"], self._planes) for name in names]
+        n_clips, n_views = len(records.clips.ids), len(self._views)
+        self.width = sum(records.spec.width(plane) for plane in self._planes)
+        self.label_N = np.tile(np.array(records.clips.labels, np.int32), n_views)
+        self.clip_N = np.tile(np.arange(n_clips, dtype=np.int32), n_views)
+        self.n_frames_N = np.zeros(n_views * n_clips, np.int32)
+        self._position_N = np.zeros(n_views * n_clips, np.int64)  # in its view's files
+        clip_of = {clip_id.encode(): i for i, clip_id in enumerate(records.clips.ids)}
+        for view, name in enumerate(names):
+            self._scan(view, _View(builder, name, ["id", "n_frames"]), clip_of)
+        self.max_frames = max_frames or int(self.n_frames_N[:n_clips].max())
+        self.n_frames_N = np.minimum(self.n_frames_N, self.max_frames)
+        self.x_NxTxF: np.ndarray | None = None
+        if self.n_bytes <= memory_limit_gb * 1e9:
+            self.x_NxTxF = self.read(np.arange(len(self.label_N)))
+
+    @property
+    def n_bytes(self) -> int:
+        """What all features take in memory."""
+        return 4 * len(self.label_N) * self.max_frames * self.width
+
+    def read(self, example_B: np.ndarray) -> np.ndarray:
+        """Features of some examples from disk: float32 [B, max_frames, F]."""
+        x_BxTxF = np.zeros((len(example_B), self.max_frames, self.width), np.float32)
+        n_clips = len(self.label_N) // len(self._views)
+        for view, source in enumerate(self._views):
+            here = np.flatnonzero(example_B // n_clips == view)
+            position = self._position_N[example_B[here]]
+            in_file_order = np.argsort(position)
+            rows = source.read(position[in_file_order])
+            for row, (_, record) in zip(here[in_file_order], rows, strict=True):
+                plane_TxF = np.concatenate([record["planes"][p] for p in self._planes], axis=1)
+                plane_TxF = plane_TxF[: self.max_frames]
+                x_BxTxF[row, : len(plane_TxF)] = plane_TxF
+        return x_BxTxF
+
+    def batch(self, example_B: np.ndarray) -> np.ndarray:
+        """Features of some examples, from memory or from disk."""
+        return self.read(example_B) if self.x_NxTxF is None else self.x_NxTxF[example_B]
+
+    def _scan(self, view: int, source: "_View", clip_of: dict[bytes, int]) -> None:
+        """Notes where each clip of a view is and how long."""
+        if len(source) != len(clip_of):
+            raise source.damaged("a view lacks clips")
+        for position, row in source:
+            example = view * len(clip_of) + clip_of[row["id"]]
+            self.n_frames_N[example] = row["n_frames"]
+            self._position_N[example] = position
+
+
+def fit_normalisation(examples: Examples, example_M: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation of each column over the frames of some examples.
+
+    Returns:
+      float32 [F] each; a constant column keeps its scale.
+    """
+    n, total, squares = 0, 0.0, 0.0
+    # About a common offset, since a variance from raw sums of squares would cancel.
+    offset_F = None
+    for start in range(0, len(example_M), _READ_AT_ONCE):
+        some = example_M[start : start + _READ_AT_ONCE]
+        inside_BxT = np.arange(examples.max_frames) < examples.n_frames_N[some, None]
+        x_KxF = examples.batch(some)[inside_BxT].astype(np.float64)
+        offset_F = x_KxF.mean(axis=0) if offset_F is None else offset_F
+        n += len(x_KxF)
+        total = total + (x_KxF - offset_F).sum(axis=0)
+        squares = squares + ((x_KxF - offset_F) ** 2).sum(axis=0)
+    sd_F = np.sqrt(np.maximum(squares / n - (total / n) ** 2, 0))
+    sd_F = np.where(sd_F > 1e-12, sd_F, 1.0)
+    return (offset_F + total / n).astype(np.float32), sd_F.astype(np.float32)
+
+
+def shuffled(example_N: np.ndarray, batch_size: int, seed: int, epoch: int) -> np.ndarray:
+    """One epoch's order, [steps, batch_size]; −1 fills the last batch. Depends on nothing else."""
+    order = np.random.default_rng([seed, epoch]).permutation(example_N)
+    return in_batches(order, batch_size)
+
+
+def in_batches(example_N: np.ndarray, batch_size: int) -> np.ndarray:
+    """[steps, batch_size], in order; −1 fills the last batch, so that no example is left out."""
+    n_steps = -(-len(example_N) // batch_size)
+    filled = np.full(n_steps * batch_size, -1, np.int32)
+    filled[: len(example_N)] = example_N
+    return filled.reshape(n_steps, batch_size)
+
+
+def stream(
+    examples: Examples, order_SxB: np.ndarray, first: int = 0
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
+    """Batches (x_BxTxF, n_frames_B, label_B, mask_B) from step `first` on, read two ahead."""
+
+    def load(example_B: np.ndarray):
+        mask_B, example_B = example_B >= 0, np.maximum(example_B, 0)
+        labels = examples.label_N[example_B]
+        return examples.batch(example_B), examples.n_frames_N[example_B], labels, mask_B
+
+    with concurrent.futures.ThreadPoolExecutor(1) as reader:
+        waiting = [reader.submit(load, row) for row in order_SxB[first : first + 2]]
+        for step in range(first, len(order_SxB)):
+            batch = waiting.pop(0).result()
+            if step + 2 < len(order_SxB):
+                waiting.append(reader.submit(load, order_SxB[step + 2]))
+            yield batch
+
+
+class _View:
+    """One view's records, of which only some features are decoded: the rest costs nothing."""
+
+    def __init__(self, builder: Any, name: str, wanted: Sequence[str], planes: Sequence[str] = ()):
+        import tensorflow_datasets as tfds
+
+        self._folder = builder.data_dir
+        self._source = builder.as_data_source(
+            name, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES
+        )
+        features = {name: builder.info.features[name] for name in wanted}
+        if planes:
+            features["planes"] = {plane: features["planes"][plane] for plane in planes}
+        self._features = tfds.features.FeaturesDict(features)
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def __iter__(self) -> Iterator[tuple[int, dict[str, Any]]]:
+        return self.read(range(len(self)))
+
+    def read(self, position: Sequence[int]) -> Iterator[tuple[int, dict[str, Any]]]:
+        """(position, record) for some positions in the files, many at a time."""
+        for start in range(0, len(position), _READ_AT_ONCE):
+            some = [int(i) for i in position[start : start + _READ_AT_ONCE]]
+            try:
+                raw = self._source.__getitems__(some)
+                rows = [self._features.deserialize_example_np(record) for record in raw]
+            except Exception as error:  # ArrayRecord and protobuf have no class in common
+                raise self.damaged(_first_line(error)) from error
+            yield from zip(some, rows, strict=True)
+
+    def damaged(self, why: str) -> UserError:
+        return UserError(
+            f"{self._folder} holds a damaged record ({why}); delete the folder and run with "
+            "--mode=prepare."
+        )
+
+
+def _builder(folder: Path) -> Any:
+    import tensorflow_datasets as tfds
+
+    try:
+        return tfds.builder_from_directory(os.fspath(folder))
+    except Exception as error:  # TFDS raises a class of its own for each damage
+        raise UserError(
+            f"{folder} holds no readable records ({_first_line(error)}); delete it and run with "
+            "--mode=prepare."
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
