@@ -1,0 +1,102 @@
+"""Every key, with its unit or its reason. The other configs change only what differs.
+
+python launch.py --config=configs/cnn2d.py --config.optimizer.learning_rate=3e-4
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+    """The report's settings on CREMA-D, with the speaker-independent split of TFDS."""
+    config = ConfigDict()
+    config.name = "default"  # names the workdir: runs/<name>-<protocol>
+    config.seed = 0  # of initialisation, dropout and the order of the batches
+    config.records_dir = "data/records"
+    config.records_dtype = "float32"  # how features are stored; float16 halves what must travel
+    config.init_from = ""  # a workdir whose best weights are the start; "" starts afresh
+
+    config.corpus = corpus = ConfigDict()
+    corpus.name = "crema_d"  # the reader: crema_d, ravdess, csv, synthetic
+    corpus.root = "data/crema_d"  # where the audio is, at any depth; csv: the table
+    corpus.tables_dir = ""  # CREMA-D's tables (votes, actors), if they are not in root
+    corpus.emotions = ()  # keep only these classes; () keeps all
+    corpus.drop_defects = False  # leave out CREMA-D's silent clip and its doubly labelled pairs
+    corpus.made = made = ConfigDict()  # the synthetic corpus, written to root if that is empty
+    made.n_speakers = 24
+    made.n_sentences = 5
+    made.seed = 0
+
+    # Samples at 16 kHz. librosa's defaults are pre_emphasis 0, frame_length and n_fft 2048,
+    # hop_length 512, window hann, n_mels 128.
+    config.features = features = ConfigDict()
+    features.sampling_rate = 16_000  # Hz
+    features.pre_emphasis = 0.97
+    features.frame_length = 400  # samples, 25 ms
+    features.hop_length = 160  # samples, 10 ms
+    features.n_fft = 512  # samples
+    features.window = "hamming"
+    features.centered = True  # frame t is centred on sample t · hop_length
+    features.n_mels = 64
+    features.f_min = 0.0  # Hz
+    features.f_max = 0.0  # Hz; 0 is half the sampling rate
+    features.mel_scale = "slaney"  # or htk
+    features.top_db = 80.0  # dB below a clip's peak; 0 sets no floor
+    features.n_mfcc = 20
+    # All that any of the models asks for, so that one cache serves the whole study.
+    features.planes = ("mfcc", "log_mel", "zero_crossing_rate", "energy")
+
+    config.augmentation = augmentation = ConfigDict()
+    augmentation.views = ("noise", "pitch", "stretch")  # made beside the original
+    augmentation.snr_db = (10.0, 30.0)  # dB; each amount is drawn uniformly from its range
+    augmentation.semitones = (-2.0, 2.0)
+    augmentation.rate = (0.85, 1.15)  # above 1 is faster
+    augmentation.seed = 0
+
+    config.split = split = ConfigDict()
+    split.name = "tfds"  # tfds, random_file, emosuperb5, speaker_kfold
+    split.fold = 0  # emosuperb5, speaker_kfold
+    split.n_folds = 5  # speaker_kfold
+    split.seed = 0  # random_file, speaker_kfold
+    split.test_fraction = 0.3  # of all clips; random_file
+    split.val_fraction = 0.05  # of the clips left for training; random_file
+
+    config.input = inputs = ConfigDict()
+    inputs.kind = "mfcc"  # mfcc, log_mel; vector for the 1D model
+    inputs.max_frames = 0  # clips are padded and cut to this; 0 is the corpus's longest clip
+    inputs.views = augmentation.get_ref("views")  # trained on beside the original
+    inputs.normalise = True  # each column to mean 0, sd 1, fitted on the training part
+    inputs.memory_limit_gb = 8.0  # larger training arrays are streamed from the records
+
+    config.model = model = ConfigDict()
+    model.name = "cnn2d"  # cnn1d, cnn2d, paper
+    model.widths = (256, 128, 128, 64)  # channels of each convolution
+    model.kernels = (6, 6, 6, 6)  # side of each kernel
+    model.dense = 256  # width of the hidden layer
+    model.pool = 4  # side of the pooling window
+    model.stride = 2  # of the pools
+    model.padding = "same"  # of the pools; "valid" needs 46 columns or more
+
+    config.optimizer = optimizer = ConfigDict()
+    optimizer.name = "adam"  # adam, rmsprop
+    optimizer.learning_rate = 1e-3
+    optimizer.l2 = 0.01  # λ in λ·Σw² over the kernels, Keras's meaning: no ½
+    optimizer.plateau_factor = 0.5  # the rate is multiplied by this …
+    optimizer.plateau_patience = 3  # … after so many epochs without improvement
+    optimizer.plateau_min_delta = 1e-4  # a smaller gain is none (Keras's default)
+    optimizer.plateau_cooldown = 0  # epochs
+    optimizer.min_learning_rate = 0.0
+
+    config.train = train = ConfigDict()
+    train.epochs = 50  # at most
+    train.batch_size = 32
+    train.monitor = "accuracy"  # of validation: accuracy, uar or loss; for best, plateau, stopping
+    train.stopping_patience = 5  # epochs without improvement; 0 never stops early
+    train.stopping_min_delta = 0.0
+    train.dropout = 0.2
+    train.label_smoothing = 0.0
+    train.class_weights = "none"  # balanced: each class weighs the same in the loss
+    train.compute_dtype = "float32"  # or bfloat16
+
+    config.evaluate = evaluate = ConfigDict()
+    evaluate.batch_size = 64
+    return config

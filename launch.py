@@ -1,0 +1,49 @@
+"""Prepare, train, evaluate, report: the main job and each of its parts.
+
+python launch.py --config=configs/cnn2d.py
+python launch.py --config=configs/cnn2d.py --mode=prepare
+python launch.py --config=configs/cnn1d.py --config.optimizer.learning_rate=3e-4 --workdir=runs/mine
+"""
+
+from pathlib import Path
+
+from absl import app, flags, logging
+from ml_collections import config_flags
+
+from ser_jax.errors import exit_with_message
+
+MODES = ("all", "prepare", "train", "evaluate", "report")
+
+CONFIG = config_flags.DEFINE_config_file("config", None, "A file of configs/.", lock_config=True)
+WORKDIR = flags.DEFINE_string("workdir", None, "Where the run lives; runs/<config>-<protocol>.")
+MODE = flags.DEFINE_enum("mode", "all", MODES, "One part of the job, or all of it.")
+
+
+def main(argv: list[str]) -> None:
+    """Runs what --mode asks for; the imports wait for it, so that --help is quick."""
+    if len(argv) > 1:
+        raise app.UsageError(f"unexpected argument {argv[1]!r}")
+    config, mode = CONFIG.value, MODE.value
+    workdir = Path(WORKDIR.value or f"runs/{config.name}-{config.split.name}")
+    if mode != "report":
+        from data_prep.prepare import prepare
+
+        records = prepare(config)
+    if mode in ("all", "train"):
+        from ser_jax.train import train
+
+        train(config, records, workdir)
+    if mode in ("all", "evaluate"):
+        from ser_jax.evaluate import evaluate
+
+        evaluate(config, records, workdir)
+    if mode in ("all", "report"):
+        from ser_jax.report import write
+
+        print(f"The report is {write(workdir)}")
+
+
+if __name__ == "__main__":
+    flags.mark_flag_as_required("config")
+    flags.FLAGS.set_default("verbosity", logging.WARNING)
+    app.run(lambda argv: exit_with_message(lambda: main(argv)))

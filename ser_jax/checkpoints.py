@@ -1,0 +1,106 @@
+"""Orbax: the last state, to go on from; the best weights, to use.
+
+<workdir>/checkpoints/last/<step>   the whole TrainState
+<workdir>/checkpoints/best/<epoch>  params, batch_stats, normalisation; as JSON beside them what
+                                    prediction needs: config, FeatureSpec, labels, input
+"""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import jax
+from orbax.checkpoint import v1 as ocp
+
+from ser_jax.errors import UserError
+from ser_jax.train_state import TrainState
+
+
+def save_last(workdir: Path, state: TrainState) -> None:
+    """Replaces the state to go on from; the one before stays until this one is whole."""
+    with _checkpointer(workdir, "last") as checkpointer:
+        checkpointer.save(int(state.step), state, overwrite=True)
+
+
+def load_last(workdir: Path, like: TrainState) -> TrainState | None:
+    """The state to go on from, or None if there is none.
+
+    Args:
+      workdir: of the run.
+      like: a state of the same shapes.
+
+    Raises:
+      UserError: it is damaged.
+    """
+    if not _folder(workdir, "last").is_dir():
+        return None
+    with _checkpointer(workdir, "last") as checkpointer:
+        if checkpointer.latest is None:
+            return None
+        return _load(checkpointer, _abstract(like))
+
+
+def save_best(workdir: Path, state: TrainState, metadata: dict[str, Any]) -> None:
+    """Replaces the best weights; `metadata` is JSON."""
+    weights = {
+        "params": state.best.params,
+        "batch_stats": state.best.batch_stats,
+        "normalisation": state.normalisation,
+    }
+    with _checkpointer(workdir, "best") as checkpointer:
+        checkpointer.save(int(state.best.epoch), weights, custom_metadata=metadata, overwrite=True)
+
+
+def load_best(workdir: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The best weights as a tree of arrays, and their metadata with `best_epoch` added.
+
+    Raises:
+      UserError: there are none, or they are damaged.
+    """
+    folder = _folder(workdir, "best")
+    nothing = f"{workdir} holds no trained model; run with --mode=train first."
+    if not folder.is_dir():
+        raise UserError(nothing)
+    with _checkpointer(workdir, "best") as checkpointer:
+        if checkpointer.latest is None:
+            raise UserError(nothing)
+        try:
+            found = checkpointer.metadata()
+        except Exception as error:
+            raise _damaged(checkpointer) from error
+        if found.metadata is None or found.custom_metadata is None:
+            raise _damaged(checkpointer)
+        weights = _load(checkpointer, _abstract(found.metadata))
+        return weights, dict(found.custom_metadata) | {"best_epoch": found.step}
+
+
+def _folder(workdir: Path, name: str) -> Path:
+    return workdir.absolute() / "checkpoints" / name
+
+
+def _checkpointer(workdir: Path, name: str) -> ocp.training.Checkpointer:
+    policy = ocp.training.preservation_policies.LatestN(1)
+    folder = _folder(workdir, name)
+    for unfinished in folder.glob("*orbax-checkpoint-tmp*"):  # of a save that was killed
+        shutil.rmtree(unfinished, ignore_errors=True)
+    return ocp.training.Checkpointer(folder, preservation_policy=policy)
+
+
+def _abstract(tree: Any) -> Any:
+    """Shapes and types on the first device, so that a checkpoint loads on any machine."""
+    here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here), tree)
+
+
+def _load(checkpointer: ocp.training.Checkpointer, abstract: Any) -> Any:
+    try:
+        return checkpointer.load(None, abstract)
+    except Exception as error:  # Orbax and TensorStore have no class in common
+        raise _damaged(checkpointer) from error
+
+
+def _damaged(checkpointer: ocp.training.Checkpointer) -> UserError:
+    return UserError(
+        f"the checkpoint {checkpointer.directory}/{checkpointer.latest.step} is damaged or of "
+        "another model; move the workdir away and train again, or choose another --workdir."
+    )

@@ -1,0 +1,99 @@
+"""What a run leaves to read: config.json, metrics.jsonl, and a line an epoch on the console."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from ser_jax import files
+from ser_jax.errors import UserError
+
+# Where things lie may change between two starts of a run; what is computed may not.
+_PLACES = ("records_dir", "corpus.root", "corpus.tables_dir", "init_from")
+
+
+def claim(workdir: Path, config: ConfigDict, records_name: str) -> None:
+    """Makes the workdir this run's own, or finds that it is.
+
+    Args:
+      workdir: of the run.
+      config: all of it.
+      records_name: of the records' folder, which carries their fingerprint.
+
+    Raises:
+      UserError: it belongs to a run with another config or other records, or cannot be written.
+    """
+    path = workdir / "config.json"
+    ours = json.loads(config.to_json()) | {"records": records_name}
+    if path.exists():
+        differing = _differences(_flat(read_json(path)), _flat(ours))
+        if differing:
+            raise UserError(
+                f"{workdir} belongs to a run with another config: {'; '.join(differing)}. Choose "
+                "another --workdir, or delete this one."
+            )
+    else:
+        files.write_json(path, ours)
+
+
+def read_json(path: Path) -> Any:
+    """A JSON file's value.
+
+    Raises:
+      UserError: it is missing or damaged.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist; run with --mode=train first.") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read ({error}); delete it and run again.") from error
+
+
+class MetricLog:
+    """metrics.jsonl: one JSON object an epoch, keys such as "val/uar"."""
+
+    def __init__(self, workdir: Path, n_epochs: int):
+        """Keeps the lines of the first `n_epochs`; later ones belong to epochs run anew."""
+        self._path = workdir / "metrics.jsonl"
+        text = self._path.read_text(encoding="utf-8") if self._path.exists() else ""
+        kept = text.splitlines(keepends=True)[:n_epochs]
+        files.write_text(self._path, "".join(kept))
+
+    def write(self, row: dict[str, float]) -> None:
+        """Appends a line, and prints it as a person reads it."""
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+
+
+def header() -> str:
+    """The console's column titles."""
+    return (
+        "epoch      loss  accuracy  macro-F1        l2 |  val loss  accuracy  macro-F1 |"
+        "      rate     time   clips/s"
+    )
+
+
+def line(row: dict[str, float], n_epochs: int) -> str:
+    """One epoch under `header`."""
+    train = f"{row['train/loss']:9.4f} {row['train/accuracy']:9.4f} {row['train/macro_f1']:9.4f}"
+    val = f"{row['val/loss']:9.4f} {row['val/accuracy']:9.4f} {row['val/macro_f1']:9.4f}"
+    epoch = f"{row['epoch']:>3}/{n_epochs:<3}"
+    cost = f"{row['seconds']:7.1f}s {row['examples_per_second']:9.1f}"
+    return f"{epoch} {train} {row['train/l2']:9.4f} | {val} | {row['learning_rate']:9.2e} {cost}"
+
+
+def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(tree, dict):
+        return {prefix: tree}
+    return {k: v for name, sub in tree.items() for k, v in _flat(sub, f"{prefix}.{name}").items()}
+
+
+def _differences(theirs: dict[str, Any], ours: dict[str, Any]) -> list[str]:
+    keys = sorted(theirs.keys() | ours.keys())
+    return [
+        f"{key[1:]} was {theirs.get(key)!r} and is {ours.get(key)!r}"
+        for key in keys
+        if theirs.get(key) != ours.get(key) and key[1:] not in _PLACES
+    ]

@@ -1,0 +1,161 @@
+"""Everything that training changes or must remember, as one pytree of arrays.
+
+Axes: F feature columns, C classes. A leading replica axis can be put on every leaf from outside.
+"""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import struct
+
+
+@struct.dataclass
+class Hyper:
+    """What may differ between replicas without compiling again; all float32."""
+
+    learning_rate: jax.Array
+    min_learning_rate: jax.Array
+    l2: jax.Array
+    dropout: jax.Array
+    label_smoothing: jax.Array
+    class_weight_C: jax.Array
+
+
+@struct.dataclass
+class Normalisation:
+    """x → (x − mean) / sd, a column at a time."""
+
+    mean_F: jax.Array
+    sd_F: jax.Array
+
+
+@struct.dataclass
+class Sums:
+    """Metrics are sums here; the host divides.
+
+    Attributes:
+      n: examples.
+      loss: cross-entropy, summed over examples.
+      confusion_CxC: counts, rows true.
+      l2: penalty, summed over steps.
+      steps: number of them.
+      bad_step: the first step whose loss was not finite, else −1.
+    """
+
+    n: jax.Array
+    loss: jax.Array
+    confusion_CxC: jax.Array
+    l2: jax.Array
+    steps: jax.Array
+    bad_step: jax.Array
+
+    @classmethod
+    def zero(cls, n_classes: int) -> "Sums":
+        return cls(  # an array each: the state is donated
+            n=jnp.zeros((), jnp.int32),
+            loss=jnp.zeros((), jnp.float32),
+            confusion_CxC=jnp.zeros((n_classes, n_classes), jnp.int32),
+            l2=jnp.zeros((), jnp.float32),
+            steps=jnp.zeros((), jnp.int32),
+            bad_step=jnp.full((), -1, jnp.int32),
+        )
+
+
+@struct.dataclass
+class Best:
+    """The weights of the best epoch so far, by the monitored value (larger is better)."""
+
+    params: Any
+    batch_stats: Any
+    value: jax.Array
+    epoch: jax.Array
+
+
+@struct.dataclass
+class TrainState:
+    """See the attributes' classes. `step` counts from the start; `waited` in epochs."""
+
+    step: jax.Array
+    params: Any
+    batch_stats: Any
+    opt_state: Any
+    plateau: Any
+    key: jax.Array
+    hyper: Hyper
+    normalisation: Normalisation
+    sums: Sums
+    best: Best
+    waited: jax.Array
+    stopped: jax.Array
+
+
+def create(
+    model: nn.Module,
+    optimizer: optax.GradientTransformation,
+    plateau: optax.GradientTransformationExtraArgs,
+    example_input: jax.Array,
+    *,
+    seed: int,
+    hyper: Hyper,
+    normalisation: Normalisation,
+) -> TrainState:
+    """A fresh state.
+
+    Args:
+      model: the network.
+      optimizer: its moments are part of the state.
+      plateau: likewise.
+      example_input: one batch of model input; only its shape counts.
+      seed: of initialisation and dropout.
+      hyper: the swept numbers.
+      normalisation: fitted on the training part.
+    """
+    init_key, key = jax.random.split(jax.random.key(seed))
+    variables = jax.jit(model.init, static_argnames="train")(init_key, example_input, train=False)
+    params, batch_stats = variables["params"], variables.get("batch_stats", {})
+    zero = jnp.zeros((), jnp.int32)
+    state = TrainState(
+        step=zero,
+        params=params,
+        batch_stats=batch_stats,
+        opt_state=optimizer.init(params),
+        plateau=plateau.init(params),
+        key=key,
+        hyper=hyper,
+        normalisation=normalisation,
+        sums=Sums.zero(len(hyper.class_weight_C)),
+        best=Best(params, batch_stats, jnp.full((), -jnp.inf, jnp.float32), zero),
+        waited=zero,
+        stopped=jnp.zeros((), bool),
+    )
+    return _unshared(state)
+
+
+def start_from(state: TrainState, params: Any, batch_stats: Any) -> TrainState:
+    """The same state with other weights, as NumPy or JAX arrays."""
+    params, batch_stats = jax.tree.map(jnp.asarray, (params, batch_stats))
+    best = state.best.replace(params=params, batch_stats=batch_stats)
+    return _unshared(state.replace(params=params, batch_stats=batch_stats, best=best))
+
+
+def _unshared(state: TrainState) -> TrainState:
+    """Each leaf with a buffer of its own: a state that is donated may not name one twice."""
+    return jax.tree.map(jnp.copy, state)
+
+
+def make_hyper(
+    *,
+    learning_rate: float,
+    min_learning_rate: float,
+    l2: float,
+    dropout: float,
+    label_smoothing: float,
+    class_weight_C: np.ndarray,
+) -> Hyper:
+    """Python numbers → float32 arrays."""
+    numbers = (learning_rate, min_learning_rate, l2, dropout, label_smoothing, class_weight_C)
+    return Hyper(*(jnp.asarray(x, jnp.float32) for x in numbers))

@@ -1,0 +1,225 @@
+"""Training: it learns, it stops and goes on bit for bit, and refuses what it should."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from ser_jax import checkpoints, evaluate, metric_log, train
+from ser_jax.errors import Interrupted, UserError
+from ser_jax.splits import LeakageError
+
+CLOCK = ("seconds", "examples_per_second")
+
+
+def history(workdir: Path) -> list[dict]:
+    """metrics.jsonl without the clock."""
+    rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in row.items() if k not in CLOCK} for row in rows]
+
+
+def best(workdir: Path) -> list[np.ndarray]:
+    return [np.asarray(leaf) for leaf in jax.tree.leaves(checkpoints.load_best(workdir)[0])]
+
+
+def assert_same_run(one: Path, other: Path) -> None:
+    """Bit for bit: the whole history, and the best weights."""
+    assert history(one) == history(other)
+    for a, b in zip(best(one), best(other), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def signal_at_step(step: int, number: signal.Signals):
+    """train._Loop._check_finite, and a signal after some step."""
+    check_finite = train._Loop._check_finite
+
+    def check_and_signal(self, state, epoch):
+        check_finite(self, state, epoch)
+        if int(state.step) == step:
+            os.kill(os.getpid(), number)
+
+    return check_and_signal
+
+
+@pytest.fixture
+def step_by_step(monkeypatch):
+    """The host looks in after every step, so that a signal falls in the middle of an epoch."""
+    monkeypatch.setattr(train, "SECONDS_A_CALL", 0.0)
+    monkeypatch.setattr(train, "STEPS_A_LOOK", 1)
+
+
+@pytest.fixture(scope="module")
+def finished(tiny, tiny_records, tmp_path_factory) -> Path:
+    workdir = tmp_path_factory.mktemp("runs") / "finished"
+    train.train(tiny(), tiny_records, workdir)
+    return workdir
+
+
+@pytest.fixture
+def uninterrupted(finished, tmp_path) -> Path:
+    """A finished run that a test may spoil."""
+    return shutil.copytree(finished, tmp_path / "uninterrupted")
+
+
+def test_history_and_console(tiny, tiny_records, tmp_path, capsys):
+    train.train(tiny(), tiny_records, tmp_path / "run")
+    rows = history(tmp_path / "run")
+    assert [row["epoch"] for row in rows] == [1, 2, 3]
+    assert rows[-1]["train/loss"] < rows[0]["train/loss"]
+    assert all(row["train/l2"] > 0 for row in rows)
+    console = capsys.readouterr().out
+    assert "3/3" in console and "total" in console and "speaker_kfold" in console
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stopped_run_goes_on_bit_for_bit(
+    tiny, tiny_records, tmp_path, uninterrupted, step_by_step, monkeypatch, number
+):
+    workdir = tmp_path / "stopped"
+    with monkeypatch.context() as patch:
+        patch.setattr(train._Loop, "_check_finite", signal_at_step(5, number))
+        with pytest.raises(Interrupted, match="after step 5; all is saved"):
+            train.train(tiny(), tiny_records, workdir)
+    assert len(history(workdir)) == 1  # the signal came in the second epoch
+    train.train(tiny(), tiny_records, workdir)
+    assert_same_run(workdir, uninterrupted)
+
+
+def test_a_killed_run_goes_on_bit_for_bit(tiny, tiny_records, tmp_path, uninterrupted):
+    workdir, config = tmp_path / "killed", tiny()
+    (tmp_path / "config.json").write_text(config.to_json())
+    program = f"""
+import json, os, signal, sys
+from pathlib import Path
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+import conftest, train_test
+from ml_collections import ConfigDict
+from ser_jax import train
+train.SECONDS_A_CALL = 0.0
+train._Loop._check_finite = train_test.signal_at_step(5, signal.SIGKILL)
+config = ConfigDict(json.loads(Path({str(tmp_path / "config.json")!r}).read_text()))
+train.train(config, Path({str(tiny_records)!r}), Path({str(workdir)!r}))
+"""
+    root = Path(__file__).parents[1]
+    killed = subprocess.run([sys.executable, "-c", program], cwd=root, capture_output=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
+    assert len(history(workdir)) == 1
+    train.train(config, tiny_records, workdir)
+    assert_same_run(workdir, uninterrupted)
+
+
+def test_a_lost_line_of_the_log_and_a_surplus_one_do_no_harm(tiny, tiny_records, uninterrupted):
+    before = history(uninterrupted)
+    with (uninterrupted / "metrics.jsonl").open("a") as file:
+        file.write('{"epoch": 4')  # a line cut short by a kill
+    train.train(tiny(), tiny_records, uninterrupted)
+    assert history(uninterrupted) == before
+
+
+def test_streamed_equals_resident(tiny, tiny_records, tmp_path, uninterrupted):
+    config = tiny()
+    config.input.memory_limit_gb = 0.0
+    train.train(config, tiny_records, tmp_path / "streamed")
+    for a, b in zip(history(tmp_path / "streamed"), history(uninterrupted), strict=True):
+        assert a == pytest.approx(b, rel=1e-4)
+
+
+def test_early_stopping_ends_the_run_and_stays_ended(tiny, tiny_records, tmp_path, capsys):
+    config = tiny()
+    config.train.epochs = 9
+    config.train.stopping_patience = 1
+    config.optimizer.learning_rate = 0.0  # no epoch is better than the first
+    train.train(config, tiny_records, tmp_path / "run")
+    assert len(history(tmp_path / "run")) == 2
+    train.train(config, tiny_records, tmp_path / "run")
+    assert len(history(tmp_path / "run")) == 2
+    assert "early stopping" in capsys.readouterr().out
+
+
+def test_another_config_is_refused_with_the_keys_that_differ(tiny, tiny_records, uninterrupted):
+    config, before = tiny(), history(uninterrupted)
+    config.optimizer.l2 = 0.5
+    with pytest.raises(UserError, match=r"optimizer\.l2 was 0\.01 and is 0\.5"):
+        train.train(config, tiny_records, uninterrupted)
+    assert history(uninterrupted) == before
+
+
+def test_a_loss_that_is_not_finite_stops_with_advice(tiny, tiny_records, tmp_path):
+    config = tiny()
+    config.optimizer.l2 = 1e38
+    with pytest.raises(UserError, match="not finite in epoch 1, step 1; lower optimizer.learning"):
+        train.train(config, tiny_records, tmp_path / "run")
+
+
+def test_batch_larger_than_training_set_is_refused(tiny, tiny_records, tmp_path):
+    config = tiny()
+    config.train.batch_size = 10_000
+    with pytest.raises(UserError, match="batch_size=10000 is larger than the training set of"):
+        train.train(config, tiny_records, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_unwritable_workdir_is_refused(tiny, tiny_records, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(UserError, match="cannot write"):
+        train.train(tiny(), tiny_records, tmp_path / "file" / "run")
+
+
+@pytest.mark.parametrize("which", ["last", "best"])
+def test_a_damaged_checkpoint_is_named(tiny, tiny_records, uninterrupted, which):
+    for path in (uninterrupted / "checkpoints" / which).rglob("*"):
+        if path.is_file() and ("/d/" in str(path) or path.name == "manifest.ocdbt"):
+            path.write_bytes(path.read_bytes()[:7])
+    with pytest.raises(UserError, match=f"checkpoints/{which}/.* is damaged"):
+        if which == "last":
+            train.train(tiny(), tiny_records, uninterrupted)
+        else:
+            evaluate.evaluate(tiny(), tiny_records, uninterrupted)
+
+
+def test_a_damaged_record_is_named(tiny, tiny_records, tmp_path):
+    folder = tmp_path / "feature_records" / tiny_records.parent.name / tiny_records.name
+    shutil.copytree(tiny_records, folder)
+    for path in folder.glob("*-noise.array_record*"):
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2 :][:64] = bytes(64)
+        path.write_bytes(content[: len(content) // 2])
+    with pytest.raises(UserError, match="damaged record|no readable records"):
+        train.train(tiny(), folder, tmp_path / "run")
+
+
+def test_second_training_starts_from_the_best_weights(tiny, tiny_records, tmp_path, uninterrupted):
+    config = tiny()
+    config.init_from = str(uninterrupted)
+    config.train.epochs = 1
+    config.optimizer.learning_rate = 0.0
+    train.train(config, tiny_records, tmp_path / "second")
+    params = [checkpoints.load_best(w)[0]["params"] for w in (uninterrupted, tmp_path / "second")]
+    for a, b in zip(*map(jax.tree.leaves, params), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_second_training_on_another_split_is_a_leak(tiny, tiny_records, tmp_path, uninterrupted):
+    config = tiny()
+    config.init_from = str(uninterrupted)
+    config.split.fold = 1
+    with pytest.raises(LeakageError, match="a test clip of this run"):
+        train.train(config, tiny_records, tmp_path / "second")
+
+
+def test_evaluation_wants_a_trained_model(tiny, tiny_records, tmp_path):
+    with pytest.raises(UserError, match="no trained model; run with --mode=train"):
+        evaluate.evaluate(tiny(), tiny_records, tmp_path / "nothing")
+
+
+def test_damaged_json_is_named(tmp_path):
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(UserError, match="config.json cannot be read"):
+        metric_log.read_json(tmp_path / "config.json")
