@@ -37,6 +37,7 @@ def evaluate(config: ConfigDict, records_folder: Path, workdir: Path) -> dict[st
     labels = list(this.records.labels)
     summary = metrics.summary(confusion_CxC, labels)
     results = {
+        "config": config.name,
         "model": config.model.name,
         "input": config.input.kind,
         "protocol": config.split.name,

@@ -1,0 +1,62 @@
+"""Imports run one way, and nothing heavy happens at import."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+# Each module may import those before it.
+ORDER = """errors files audio features splits input_pipeline models metrics train_state optimizer
+train_step parallel checkpoints metric_log task evaluator train evaluate report""".split()
+
+
+def imports_of(path: Path) -> set[str]:
+    """Every module that a file names in an import, wherever in the file."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def test_ser_jax_imports_downward_only():
+    for path in (ROOT / "ser_jax").glob("*.py"):
+        if path.stem == "__init__":
+            continue
+        before = ORDER[: ORDER.index(path.stem)]
+        ours = {name.split(".")[1] for name in imports_of(path) if name.startswith("ser_jax.")}
+        assert ours & set(ORDER) <= set(before), path
+
+
+def test_only_launch_and_tests_import_data_prep_and_configs():
+    for path in (ROOT / "ser_jax").rglob("*.py"):
+        assert not [n for n in imports_of(path) if n.split(".")[0] in ("data_prep", "configs")]
+    for path in (ROOT / "data_prep").rglob("*.py"):
+        named = {n.split(".")[1] for n in imports_of(path) if n.startswith("ser_jax.")}
+        assert named & set(ORDER) <= {"errors", "files", "audio", "features"}, path
+
+
+def test_matplotlib_flags_pickle_and_tensorflow_stay_where_they_belong():
+    for path in [*(ROOT / "ser_jax").rglob("*.py"), *(ROOT / "data_prep").rglob("*.py")]:
+        roots = {name.split(".")[0] for name in imports_of(path)}
+        assert "tensorflow" not in roots and "pickle" not in roots, path
+        assert "matplotlib" not in roots or path.stem in ("report", "inspect"), path
+        assert "absl.flags" not in imports_of(path), path
+
+
+def test_help_is_light():
+    program = (
+        "import sys, launch; heavy = {'jax', 'librosa', 'tensorflow_datasets', 'matplotlib'};"
+        "sys.exit(', '.join(heavy & set(sys.modules)) or 0)"
+    )
+    run = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True)
+    assert run.returncode == 0, run.stderr.decode()
+
+
+def test_no_tensorflow_in_the_requirements():
+    names = {line.split("==")[0] for line in (ROOT / "requirements.txt").read_text().split("\n")}
+    assert "tensorflow" not in names and "tensorflow-cpu" not in names
+    assert {"jax", "flax", "optax", "orbax-checkpoint", "librosa"} <= names

@@ -1,0 +1,184 @@
+"""One step, by hand; and Keras's rules for the rate and for stopping."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from ser_jax import models, optimizer, train_state, train_step
+from ser_jax.train_state import Normalisation, Sums
+from ser_jax.train_step import Batch
+
+N_CLASSES = 3
+PLATEAU = ConfigDict(
+    {
+        "plateau_factor": 0.5,
+        "plateau_patience": 3,
+        "plateau_min_delta": 1e-4,
+        "plateau_cooldown": 0,
+    }
+)
+
+
+def make_state(model, name="adam", **hyper):
+    settings = {
+        "learning_rate": 1e-3,
+        "min_learning_rate": 0.0,
+        "l2": 0.01,
+        "dropout": 0.0,
+        "label_smoothing": 0.0,
+        "class_weight_C": np.array([1.0, 2.0, 0.5]),
+    }
+    return train_state.create(
+        model,
+        optimizer.make(name),
+        optimizer.plateau(PLATEAU),
+        jnp.zeros((4, 12, 8)),
+        seed=0,
+        hyper=train_state.make_hyper(**settings | hyper),
+        normalisation=Normalisation(jnp.full(8, 0.3), jnp.full(8, 2.0)),
+    )
+
+
+@pytest.fixture
+def model():
+    return models.build("paper", N_CLASSES, {"widths": (4, 4, 4), "dense": 5})
+
+
+@pytest.fixture
+def batch():
+    x = jax.random.normal(jax.random.key(1), (4, 12, 8))
+    return Batch(
+        x, jnp.array([12, 7, 12, 3]), jnp.array([0, 1, 2, 1]), jnp.array([1, 1, 1, 0], bool)
+    )
+
+
+def loss_by_hand(model, params, batch):
+    """Weighted cross-entropy of the three real rows, and λ·Σw² over the kernels, one by one."""
+    x = np.array((batch.x_BxTxF - 0.3) / 2.0)
+    for row, n_frames in enumerate(np.asarray(batch.n_frames_B)):
+        x[row, n_frames:] = 0
+    logits = model.apply({"params": params}, jnp.asarray(x[:3]), train=False)
+    log_p = logits - jax.scipy.special.logsumexp(logits, axis=1, keepdims=True)
+    entropy = -(1.0 * log_p[0, 0] + 2.0 * log_p[1, 1] + 0.5 * log_p[2, 2]) / 3
+    penalty = 0.01 * sum(
+        jnp.sum(params[name]["kernel"] ** 2)
+        for name in ("Conv_0", "Conv_1", "Conv_2", "Dense_0", "Dense_1")
+    )
+    return entropy + penalty, (entropy, penalty)
+
+
+@pytest.mark.parametrize("name", ["adam", "rmsprop"])
+def test_one_step_is_keras_arithmetic(model, batch, name):
+    state = make_state(model, name)
+    before = jax.device_get(state.params)
+    grads, (entropy, penalty) = jax.grad(lambda p: loss_by_hand(model, p, batch), has_aux=True)(
+        before
+    )
+    step = train_step.make_train_step(model, optimizer.make(name), "mfcc")
+    after = jax.jit(step)(state, batch)
+
+    def moved(w, g):
+        if name == "adam":  # the first step: both moments are their bias corrections
+            return w - 1e-3 * g / (jnp.abs(g) + 1e-7)
+        return w - 1e-3 * g / jnp.sqrt(0.1 * g**2 + 1e-7)
+
+    expected = jax.tree.map(moved, before, grads)
+    for ours, theirs in zip(*map(jax.tree.leaves, (after.params, expected)), strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=2e-5)
+    assert float(after.sums.loss) / int(after.sums.n) == pytest.approx(float(entropy), rel=1e-5)
+    assert float(after.sums.l2) == pytest.approx(float(penalty), rel=1e-5)
+    assert int(after.sums.n) == 3 and int(after.sums.confusion_CxC.sum()) == 3
+    assert int(after.step) == 1
+
+
+def test_dropout_depends_on_the_step(model, batch):
+    step = jax.jit(train_step.make_train_step(model, optimizer.make("adam"), "mfcc"))
+    state = make_state(model, dropout=0.5, learning_rate=0.0)
+    losses = []
+    for _ in range(2):
+        state = step(state.replace(sums=Sums.zero(N_CLASSES)), batch)
+        losses.append(float(state.sums.loss))
+    assert losses[0] != losses[1]
+    again = step(make_state(model, dropout=0.5, learning_rate=0.0), batch)
+    assert float(again.sums.loss) == losses[0]
+
+
+def test_a_loss_that_is_not_finite_is_remembered_with_its_step(model, batch):
+    step = jax.jit(train_step.make_train_step(model, optimizer.make("adam"), "mfcc"))
+    state = step(make_state(model), batch)
+    assert int(state.sums.bad_step) == -1
+    state = step(state, batch._replace(x_BxTxF=batch.x_BxTxF * jnp.nan))
+    state = step(state, batch)
+    assert int(state.sums.bad_step) == 1
+
+
+def keras_plateau(values, factor=0.5, patience=3, min_delta=1e-4, cooldown=0, rate=1e-3):
+    """keras.callbacks.ReduceLROnPlateau, mode "max", written from its documentation."""
+    best, wait, cooling, rates = -np.inf, 0, 0, []
+    for value in values:
+        if cooling > 0:
+            cooling, wait = cooling - 1, 0
+        if value > best + min_delta:
+            best, wait = value, 0
+        elif cooling <= 0:
+            wait += 1
+            if wait >= patience:
+                rate, cooling, wait = rate * factor, cooldown, 0
+        rates.append(rate)
+    return rates
+
+
+def keras_stopping(values, patience):
+    """keras.callbacks.EarlyStopping, mode "max": the number of epochs that are run."""
+    best, wait = -np.inf, 0
+    for epoch, value in enumerate(values, start=1):
+        wait = 0 if value > best else wait + 1
+        best = max(best, value)
+        if wait >= patience:
+            return epoch
+    return len(values)
+
+
+def sums_with_accuracy(correct: int, n: int = 1000) -> Sums:
+    confusion = jnp.zeros((N_CLASSES, N_CLASSES), jnp.int32).at[0, 0].set(correct)
+    confusion = confusion.at[0, 1].set(n - correct)
+    return Sums.zero(N_CLASSES).replace(n=jnp.int32(n), confusion_CxC=confusion)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_plateau_best_and_stopping_are_keras(model, seed):
+    correct = np.random.default_rng(seed).integers(300, 330, 40)
+    state, patience = make_state(model), 5
+    end_of_epoch = jax.jit(
+        train_step.make_end_of_epoch(optimizer.plateau(PLATEAU), "accuracy", patience, 0.0)
+    )
+    rates, stopped = [], None
+    for epoch, hits in enumerate(correct, start=1):
+        state = end_of_epoch(state, sums_with_accuracy(int(hits)), jnp.int32(epoch))
+        rates.append(float(train_step.learning_rate(state)))
+        if bool(state.stopped) and stopped is None:
+            stopped = epoch
+    np.testing.assert_allclose(rates, keras_plateau(correct / 1000), rtol=1e-6)
+    assert stopped == keras_stopping(correct, patience)
+    assert int(state.best.epoch) == int(np.argmax(correct)) + 1  # the first of equals
+
+
+def test_monitors():
+    confusion = jnp.array([[8, 2, 0], [3, 1, 0], [0, 0, 0]], jnp.int32)
+    sums = Sums.zero(3).replace(n=jnp.int32(14), loss=jnp.float32(7), confusion_CxC=confusion)
+    assert float(train_step.monitored(sums, "accuracy")) == pytest.approx(9 / 14)
+    assert float(train_step.monitored(sums, "uar")) == pytest.approx((0.8 + 0.25) / 2)
+    assert float(train_step.monitored(sums, "loss")) == pytest.approx(-0.5)
+
+
+def test_a_leading_replica_axis_can_be_put_on_from_outside(model, batch):
+    step = train_step.make_train_step(model, optimizer.make("adam"), "mfcc")
+    states = [make_state(model, learning_rate=rate) for rate in (1e-3, 1e-2)]
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
+    crowd = jax.jit(jax.vmap(step, in_axes=(0, None)))(stacked, batch)
+    for i, state in enumerate(states):
+        alone = jax.jit(step)(state, batch)
+        for a, b in zip(*map(jax.tree.leaves, (crowd.params, alone.params)), strict=True):
+            np.testing.assert_allclose(a[i], b, atol=1e-5)
