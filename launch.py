@@ -5,6 +5,7 @@ python launch.py --config=configs/cnn2d.py --mode=prepare
 python launch.py --config=configs/cnn1d.py --config.optimizer.learning_rate=3e-4 --workdir=runs/mine
 """
 
+import sys
 from pathlib import Path
 
 from absl import app, flags, logging
@@ -19,8 +20,20 @@ WORKDIR = flags.DEFINE_string("workdir", None, "Where the run lives; runs/<confi
 MODE = flags.DEFINE_enum("mode", "all", MODES, "One part of the job, or all of it.")
 
 
+def parse(argv: list[str]) -> list[str]:
+    """absl's parser, with one sentence where it would show a traceback."""
+    try:
+        arguments = flags.FLAGS(argv)
+        CONFIG.value.lock()  # a config file that is missing shows only now
+        return arguments
+    except Exception as error:  # absl and ml_collections raise nearly every kind
+        line = str(error).replace("\\n", "\n").strip().splitlines()[-1]
+        line = line.removeprefix("ValueError: ")
+        sys.exit("error: " + (line.rstrip("'\"\\") if line.count("'") % 2 else line))
+
+
 def main(argv: list[str]) -> None:
-    """Runs what --mode asks for; the imports wait for it, so that --help is quick."""
+    """Runs what --mode asks for. Imports wait for it, so that --help is quick."""
     if len(argv) > 1:
         raise app.UsageError(f"unexpected argument {argv[1]!r}")
     config, mode = CONFIG.value, MODE.value
@@ -46,4 +59,4 @@ def main(argv: list[str]) -> None:
 if __name__ == "__main__":
     flags.mark_flag_as_required("config")
     flags.FLAGS.set_default("verbosity", logging.WARNING)
-    app.run(lambda argv: exit_with_message(lambda: main(argv)))
+    app.run(lambda argv: exit_with_message(lambda: main(argv)), flags_parser=parse)

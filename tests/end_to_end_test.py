@@ -1,0 +1,185 @@
+"""The program as a user starts it: what it leaves, and what it says when something is wrong."""
+
+import csv
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+ROOT = Path(__file__).parents[1]
+
+
+def launch(*arguments: str, module: str = "launch.py") -> subprocess.CompletedProcess:
+    start = [module] if module.endswith(".py") else ["-m", module]
+    return subprocess.run(
+        [sys.executable, *start, *map(str, arguments)], cwd=ROOT, capture_output=True, text=True
+    )
+
+
+@pytest.fixture(scope="session")
+def flags(made_corpus, records_dir):
+    """What shrinks configs/cnn2d.py:demo to seconds, as `tiny` does."""
+    return (
+        "--config=configs/cnn2d.py:demo",
+        f"--config.corpus.root={made_corpus}",
+        "--config.corpus.made.n_speakers=6",
+        "--config.corpus.made.n_sentences=2",
+        f"--config.records_dir={records_dir}",
+        "--config.features.n_mels=32",
+        "--config.features.n_mfcc=16",
+        "--config.augmentation.views=('noise',)",
+        "--config.split.n_folds=3",
+        "--config.model.widths=(8,8,8,8)",
+        "--config.model.dense=16",
+        "--config.train.epochs=3",
+        "--config.train.batch_size=16",
+        "--config.evaluate.batch_size=16",
+    )
+
+
+@pytest.fixture(scope="module")
+def finished(flags, tmp_path_factory) -> tuple[Path, str]:
+    workdir = tmp_path_factory.mktemp("runs") / "run"
+    run = launch(*flags, f"--workdir={workdir}")
+    assert run.returncode == 0, run.stderr
+    return workdir, run.stdout
+
+
+def test_one_command_prepares_trains_evaluates_and_reports(finished):
+    workdir, console = finished
+    results = json.loads((workdir / "results.json").read_text())
+    assert (results["n_train"], results["n_val"], results["n_test"]) == (24, 24, 24)
+    assert results["model"] == "cnn2d" and results["protocol"] == "speaker_kfold"
+    assert "synthetic" in results["corpus"] and "human" not in results
+    confusion = np.array(results["confusion"])
+    assert confusion.sum() == 24
+    assert results["accuracy"] == pytest.approx(np.trace(confusion) / 24)
+    assert results["replicas"][0]["accuracy"] == results["accuracy"]
+    with (workdir / "predictions.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 24
+    right = sum(row["true"] == row["predicted"] for row in rows)
+    assert right == np.trace(confusion)
+    for row in rows:
+        p = [float(row[label]) for label in results["labels"]]
+        assert sum(p) == pytest.approx(1, abs=1e-5)
+        assert results["labels"][int(np.argmax(p))] == row["predicted"]
+    for name in ("curves.png", "confusion.png", "report.md"):
+        assert (workdir / "report" / name).stat().st_size > 500
+    assert len((workdir / "metrics.jsonl").read_text().splitlines()) == 3
+    assert "Test (synthetic" in console
+
+
+def test_parts_of_the_job_do_what_all_of_it_does(finished, flags, tmp_path):
+    whole, _ = finished
+    for mode in ("prepare", "train", "evaluate", "report"):
+        run = launch(*flags, f"--workdir={tmp_path / 'run'}", f"--mode={mode}")
+        assert run.returncode == 0, run.stderr
+    for name in ("results.json", "predictions.csv"):
+        assert (tmp_path / "run" / name).read_text() == (whole / name).read_text()
+
+
+def make_corpus(root: Path, emotions: str = "ANG SAD", speakers: str = "1001 1002 1003") -> Path:
+    """Short noises under CREMA-D's names."""
+    root.mkdir()
+    random = np.random.default_rng(0)
+    for speaker in speakers.split():
+        for emotion in emotions.split():
+            path = root / f"{speaker}_IEO_{emotion}_HI.wav"
+            soundfile.write(path, 0.1 * random.standard_normal(6000), 16_000)
+    return root
+
+
+def stubs(root: Path) -> Path:
+    root.mkdir()
+    text = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"
+    for emotion in ("ANG", "SAD"):
+        (root / f"1001_IEO_{emotion}_HI.wav").write_text(text)
+    return root
+
+
+CREMA_D = ("--config.corpus.name=crema_d", "--config.augmentation.views=()")
+KFOLD = ("--config.split.name=speaker_kfold", "--config.split.n_folds=3")
+# name → (what makes corpus.root below tmp_path, further flags, what the sentence says)
+BAD_INPUT = {
+    "no audio": (lambda p: p.mkdir(), CREMA_D, "no audio file was found below"),
+    "no folder": (lambda p: None, CREMA_D, "does not exist"),
+    "LFS stubs": (stubs, CREMA_D, "Git LFS pointer, not audio; run `git lfs pull`"),
+    "wrong reader": (
+        make_corpus,
+        (*CREMA_D, "--config.corpus.name=ravdess"),
+        "is named as RAVDESS names its clips",
+    ),
+    "unknown reader": (make_corpus, ("--config.corpus.name=savee",), "corpus.name='savee'"),
+    "unknown emotion": (
+        lambda p: make_corpus(p, "ANG XYZ"),
+        CREMA_D,
+        "has the unknown emotion code XYZ",
+    ),
+    "one class": (lambda p: make_corpus(p, "ANG"), (*CREMA_D, *KFOLD), "single class"),
+    "one speaker": (
+        lambda p: make_corpus(p, speakers="1001"),
+        (*CREMA_D, *KFOLD),
+        "the corpus has 1; use --config.split.name=random_file",
+    ),
+    "a class left out": (make_corpus, (*CREMA_D, *KFOLD), "part without"),
+    "batch too large": (
+        lambda p: None,
+        ("--config.train.batch_size=10000",),
+        "batch_size=10000 is larger than the training set",
+    ),
+    "typo in the config": (lambda p: None, ("--config.train.epoch=3",), 'Did you mean "epochs"'),
+    "wrong type": (lambda p: None, ("--config.train.epochs=many",), "many"),
+    "unknown variant": (lambda p: None, ("--config=configs/cnn2d.py:dmeo",), "'dmeo' is unknown"),
+    "no such config": (lambda p: None, ("--config=configs/cnn3d.py",), "cnn3d"),
+    "unwritable workdir": (lambda p: None, ("--workdir=/proc/here",), "cannot write"),
+    "model and input": (lambda p: None, ("--config.input.kind=vector",), "model.name=cnn2d wants"),
+    "nothing trained": (lambda p: None, ("--mode=evaluate",), "run with --mode=train first"),
+    "nothing evaluated": (lambda p: None, ("--mode=report",), "--mode=train"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_INPUT)
+def test_bad_input_gets_one_sentence(name, flags, tmp_path):
+    make, further, sentence = BAD_INPUT[name]
+    root = tmp_path / "corpus"
+    make(root)
+    if "--config.corpus.name" in " ".join(further):
+        further = (*further, f"--config.corpus.root={root}", f"--config.records_dir={tmp_path}/r")
+    run = launch(*flags, f"--workdir={tmp_path / 'run'}", *further)
+    assert run.returncode != 0
+    assert sentence in run.stderr
+    assert "Traceback" not in run.stderr, run.stderr
+    assert not (tmp_path / "run" / "results.json").exists()
+
+
+def test_real_recordings_with_ten_speakers_and_the_six_shared_classes(shared_data, tmp_path):
+    """RAVDESS as a user would try it, a tenth of it, for one epoch."""
+    for actor in range(1, 11):
+        folder = tmp_path / "ravdess" / f"Actor_{actor:02}"
+        folder.mkdir(parents=True)
+        for path in sorted((shared_data / "ravdess" / folder.name).glob("*-01-01-??.flac")):
+            shutil.copy(path, folder)
+    workdir = tmp_path / "run"
+    run = launch(
+        "--config=configs/cnn1d.py:librosa",
+        "--config.corpus.name=ravdess",
+        f"--config.corpus.root={tmp_path / 'ravdess'}",
+        "--config.corpus.emotions=('anger','disgust','fear','happiness','neutral','sadness')",
+        f"--config.records_dir={tmp_path / 'records'}",
+        "--config.augmentation.views=()",
+        "--config.split.name=speaker_kfold",
+        "--config.model.widths=(8,8,8)",
+        "--config.model.dense=16",
+        "--config.train.epochs=1",
+        f"--workdir={workdir}",
+    )
+    assert run.returncode == 0, run.stderr
+    results = json.loads((workdir / "results.json").read_text())
+    assert len(results["labels"]) == 6
+    assert results["n_train"] + results["n_val"] + results["n_test"] == 10 * 11
