@@ -83,7 +83,7 @@ class _Loop:
         """Runs the epochs that are left."""
         done, n_epochs = int(state.step) // self._n_steps, self._config.train.epochs
         log = metric_log.MetricLog(self._workdir, done)
-        if int(state.step):
+        if int(state.step) and done < n_epochs and not bool(state.stopped):
             print(f"Going on after step {int(state.step)}, in epoch {done + 1}.")
         for epoch in range(done + 1, n_epochs + 1):
             if bool(state.stopped):
