@@ -2,11 +2,16 @@
 
 import multiprocessing
 import os
+import signal
 import threading
 
 
 def exit_with_parent() -> None:
-    """For a worker process: ends it when the process that started it is gone, however it went."""
+    """Ends this worker when the process that started it is gone, however it went.
+
+    Ctrl-C reaches every process of a terminal; a worker leaves it to the one that started it.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
 
     def wait() -> None:

@@ -17,9 +17,14 @@ class Interrupted(UserError):  # noqa: N818 — it is no error
 
 
 def exit_with_message(main: Callable[[], int | None]) -> None:
-    """Runs `main` and exits; a UserError becomes one line on stderr and its exit code."""
+    """Runs `main` and exits; what the user can mend becomes one line on stderr and an exit code."""
     try:
         sys.exit(main())
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+        message, code = str(error), error.exit_code
+    except OSError as error:  # a full disk, missing rights: the system's own words and the file
+        message, code = str(error), UserError.exit_code
+    except KeyboardInterrupt:
+        message, code = "interrupted; nothing half written is left.", Interrupted.exit_code
+    print(f"error: {message}", file=sys.stderr)
+    sys.exit(code)

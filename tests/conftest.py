@@ -13,7 +13,7 @@ _CACHE = tempfile.TemporaryDirectory(prefix="ser_jax_tests_")
 os.environ["JAX_COMPILATION_CACHE_DIR"] = _CACHE.name
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 
-import pytest
+import pytest  # noqa: E402
 
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
 
