@@ -1,4 +1,4 @@
-"""Named protocols: clips → train, validation, test. And the audit that stops a leak.
+"""Named protocols: clips → train, validation, test.
 
 A protocol sees a table of clips (ids, speakers, labels, checksums of the decoded audio) and gives
 row numbers. Augmented views are no part of it: they follow their clip.
@@ -51,10 +51,6 @@ class Split:
         return {"train": self.train, "val": self.val, "test": self.test}
 
 
-class LeakageError(UserError):
-    """Training would see what it is tested on."""
-
-
 def make(
     name: str,
     clips: Clips,
@@ -97,7 +93,6 @@ def make(
     return split
 
 
-# ── Seen speakers ─────────────────────────────────────────────────────────────────────────────
 def _random_file(clips: Clips, seed: int, test_fraction: float, val_fraction: float) -> Split:
     """The report's: a seeded shuffle of files. Clips with the same bytes stay on one side."""
     n = len(clips.ids)
@@ -118,7 +113,6 @@ def _random_file(clips: Clips, seed: int, test_fraction: float, val_fraction: fl
     return Split("random_file", False, **rows)
 
 
-# ── Unseen speakers ───────────────────────────────────────────────────────────────────────────
 CREMA_D_ACTORS = tuple(str(actor) for actor in range(1001, 1092))
 # Not in TFDS's crema_d: a clip without votes there, and one of each pair with two labels.
 TFDS_WITHOUT = frozenset("1040_ITH_SAD_XX 1006_TIE_NEU_XX 1013_WSI_DIS_XX 1017_IWW_FEA_XX".split())
@@ -201,46 +195,3 @@ def _check_classes(split: Split, clips: Clips) -> None:
                 f"{len(clips.ids)} clips of {len(set(clips.speakers))} speakers: use another fold "
                 "or protocol, name the classes that it has in corpus.emotions, or add clips."
             )
-
-
-# ── The audit ─────────────────────────────────────────────────────────────────────────────────
-def audit(split: Split, clips: Clips, *, trained_on: np.ndarray, normalised_on: np.ndarray) -> None:
-    """Stops a training that would see what it is tested on.
-
-    Args:
-      split: the three parts.
-      clips: the corpus.
-      trained_on: row of the clip behind each training example, views included.
-      normalised_on: row of the clip behind each example that the normalisation was fitted on.
-
-    Raises:
-      LeakageError: naming the first clip or speaker at fault.
-    """
-    parts = split.parts()
-    _disjoint(parts, clips.ids, "the clip")
-    _disjoint(parts, clips.sha256, "the audio with SHA-256")
-    if split.unseen_speakers:
-        _disjoint(parts, clips.speakers, "the speaker")
-    train = set(split.train.tolist())
-    for rows, what in (
-        (trained_on, "a view of it is trained on"),
-        (normalised_on, "the normalisation is fitted on it"),
-    ):
-        strangers = sorted(set(np.asarray(rows).tolist()) - train)
-        if strangers:
-            raise LeakageError(
-                f"leakage: {clips.ids[strangers[0]]} is not a training clip, yet {what}; "
-                "nothing was trained."
-            )
-
-
-def _disjoint(parts: Mapping[str, np.ndarray], values: Sequence[str], what: str) -> None:
-    where: dict[str, str] = {}
-    for part, rows in parts.items():
-        for row in rows:
-            other = where.setdefault(values[row], part)
-            if other != part:
-                raise LeakageError(
-                    f"leakage: {what} {values[row]} is in {other} and in {part}; nothing was "
-                    "trained. Remove one copy, or set --config.corpus.drop_defects."
-                )

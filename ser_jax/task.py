@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 from ser_jax import (
     features,
     input_pipeline,
+    leakage,
     models,
     optimizer,
     splits,
@@ -100,11 +101,11 @@ def initial_state(task: Task) -> TrainState:
     """A fresh state with its normalisation fitted, audited for leaks.
 
     Raises:
-      LeakageError: see splits.audit.
+      LeakageError: see leakage.audit.
     """
     config, examples, clips = task.config, task.examples, task.records.clips
     normalised_on_M = task.train_M
-    splits.audit(
+    leakage.audit(
         task.split,
         clips,
         trained_on=examples.clip_N[task.train_M],

@@ -1,7 +1,5 @@
 """The loop: epochs, validation, plateau, early stopping, log, checkpoint, resume."""
 
-import contextlib
-import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -21,10 +19,10 @@ from ser_jax import (
     metrics,
     optimizer,
     parallel,
-    splits,
+    stopping,
     task,
-    train_state,
     train_step,
+    transfer,
 )
 from ser_jax.errors import Interrupted, UserError
 from ser_jax.evaluator import Evaluator
@@ -44,13 +42,13 @@ def train(config: ConfigDict, records_folder: Path, workdir: Path) -> None:
     this = task.make(config, input_pipeline.open_records(records_folder))
     state = task.initial_state(this)
     if config.init_from:
-        state = _start_from(this, state, Path(config.init_from))
+        state = transfer.start_from(this, state, Path(config.init_from))
     metric_log.claim(workdir, config, records_folder.parent.name)
     ids = this.records.clips.ids
     parts = {part: [ids[row] for row in rows] for part, rows in this.split.parts().items()}
     files.write_json(workdir / "split.json", parts)
     print(task.describe(this, state), flush=True)
-    with _stop_signals() as stop:
+    with stopping.stop_signals() as stop:
         _Loop(this, workdir, stop).run(checkpoints.load_last(workdir, state) or state)
 
 
@@ -198,57 +196,8 @@ def _ratios(part: str, sums: Sums) -> dict[str, float]:
     }
 
 
-def _start_from(this: task.Task, state: TrainState, source: Path) -> TrainState:
-    """Other run's best weights; its training must not have seen what this run is tested on."""
-    weights, metadata = checkpoints.load_best(source)
-    if metadata["labels"] != list(this.records.labels):
-        raise UserError(
-            f"init_from={source} knows the classes {', '.join(metadata['labels'])}, and this "
-            f"corpus has {', '.join(this.records.labels)}; choose the same with corpus.emotions."
-        )
-    theirs = jax.tree.map(jnp.shape, (weights["params"], weights.get("batch_stats", {})))
-    if theirs != jax.tree.map(jnp.shape, (state.params, state.batch_stats)):
-        raise UserError(
-            f"init_from={source} has a network of another shape; give the same config.model, "
-            "config.features and input.max_frames."
-        )
-    if metadata["corpus"] == this.records.corpus:
-        parts = metric_log.read_json(source / "split.json")
-        seen = {*parts["train"], *parts["val"]}
-        ids = this.records.clips.ids
-        leaked = [ids[row] for row in this.split.test if ids[row] in seen]
-        if leaked:
-            raise splits.LeakageError(
-                f"leakage: {source} was trained on {leaked[0]}, a test clip of this run; use the "
-                "same split as there."
-            )
-    return train_state.start_from(state, weights["params"], weights.get("batch_stats", {}))
-
-
 def _interrupted(state: TrainState, epoch: int) -> Interrupted:
     return Interrupted(
         f"stopped in epoch {epoch} after step {int(state.step)}; all is saved, and the same "
         "command goes on from there."
     )
-
-
-@contextlib.contextmanager
-def _stop_signals() -> Iterator[threading.Event]:
-    """An event that Ctrl-C and SIGTERM set; a second Ctrl-C stops at once."""
-    stop = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield stop  # signals reach the main thread alone
-        return
-
-    def request(number: int, frame: object) -> None:
-        del frame
-        if stop.is_set() and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        stop.set()
-
-    before = {s: signal.signal(s, request) for s in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

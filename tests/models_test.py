@@ -8,7 +8,7 @@ import optax
 import pytest
 from ml_collections import ConfigDict
 
-from ser_jax import models
+from ser_jax import layers, models
 from ser_jax.errors import UserError
 
 SMALL = {"widths": (6, 5), "kernels": (3, 3), "dense": 7}
@@ -67,13 +67,13 @@ def test_parameter_counts_at_the_sizes_of_the_report():
 @pytest.mark.parametrize("padding", models.PADDINGS)
 @pytest.mark.parametrize("shape", [(2, 13, 8, 3), (2, 21, 3)])
 @pytest.mark.parametrize("window", [4, 5])
-@pytest.mark.parametrize("ours", [models.avg_pool, models.max_pool])
+@pytest.mark.parametrize("ours", [layers.avg_pool, layers.max_pool])
 def test_pools_are_those_of_the_library_forward_and_backward(ours, shape, window, padding):
     x = jax.random.normal(KEY, shape) - 2  # so that padding by zeros would show in a maximum
     whole = ((window,) * (x.ndim - 2), (2,) * (x.ndim - 2), padding.upper())
     reference = {
-        models.avg_pool: lambda x: nn.avg_pool(x, *whole, count_include_pad=False),
-        models.max_pool: lambda x: nn.max_pool(x, *whole),
+        layers.avg_pool: lambda x: nn.avg_pool(x, *whole, count_include_pad=False),
+        layers.max_pool: lambda x: nn.max_pool(x, *whole),
     }[ours]
 
     def forward_and_backward(pool):
@@ -87,7 +87,7 @@ def test_pools_are_those_of_the_library_forward_and_backward(ours, shape, window
 
 
 def test_average_does_not_count_padding():
-    np.testing.assert_array_equal(models.avg_pool(jnp.ones((1, 5, 3, 1)), 4, 2, "same"), 1.0)
+    np.testing.assert_array_equal(layers.avg_pool(jnp.ones((1, 5, 3, 1)), 4, 2, "same"), 1.0)
 
 
 def test_dropout_keeps_the_mean_drops_the_rate_and_compiles_once():
@@ -96,7 +96,7 @@ def test_dropout_keeps_the_mean_drops_the_rate_and_compiles_once():
     @jax.jit
     def dropped(rate):
         traces.append(rate)
-        return models.dropout(jnp.ones(100_000), rate, KEY)
+        return layers.dropout(jnp.ones(100_000), rate, KEY)
 
     for rate in (0.0, 0.2, 0.5):
         y = dropped(rate)

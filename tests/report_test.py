@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from matplotlib.text import Text
 
-from ser_jax import metrics, report
+from ser_jax import metrics, plots, report
 from ser_jax.errors import UserError
 
 LABELS = """anger disgust fear happiness neutral sadness surprise calm boredom contempt excitement
@@ -103,24 +103,24 @@ def test_writes_two_pictures_and_a_page_that_shows_them(tmp_path):
 
 @pytest.mark.parametrize("n_classes", [2, 3, 6, 8, 12])
 def test_confusion_is_legible(n_classes):
-    assert not overlapping(report.confusion(some_results(LABELS[:n_classes])))
+    assert not overlapping(plots.confusion(some_results(LABELS[:n_classes])))
 
 
 @pytest.mark.parametrize("n_epochs", [1, 2, 13, 200])
 def test_curves_are_legible(n_epochs):
     results = some_results(best_epoch=n_epochs)
-    assert not overlapping(report.curves(some_epochs(n_epochs), results))
+    assert not overlapping(plots.curves(some_epochs(n_epochs), results))
 
 
 @pytest.mark.parametrize("decades", [1, 3, 4, 5, 9])
 def test_learning_rates_of_many_decades_are_legible(decades):
     epochs = [row | {"learning_rate": 10.0 ** -row["epoch"]} for row in some_epochs(decades)]
-    assert not overlapping(report.curves(epochs, some_results()))
+    assert not overlapping(plots.curves(epochs, some_results()))
 
 
 def test_long_names_are_wrapped_or_cut():
     labels = ["a", "one-word-that-goes-on-and-on"]
-    figure = report.confusion(some_results(labels, corpus=20 * "a long name "))
+    figure = plots.confusion(some_results(labels, corpus=20 * "a long name "))
     figure.canvas.draw()
     assert figure.axes[0].get_yticklabels()[1].get_text() == "one-word-that-goes-on…"
     title = figure.axes[0].title.get_window_extent()
@@ -129,7 +129,7 @@ def test_long_names_are_wrapped_or_cut():
 
 def test_confusion_shows_rows_as_shares_with_counts_and_recall():
     results = some_results(["a", "b"], confusion=[[30, 10], [1, 3]], n_test=44)
-    figure = report.confusion(results)
+    figure = plots.confusion(results)
     texts = [t.get_text() for t in figure.findobj(Text)]
     for text in ("75 %", "30", "25 %", "10", "75.0 % of 40", "75.0 % of 4"):
         assert text in texts
@@ -145,18 +145,18 @@ def test_a_class_without_test_clips_and_a_run_that_diverged_are_drawn(tmp_path, 
     results = some_results(["a", "b"], confusion=[[3, 1], [0, 0]], n_test=4)
     fill(tmp_path, epochs, results)
     report.write(tmp_path)
-    assert "no clips" in [t.get_text() for t in report.confusion(results).findobj(Text)]
+    assert "no clips" in [t.get_text() for t in plots.confusion(results).findobj(Text)]
     assert not recwarn.list
 
 
 def test_names_are_drawn_as_they_stand():
-    figure = report.confusion(some_results(["$x^2$", r"$\frac{$"]))
+    figure = plots.confusion(some_results(["$x^2$", r"$\frac{$"]))
     figure.canvas.draw()
     assert "$x^2$" in [t.get_text() for t in figure.axes[0].get_xticklabels()]
 
 
 def test_best_epoch_is_marked_in_every_panel():
-    figure = report.curves(some_epochs(5), some_results(best_epoch=4))
+    figure = plots.curves(some_epochs(5), some_results(best_epoch=4))
     for axes in figure.axes:
         assert [4, 4] in [list(line.get_xdata()) for line in axes.lines]
     assert "best epoch: 4" in [t.get_text() for t in figure.legends[0].get_texts()]
@@ -250,7 +250,7 @@ def test_of_a_repeated_epoch_the_last_counts(tmp_path):
 def test_matplotlib_is_imported_by_this_module_only_and_lazily():
     for path in Path(report.__file__).parent.glob("*.py"):
         tree = ast.parse(path.read_text())
-        body = tree.body if path.name == "report.py" else ast.walk(tree)
+        body = tree.body if path.name == "plots.py" else ast.walk(tree)
         names = [
             name
             for node in body

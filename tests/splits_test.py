@@ -5,9 +5,10 @@ import csv
 import numpy as np
 import pytest
 
-from ser_jax import splits
+from ser_jax import leakage, splits
 from ser_jax.errors import UserError
-from ser_jax.splits import Clips, LeakageError, Split
+from ser_jax.leakage import LeakageError
+from ser_jax.splits import Clips, Split
 
 EMOTIONS = ("ANG", "DIS", "FEA", "HAP", "NEU", "SAD")
 SENTENCES = "IEO TIE IOM IWW TAI MTI IWL ITH DFA ITS TSI WSI".split()
@@ -63,7 +64,7 @@ def test_random_file_has_the_reports_sizes_and_keeps_equal_bytes_together(crema_
     split = splits.make("random_file", crema_d, seed=seed)
     assert sizes(split) == (4948, 261, 2233)
     assert sorted(np.concatenate(list(split.parts().values()))) == list(range(7442))
-    splits.audit(split, crema_d, trained_on=split.train, normalised_on=split.train)
+    leakage.audit(split, crema_d, trained_on=split.train, normalised_on=split.train)
 
 
 def test_random_file_depends_on_the_seed_alone(grid):
@@ -90,7 +91,7 @@ def test_speaker_kfold_tests_each_clip_once(grid):
     folds = [splits.make("speaker_kfold", grid, fold=fold, n_folds=7) for fold in range(7)]
     assert sorted(np.concatenate([split.test for split in folds])) == list(range(len(grid.ids)))
     for split in folds:
-        splits.audit(split, grid, trained_on=split.train, normalised_on=split.train)
+        leakage.audit(split, grid, trained_on=split.train, normalised_on=split.train)
 
 
 @pytest.mark.parametrize(
@@ -127,7 +128,7 @@ def test_strangers_to_crema_d_are_sent_to_speaker_kfold():
 def audit_of(clips: Clips, train, val, test, trained_on=None, normalised_on=None):
     split = Split("p", True, *(np.array(part) for part in (train, val, test)))
     train = np.array(train)
-    splits.audit(
+    leakage.audit(
         split,
         clips,
         trained_on=train if trained_on is None else np.array(trained_on),
@@ -154,4 +155,4 @@ def test_audit_stops_every_kind_of_leak():
 def test_seen_speakers_are_no_leak_where_the_protocol_says_so():
     clips = clips_of(["1001_DFA_ANG_XX", "1001_TIE_ANG_XX", "1001_TIE_SAD_XX"])
     split = Split("random_file", False, np.array([0]), np.array([1]), np.array([2]))
-    splits.audit(split, clips, trained_on=split.train, normalised_on=split.train)
+    leakage.audit(split, clips, trained_on=split.train, normalised_on=split.train)

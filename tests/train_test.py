@@ -14,7 +14,7 @@ import pytest
 
 from ser_jax import checkpoints, evaluate, metric_log, train
 from ser_jax.errors import Interrupted, UserError
-from ser_jax.splits import LeakageError
+from ser_jax.leakage import LeakageError
 
 CLOCK = ("seconds", "examples_per_second")
 
