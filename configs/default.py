@@ -17,6 +17,7 @@ def get_config() -> ConfigDict:
 
     config.corpus = corpus = ConfigDict()
     corpus.name = "crema_d"  # the reader: crema_d, ravdess, csv, synthetic
+    corpus.title = ""  # what results call it, if it is not quite what its reader thinks
     corpus.root = "data/crema_d"  # where the audio is, at any depth; csv: the table
     corpus.tables_dir = ""  # CREMA-D's tables (votes, actors), if they are not in root
     corpus.emotions = ()  # keep only these classes; () keeps all

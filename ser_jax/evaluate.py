@@ -42,7 +42,7 @@ def evaluate(config: ConfigDict, records_folder: Path, workdir: Path) -> dict[st
         "input": config.input.kind,
         "protocol": config.split.name,
         "unseen_speakers": this.split.unseen_speakers,
-        "corpus": this.records.corpus,
+        "corpus": this.corpus,
         "n_train": len(this.split.train),
         "n_train_examples": len(this.train_M),
         "n_val": len(this.split.val),
@@ -68,7 +68,7 @@ def evaluate(config: ConfigDict, records_folder: Path, workdir: Path) -> dict[st
     files.write_json(workdir / "results.json", results)
     files.write_text(workdir / "predictions.csv", _predictions(this, probability_NxC))
     print(
-        f"Test ({this.records.corpus}, {config.split.name}, {results['n_test']} clips of "
+        f"Test ({this.corpus}, {config.split.name}, {results['n_test']} clips of "
         f"{results['n_test_speakers']} speakers, best epoch {results['best_epoch']}): accuracy "
         f"{results['accuracy']:.4f}, UAR {results['uar']:.4f}, macro-F1 {results['macro_f1']:.4f}."
     )

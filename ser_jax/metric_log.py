@@ -9,8 +9,8 @@ from ml_collections import ConfigDict
 from ser_jax import files
 from ser_jax.errors import UserError
 
-# Where things lie may change between two starts of a run; what is computed may not.
-_PLACES = ("records_dir", "corpus.root", "corpus.tables_dir", "init_from")
+# Names and places may change between two starts of a run; what is computed may not.
+_FREE = ("name", "records_dir", "corpus.title", "corpus.root", "corpus.tables_dir", "init_from")
 
 
 def claim(workdir: Path, config: ConfigDict, records_name: str) -> None:
@@ -95,5 +95,5 @@ def _differences(theirs: dict[str, Any], ours: dict[str, Any]) -> list[str]:
     return [
         f"{key[1:]} was {theirs.get(key)!r} and is {ours.get(key)!r}"
         for key in keys
-        if theirs.get(key) != ours.get(key) and key[1:] not in _PLACES
+        if theirs.get(key) != ours.get(key) and key[1:] not in _FREE
     ]

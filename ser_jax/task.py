@@ -44,13 +44,18 @@ class Task:
     train_M: np.ndarray
     model: nn.Module
 
+    @property
+    def corpus(self) -> str:
+        """What results call the corpus."""
+        return self.config.corpus.title or self.records.corpus
+
     def metadata(self) -> dict[str, Any]:
         """What lies beside the weights, as JSON values: all that prediction needs to know."""
         return {
             "config": self.config.to_dict(),
             "features": dataclasses.asdict(self.records.spec),
             "labels": list(self.records.labels),
-            "corpus": self.records.corpus,
+            "corpus": self.corpus,
             "max_frames": self.examples.max_frames,
         }
 
@@ -153,7 +158,7 @@ def describe(task: Task, state: TrainState) -> str:
     lines = [
         models.parameter_table(state.params),
         "",
-        f"{task.records.corpus}, protocol {split.protocol}: "
+        f"{task.corpus}, protocol {split.protocol}: "
         + ", ".join(
             f"{part} {len(rows)} clips of {len(set(speakers[rows]))} speakers"
             for part, rows in split.parts().items()

@@ -44,8 +44,11 @@ def train(config: ConfigDict, records_folder: Path, workdir: Path) -> None:
     if config.init_from:
         state = transfer.start_from(this, state, Path(config.init_from))
     metric_log.claim(workdir, config, records_folder.parent.name)
-    ids = this.records.clips.ids
-    parts = {part: [ids[row] for row in rows] for part, rows in this.split.parts().items()}
+    clips = this.records.clips
+    parts = {
+        part: {clips.ids[row]: clips.sha256[row] for row in rows}
+        for part, rows in this.split.parts().items()
+    }
     files.write_json(workdir / "split.json", parts)
     print(task.describe(this, state), flush=True)
     with stopping.stop_signals() as stop:

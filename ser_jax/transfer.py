@@ -30,14 +30,13 @@ def start_from(this: Task, state: TrainState, source: Path) -> TrainState:
             f"init_from={source} has a network of another shape; give the same config.model, "
             "config.features and input.max_frames."
         )
-    if metadata["corpus"] == this.records.corpus:
-        parts = metric_log.read_json(source / "split.json")
-        seen = {*parts["train"], *parts["val"]}
-        ids = this.records.clips.ids
-        leaked = [ids[row] for row in this.split.test if ids[row] in seen]
-        if leaked:
-            raise leakage.LeakageError(
-                f"leakage: {source} was trained on {leaked[0]}, a test clip of this run; use the "
-                "same split as there."
-            )
+    parts = metric_log.read_json(source / "split.json")
+    seen = {*parts["train"].values(), *parts["val"].values()}
+    clips = this.records.clips
+    leaked = [clips.ids[row] for row in this.split.test if clips.sha256[row] in seen]
+    if leaked:
+        raise leakage.LeakageError(
+            f"leakage: {source} was trained on {leaked[0]}, a test clip of this run; use the same "
+            "split as there."
+        )
     return train_state.start_from(state, weights["params"], weights.get("batch_stats", {}))
