@@ -11,7 +11,6 @@ import collections
 import concurrent.futures
 import contextlib
 import dataclasses
-import fcntl
 import functools
 import hashlib
 import json
@@ -104,7 +103,7 @@ def build(recipe: Recipe, records_dir: Path) -> Path:
             data_dir=os.fspath(records_dir), config=_Config(name=name, recipe=recipe)
         )
     folder = Path(builder.data_dir)
-    with _locked(folder.parent):
+    with files.locked(folder.parent):  # the second of two runs finds what the first has built
         if folder.exists():
             return folder
         for leftover in folder.parent.glob(f"*{tfds.core.constants.INCOMPLETE_PREFIX}*"):
@@ -324,18 +323,3 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         logging.set_verbosity(verbosity)
-
-
-@contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Two runs that want the same records build them once: the second waits for the first."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / ".lock").open("w")
-    except OSError as error:
-        raise UserError(
-            f"cannot write {folder} ({error.strerror}); set --config.records_dir elsewhere."
-        ) from error
-    with lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield

@@ -8,9 +8,7 @@ nobody was asked to listen to it, and a result on it says nothing about emotion 
 
 import argparse
 import concurrent.futures
-import contextlib
 import csv
-import fcntl
 import functools
 import io
 import json
@@ -103,7 +101,7 @@ def write(
             "sampling_rate": sampling_rate,
         }
     )
-    with _locked(root):
+    with files.locked(root):
         if _is_finished(root, made_from):
             return
         work = root / UNFINISHED
@@ -127,23 +125,6 @@ def write(
 def _check(value: int, name: str, low: int, high: int) -> None:
     if not low <= value <= high:
         raise UserError(f"{name} is {value}; choose a number from {low} to {high}.")
-
-
-@contextlib.contextmanager
-def _locked(root: Path) -> Iterator[None]:
-    """Two calls with one folder come one after the other."""
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        handle = os.open(root, os.O_RDONLY)
-    except OSError as error:
-        raise UserError(
-            f"cannot use {root} as a folder ({error.strerror}); choose another one."
-        ) from error
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
 
 
 def _is_finished(root: Path, made_from: str) -> bool:

@@ -1,6 +1,7 @@
-"""Files that are never half written, and the checksum of one."""
+"""Files that are never half written, checksums, and folders for one process at a time."""
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
@@ -47,6 +48,29 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Writes `value` as indented JSON, all of it or nothing. NaN is an error."""
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Makes a folder if it is missing and holds it for one process at a time; others wait.
+
+    The lock is on the folder itself, leaves no file behind and ends with its process.
+
+    Raises:
+      UserError: there can be no such folder.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            handle = os.open(folder, os.O_RDONLY)
+            stack.callback(os.close, handle)
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        except OSError as error:
+            raise UserError(
+                f"cannot use {folder} as a folder ({error.strerror}); choose another one or change "
+                "its rights."
+            ) from error
+        yield
 
 
 def sha256_of(path: Path) -> str:

@@ -191,6 +191,19 @@ def test_copied_clip_is_wrong_although_its_bytes_are_right(crema_d):
     assert report.checksums_right == 5
 
 
+def test_take_that_ravdess_published_twice_is_known_and_another_copy_is_not(ravdess):
+    pair = tuple(f"Actor_07/03-01-03-01-02-0{i}-07.flac" for i in (1, 2))
+    for name in pair:
+        write(ravdess / name, voice(10))
+    report = verify.verify(ravdess, "ravdess")
+    assert (found(report.known), report.wrong) == ({("identical", pair)}, ())
+    stranger = write(ravdess / "Actor_07/03-01-04-01-02-01-07.flac", voice(10))
+    assert not verify.verify(ravdess, "ravdess").known
+    (ravdess / pair[0]).unlink()
+    twins = (pair[1], stranger.relative_to(ravdess).as_posix())
+    assert found(verify.verify(ravdess, "ravdess").wrong) == {("identical", twins)}
+
+
 def test_faults_that_no_one_published_are_wrong_in_crema_d_too(crema_d):
     write(crema_d / "AudioWAV/1001_DFA_ANG_XX.wav", np.zeros(RATE // 3))
     wrong = found(verify.verify(crema_d).wrong)

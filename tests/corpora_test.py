@@ -1,0 +1,291 @@
+"""Readers take what is theirs, from any folder and format, and say why they refuse the rest."""
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from data_prep import corpora
+from ser_jax.errors import UserError
+
+CREMA_D = [f"1001_DFA_{code}_XX.wav" for code in corpora.CREMA_D_EMOTIONS]
+RAVDESS = [f"03-01-0{emotion}-01-01-01-0{actor}.wav" for actor in (1, 2) for emotion in range(1, 9)]
+ACTORS = '"ActorID","Age","Sex"\n1001,51,"Male"\n1002,21,"Female"\n'
+VOTES = """"","A","D","F","H","N","S","fileName"
+"100001",1,2,3,4,5,6,"1001_DFA_ANG_XX"
+"200001",9,9,9,9,9,9,"1001_DFA_ANG_XX"
+"300001",8,8,8,8,8,8,"1001_DFA_ANG_XX"
+"100002",0,0,0,0,0,7,"1040_ITH_SAD_X"
+"""
+
+
+def touch(root: Path, *names: str) -> Path:
+    """Empty files: a reader never opens the audio."""
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+    return root
+
+
+def ids(corpus: corpora.Corpus) -> list[str]:
+    return [u.id for u in corpus.utterances]
+
+
+def refusal(name: str, root: Path, **settings) -> str:
+    with pytest.raises(UserError) as error:
+        corpora.read(name, root, **settings)
+    return str(error.value)
+
+
+def test_crema_d_is_known_by_name_at_any_depth_and_in_any_format(tmp_path):
+    touch(tmp_path, "1002_IEO_ANG_HI.wav", "a/1001_IEO_NEU_XX.OGG", "a/b/c/1001_IEO_SAD_LO.flac")
+    touch(tmp_path, "notes.txt", "a/laughter.wav", ".hidden.wav", ".git/1003_IEO_ANG_HI.wav")
+    corpus = corpora.read("crema_d", tmp_path)
+    assert ids(corpus) == ["1001_IEO_NEU_XX", "1001_IEO_SAD_LO", "1002_IEO_ANG_HI"]
+    assert corpus.ignored == (tmp_path / "a/laughter.wav",)
+    assert (corpus.name, corpus.title) == ("crema_d", "CREMA-D")
+    assert corpus.labels == ("anger", "disgust", "fear", "happiness", "neutral", "sadness")
+    clip = corpus.utterances[2]
+    assert (clip.path, clip.emotion, clip.speaker) == (
+        tmp_path / "1002_IEO_ANG_HI.wav",
+        "anger",
+        "1002",
+    )
+    assert clip.attributes == {"sentence": "IEO", "level": "HI", "sex": "", "age": ""}
+    assert clip.votes == ()
+
+
+def test_crema_d_old_name_of_a_clip_is_its_name(tmp_path):
+    corpus = corpora.read("crema_d", touch(tmp_path, "1040_ITH_SAD_X.wav"))
+    assert ids(corpus) == ["1040_ITH_SAD_XX"]
+    assert corpus.utterances[0].path.name == "1040_ITH_SAD_X.wav"
+
+
+def test_crema_d_mp3_beside_a_better_copy_is_ignored(tmp_path):
+    touch(tmp_path, "AudioMP3/1001_DFA_ANG_XX.mp3", "AudioWAV/1001_DFA_ANG_XX.wav")
+    touch(tmp_path, "AudioMP3/1001_DFA_SAD_XX.mp3")
+    corpus = corpora.read("crema_d", tmp_path)
+    assert [u.path.suffix for u in corpus.utterances] == [".wav", ".mp3"]
+    assert corpus.ignored == (tmp_path / "AudioMP3/1001_DFA_ANG_XX.mp3",)
+
+
+@pytest.mark.parametrize("other", ["b/1040_ITH_SAD_XX.wav", "b/1040_ITH_SAD_XX.flac"])
+def test_crema_d_one_clip_twice_is_refused(tmp_path, other):
+    touch(tmp_path, "a/1040_ITH_SAD_X.wav", other)
+    message = refusal("crema_d", tmp_path)
+    assert "1040_ITH_SAD_XX is there twice" in message
+    assert "a/1040_ITH_SAD_X.wav" in message and other in message and "remove one" in message
+
+
+def test_crema_d_unknown_emotion_is_refused(tmp_path):
+    message = refusal("crema_d", touch(tmp_path, *CREMA_D, "1001_DFA_JOY_XX.wav"))
+    assert "1001_DFA_JOY_XX.wav has the unknown emotion code JOY; the codes are ANG, DIS" in message
+
+
+@pytest.mark.parametrize("layout", ["flat", "upstream", "elsewhere"])
+def test_crema_d_votes_and_actors_come_from_its_tables(tmp_path, layout):
+    root = touch(tmp_path / "corpus", *CREMA_D, "1040_ITH_SAD_X.wav", "1002_IEO_ANG_HI.wav")
+    tables = tmp_path / "tables" if layout == "elsewhere" else root
+    votes = tables / "processedResults" if layout == "upstream" else tables
+    votes.mkdir(parents=True, exist_ok=True)
+    (tables / "VideoDemographics.csv").write_text(ACTORS)
+    (votes / "tabulatedVotes.csv").write_text(VOTES)
+    corpus = corpora.read("crema_d", root, tables_dir=tables if layout == "elsewhere" else None)
+    by_id = {u.id: u for u in corpus.utterances}
+    assert by_id["1001_DFA_ANG_XX"].votes == (1, 2, 3, 4, 5, 6)  # of the voice alone
+    assert by_id["1040_ITH_SAD_XX"].votes == (0, 0, 0, 0, 0, 7)
+    assert by_id["1001_DFA_SAD_XX"].votes == ()
+    said = {u.speaker: (u.attributes["sex"], u.attributes["age"]) for u in corpus.utterances}
+    assert said == {"1001": ("male", "51"), "1002": ("female", "21"), "1040": ("", "")}
+
+
+def test_crema_d_whole(shared_data):
+    corpus = corpora.read(
+        "crema_d", shared_data / "crema_d_resynth", tables_dir=shared_data / "crema_d"
+    )
+    assert len(corpus.utterances) == 7442 and not corpus.ignored
+    counts = Counter(u.emotion for u in corpus.utterances)
+    assert counts == dict.fromkeys(corpus.labels, 1271) | {"neutral": 1087}
+    sex = {u.speaker: u.attributes["sex"] for u in corpus.utterances}
+    assert Counter(sex.values()) == {"male": 48, "female": 43}
+    clips = Counter(u.speaker for u in corpus.utterances)
+    few = {"1008": 76, "1009": 76, "1019": 76, "1002": 81, "1076": 81}
+    assert {speaker: n for speaker, n in clips.items() if n != 82} == few
+    sentences = Counter(u.attributes["sentence"] for u in corpus.utterances)
+    assert len(sentences) == 12 and sentences["IEO"] == 1456
+    assert all(len(u.votes) == 6 and sum(u.votes) > 0 for u in corpus.utterances)
+    assert ids(corpus) == sorted(ids(corpus))
+
+
+def test_ravdess_has_eight_classes_and_sung_clips_are_ignored(tmp_path):
+    touch(tmp_path, *(f"Actor_0{name[-5]}/{name}" for name in RAVDESS))
+    touch(tmp_path, "Actor_01/03-02-01-01-01-01-01.wav", "Actor_02/03-01-05-02-02-02-02.wav")
+    corpus = corpora.read("ravdess", tmp_path)
+    assert corpus.labels == tuple(
+        "anger calm disgust fear happiness neutral sadness surprise".split()
+    )
+    assert Counter(u.emotion for u in corpus.utterances)["anger"] == 3
+    assert [path.name for path in corpus.ignored] == ["03-02-01-01-01-01-01.wav"]
+    angry = next(u for u in corpus.utterances if u.id == "03-01-05-02-02-02-02")
+    assert (angry.emotion, angry.speaker) == ("anger", "02")
+    assert angry.attributes == {"sentence": "02", "level": "strong", "sex": "female"}
+    assert {u.attributes["sex"] for u in corpus.utterances if u.speaker == "01"} == {"male"}
+
+
+def test_ravdess_with_the_six_classes_of_crema_d(tmp_path):
+    six = tuple(corpora.CREMA_D_EMOTIONS.values())
+    corpus = corpora.read("ravdess", touch(tmp_path, *RAVDESS), emotions=six[::-1])
+    assert corpus.labels == tuple(sorted(six))  # the corpus's order, not the caller's
+    assert len(corpus.utterances) == 12
+    assert {u.emotion for u in corpus.utterances} == set(six)
+
+
+def test_ravdess_unknown_emotion_is_refused(tmp_path):
+    message = refusal("ravdess", touch(tmp_path, "03-01-09-01-01-01-01.wav"))
+    assert "has the unknown emotion code 09; the codes are 01, 02" in message
+
+
+def test_ravdess_whole(shared_data):
+    corpus = corpora.read("ravdess", shared_data / "ravdess")
+    assert len(corpus.utterances) == 1440
+    counts = Counter(u.emotion for u in corpus.utterances)
+    assert counts == dict.fromkeys(corpus.labels, 192) | {"neutral": 96}
+    speakers = {u.speaker: u.attributes["sex"] for u in corpus.utterances}
+    assert Counter(speakers.values()) == {"male": 12, "female": 12}
+
+
+def table(root: Path, *rows: str, header: str = "path,emotion,speaker") -> Path:
+    root.mkdir(exist_ok=True)
+    (root / "corpus.csv").write_text("\n".join([header, *rows, ""]), encoding="utf-8-sig")
+    return root / "corpus.csv"
+
+
+def test_csv_has_its_own_classes_and_keeps_further_columns(tmp_path):
+    file = table(
+        tmp_path,
+        "jörg/b.wav,boredom,jörg,office",
+        "anna/./a.flac,joy,anna,",
+        header="path,emotion,speaker,room",
+    )
+    corpus = corpora.read("csv", file)
+    assert corpus.title == "corpus"
+    assert corpus.labels == ("boredom", "joy")
+    assert ids(corpus) == ["anna/a", "jörg/b"]
+    assert [u.path for u in corpus.utterances] == [
+        tmp_path / "anna/a.flac",
+        tmp_path / "jörg/b.wav",
+    ]
+    assert [u.speaker for u in corpus.utterances] == ["anna", "jörg"]
+    assert [u.attributes for u in corpus.utterances] == [{"room": ""}, {"room": "office"}]
+
+
+def test_csv_is_found_in_its_folder(tmp_path):
+    file = table(tmp_path, "a.wav,joy,anna")
+    assert corpora.read("csv", tmp_path) == corpora.read("csv", file)
+
+
+@pytest.mark.parametrize(
+    ("header", "row", "message"),
+    [
+        ("path,emotion", "a.wav,joy", "needs a header with path, emotion, speaker"),
+        ("path,emotion,speaker", "", "at least one row"),
+        ("path,emotion,speaker", "a.wav,,anna", "line 2: emotion is wrong or empty"),
+        ("path,emotion,speaker", ",joy,", "line 2: path, speaker is wrong or empty"),
+        ("path,emotion,speaker", "a.wav,joy", "line 2: speaker is wrong or empty"),
+        ("path,emotion,speaker,room", "a.wav,joy,anna", "line 2: a column is wrong or empty"),
+        ("path,emotion,speaker", "a.wav,joy,anna,42", "line 2: a column is wrong or empty"),
+        ("path,emotion,speaker", "../a.wav,joy,anna", "line 2: ../a.wav leaves the table's folder"),
+        ("path,emotion,speaker", "b/../../a.wav,joy,anna", "leaves the table's folder; use a path"),
+        ("path,emotion,speaker", "/etc/a.wav,joy,anna", "/etc/a.wav leaves the table's folder"),
+        ("path,emotion,speaker", ".,joy,anna", "line 2: . leaves the table's folder"),
+        ("path,emotion,speaker", "a.wav,joy,anna\nb/../a.flac,joy,anna", "lists a more than once"),
+    ],
+)
+def test_csv_with_a_fault_is_refused(tmp_path, header, row, message):
+    assert message in refusal("csv", table(tmp_path, row, header=header))
+
+
+def test_csv_that_is_not_there_or_not_utf_8_is_refused(tmp_path):
+    assert "corpus.csv does not exist; the csv reader wants a table" in refusal("csv", tmp_path)
+    (tmp_path / "corpus.csv").write_bytes("path,emotion,speaker\na.wav,Ärger,anna".encode("cp1252"))
+    assert "corpus.csv is not UTF-8" in refusal("csv", tmp_path)
+
+
+def test_unknown_reader_and_missing_root_are_refused(tmp_path):
+    assert "corpus.name='creamad' is unknown; use one of crema_d" in refusal("creamad", tmp_path)
+    assert "does not exist; set --config.corpus.root" in refusal("crema_d", tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("name", ["crema_d", "ravdess"])
+def test_root_that_is_a_file_or_without_audio_is_refused(tmp_path, name):
+    (tmp_path / "corpus.zip").touch()
+    assert "corpus.zip is a file; this reader wants the folder" in refusal(
+        name, tmp_path / "corpus.zip"
+    )
+    assert "no audio file was found below" in refusal(name, tmp_path)
+    assert "--config" not in refusal(name, tmp_path)  # other programs read corpora too
+
+
+@pytest.mark.parametrize(
+    ("name", "files", "title"), [("crema_d", RAVDESS, "CREMA-D"), ("ravdess", CREMA_D, "RAVDESS")]
+)
+def test_wrong_reader_is_refused(tmp_path, name, files, title):
+    message = refusal(name, touch(tmp_path, *files))
+    assert f"is named as {title} names its clips (the first is {files[0]})" in message
+    assert "check --config.corpus.name" in message
+
+
+def test_made_corpus_and_speech_are_not_mistaken_for_each_other(made_corpus, tmp_path):
+    assert "holds a made corpus" in refusal("crema_d", made_corpus)
+    assert "holds a made corpus" in refusal("csv", made_corpus)
+    assert "holds no made corpus" in refusal("synthetic", touch(tmp_path, *CREMA_D))
+    corpus = corpora.read("synthetic", made_corpus)
+    assert (corpus.name, len(corpus.utterances)) == ("synthetic", 72)
+    assert "not speech" in corpus.title
+
+
+def test_emotions_are_kept_with_their_votes_and_unknown_ones_refused(tmp_path):
+    touch(tmp_path, *CREMA_D)
+    (tmp_path / "tabulatedVotes.csv").write_text(VOTES)
+    corpus = corpora.read("crema_d", tmp_path, emotions=("sadness", "anger"))
+    assert corpus.labels == ("anger", "sadness")
+    assert [u.emotion for u in corpus.utterances] == ["anger", "sadness"]
+    assert corpus.utterances[0].votes == (1, 6)
+    message = refusal("crema_d", tmp_path, emotions=("anger", "joy"))
+    assert "corpus.emotions names 'joy', which CREMA-D does not have; it has anger" in message
+
+
+def test_defects_are_dropped_by_the_reader_whose_they_are(tmp_path):
+    pair = ["1006_TIE_HAP_XX.wav", "1006_TIE_NEU_XX.wav"]
+    crema_d = touch(tmp_path / "crema_d", *CREMA_D, *pair, "1076_MTI_SAD_XX.wav")
+    assert len(corpora.read("crema_d", crema_d).utterances) == 9
+    assert len(corpora.read("crema_d", crema_d, drop_defects=True).utterances) == 6
+    assert len(corpora.DEFECTS["crema_d"]) == 7
+
+    pair = ["03-01-03-01-02-01-07.wav", "03-01-03-01-02-02-07.wav"]
+    ravdess = touch(tmp_path / "ravdess", *pair)
+    assert ids(corpora.read("ravdess", ravdess, drop_defects=True)) == ["03-01-03-01-02-01-07"]
+
+    own = table(tmp_path / "own", "1076_MTI_SAD_XX.wav,sadness,anna")
+    assert ids(corpora.read("csv", own, drop_defects=True)) == ["1076_MTI_SAD_XX"]
+
+
+def test_ravdess_defect_is_a_copy(shared_data):
+    path = {u.id: u.path for u in corpora.read("ravdess", shared_data / "ravdess").utterances}
+    for clip, twin in corpora.DEFECTS["ravdess"].items():
+        assert path[clip].read_bytes() == path[twin].read_bytes()
+
+
+def test_links_are_followed_and_what_is_reached_twice_is_looked_at_once(tmp_path):
+    touch(tmp_path / "disk", "1001_DFA_ANG_XX.wav", "deep/1001_DFA_SAD_XX.wav")
+    root = tmp_path / "root"
+    root.mkdir()
+    (root / "linked").symlink_to(tmp_path / "disk")
+    (root / "again").symlink_to(tmp_path / "disk")
+    assert ids(corpora.read("crema_d", root)) == ["1001_DFA_ANG_XX", "1001_DFA_SAD_XX"]
+
+
+def test_a_cycle_of_links_ends(tmp_path):
+    touch(tmp_path, "deep/1001_DFA_ANG_XX.wav")
+    (tmp_path / "deep" / "back").symlink_to(tmp_path)
+    assert corpora.find_audio(tmp_path) == [tmp_path / "deep/1001_DFA_ANG_XX.wav"]

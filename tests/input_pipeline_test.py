@@ -1,0 +1,247 @@
+"""Examples: numbered by view and clip, normalised by those given, in a seeded order, none lost."""
+
+import dataclasses
+import hashlib
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from data_prep import augment, corpora
+from ser_jax import audio, features, input_pipeline
+from ser_jax.errors import UserError
+from ser_jax.features import FeatureSpec
+from ser_jax.input_pipeline import Examples, Records
+
+N_CLIPS = 72
+
+
+@pytest.fixture(scope="module")
+def opened(tiny_records) -> Records:
+    return input_pipeline.open_records(tiny_records)
+
+
+@pytest.fixture(scope="module")
+def examples(opened) -> Examples:
+    return Examples(opened, kind="mfcc", views=["noise"])
+
+
+@pytest.fixture(scope="module")
+def streamed(opened) -> Examples:
+    return Examples(opened, kind="mfcc", views=["noise"], memory_limit_gb=0.0)
+
+
+@pytest.fixture
+def damaged(tiny_records, tmp_path) -> Path:
+    """A copy to spoil. TFDS wants to see a dataset's name and version in the path."""
+    folder = tmp_path / "feature_records" / tiny_records.parent.name / tiny_records.name
+    return shutil.copytree(tiny_records, folder)
+
+
+def test_opened_records_say_what_the_corpus_says(opened, made_corpus, tiny):
+    corpus = corpora.read("synthetic", made_corpus)
+    assert opened.corpus == corpus.title
+    assert opened.spec == FeatureSpec(**tiny().features)
+    assert opened.labels == opened.clips.label_names == corpus.labels
+    assert opened.views == ("original", "noise")
+    assert opened.clips.ids == tuple(u.id for u in corpus.utterances)
+    assert opened.clips.speakers == tuple(u.speaker for u in corpus.utterances)
+    assert [opened.labels[i] for i in opened.clips.labels] == [u.emotion for u in corpus.utterances]
+    assert opened.votes == ((),) * N_CLIPS
+    for name, values in opened.attributes.items():
+        assert values == tuple(u.attributes[name] for u in corpus.utterances)
+    assert opened.attributes.keys() == {"sentence", "level", "sex", "age"}
+    waveform_S = audio.load(corpus.utterances[5].path, opened.spec.sampling_rate)
+    assert opened.clips.sha256[5] == hashlib.sha256(waveform_S.tobytes()).hexdigest()
+
+
+def test_example_number_is_view_times_clips_plus_clip(opened, examples, made_corpus, tiny):
+    np.testing.assert_array_equal(examples.clip_N, np.tile(np.arange(N_CLIPS), 2))
+    np.testing.assert_array_equal(examples.label_N, np.tile(opened.clips.labels, 2))
+    augmentation = augment.Augmentation(**tiny().augmentation)
+    utterances, rate = corpora.read("synthetic", made_corpus).utterances, opened.spec.sampling_rate
+    for view, name in enumerate(opened.views):
+        for clip in (0, 41):
+            clean_S = audio.load(utterances[clip].path, rate)
+            heard_S = augment.augment(augmentation, name, clean_S, rate, utterances[clip].id)
+            planes = features.extract(opened.spec, heard_S[None], np.array([len(heard_S)]))
+            example = view * N_CLIPS + clip
+            n_frames = examples.n_frames_N[example]
+            assert n_frames == opened.spec.n_frames(len(heard_S))
+            x_TxF = examples.x_NxTxF[example]
+            np.testing.assert_allclose(x_TxF[:n_frames], planes["mfcc"][0], rtol=1e-5, atol=1e-4)
+            assert not x_TxF[n_frames:].any()
+
+
+def test_vector_holds_its_three_planes_side_by_side(opened, examples, made_corpus):
+    vector = Examples(opened, kind="vector", max_frames=examples.max_frames)
+    assert vector.width == opened.spec.n_mfcc + 2 == vector.x_NxTxF.shape[2]
+    np.testing.assert_array_equal(vector.x_NxTxF[..., :-2], examples.x_NxTxF[:N_CLIPS])
+    path = corpora.read("synthetic", made_corpus).utterances[7].path
+    waveform_S = audio.load(path, opened.spec.sampling_rate)
+    planes = features.extract(opened.spec, waveform_S[None], np.array([len(waveform_S)]))
+    for column, plane in ((-2, "zero_crossing_rate"), (-1, "energy")):
+        x_T = vector.x_NxTxF[7, : vector.n_frames_N[7], column]
+        np.testing.assert_allclose(x_T, planes[plane][0, :, 0], rtol=1e-5, atol=1e-8)
+
+
+def test_in_memory_equals_streamed(examples, streamed):
+    assert streamed.x_NxTxF is None and examples.x_NxTxF.nbytes == examples.n_bytes
+    everything = np.arange(2 * N_CLIPS)
+    np.testing.assert_array_equal(streamed.batch(everything), examples.x_NxTxF)
+    some = np.array([100, 3, 3, 143, 0, 71, 72])  # out of order, over both views, one twice
+    np.testing.assert_array_equal(streamed.batch(some), examples.batch(some))
+    np.testing.assert_array_equal(examples.batch(some), examples.x_NxTxF[some])
+
+
+def test_reading_in_small_pieces_changes_nothing(opened, examples, monkeypatch):
+    monkeypatch.setattr(input_pipeline, "_READ_AT_ONCE", 7)
+    again = Examples(opened, kind="mfcc", views=["noise"])
+    np.testing.assert_array_equal(again.x_NxTxF, examples.x_NxTxF)
+
+
+def test_max_frames_is_the_longest_original_or_pads_and_cuts(opened, examples):
+    longest = examples.n_frames_N[:N_CLIPS].max()
+    assert examples.max_frames == longest == examples.x_NxTxF.shape[1]
+    padded = Examples(opened, kind="mfcc", views=["noise"], max_frames=longest + 9)
+    assert padded.x_NxTxF.shape == (2 * N_CLIPS, longest + 9, opened.spec.n_mfcc)
+    np.testing.assert_array_equal(padded.x_NxTxF[:, :longest], examples.x_NxTxF)
+    assert not padded.x_NxTxF[:, longest:].any()
+    np.testing.assert_array_equal(padded.n_frames_N, examples.n_frames_N)
+    cut = Examples(opened, kind="mfcc", views=["noise"], max_frames=longest - 9)
+    np.testing.assert_array_equal(cut.x_NxTxF, examples.x_NxTxF[:, : longest - 9])
+    np.testing.assert_array_equal(cut.n_frames_N, np.minimum(examples.n_frames_N, longest - 9))
+
+
+def numpy_normalisation(examples: Examples, some: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    frames = [examples.x_NxTxF[i, : examples.n_frames_N[i]].astype(np.float64) for i in some]
+    x_KxF = np.concatenate(frames)
+    return x_KxF.mean(axis=0), x_KxF.std(axis=0)
+
+
+@pytest.mark.parametrize("read_at_once", [7, 512])
+def test_normalisation_is_of_the_given_examples_valid_frames(
+    examples, streamed, monkeypatch, read_at_once
+):
+    monkeypatch.setattr(input_pipeline, "_READ_AT_ONCE", read_at_once)
+    train = np.array([*range(0, 40), *range(N_CLIPS, N_CLIPS + 40)])
+    mean_F, sd_F = numpy_normalisation(examples, train)
+    for these in (examples, streamed):
+        fitted_mean_F, fitted_sd_F = input_pipeline.fit_normalisation(these, train)
+        assert fitted_mean_F.dtype == fitted_sd_F.dtype == np.float32
+        np.testing.assert_allclose(fitted_mean_F, mean_F, rtol=1e-6, atol=1e-5)
+        np.testing.assert_allclose(fitted_sd_F, sd_F, rtol=1e-6)
+    test_clip = 60
+    other_mean_F, other_sd_F = input_pipeline.fit_normalisation(
+        examples, np.append(train, test_clip)
+    )
+    assert np.all(np.abs(other_mean_F - fitted_mean_F) > 0)
+    np.testing.assert_allclose(
+        other_sd_F, numpy_normalisation(examples, np.append(train, test_clip))[1], rtol=1e-6
+    )
+
+
+class Constant:
+    """Examples whose first column is 3 and whose second is far from zero and narrow."""
+
+    max_frames = 50
+    n_frames_N = np.array([50, 20])
+
+    def batch(self, example_B: np.ndarray) -> np.ndarray:
+        narrow_NxT = 1e7 + np.random.default_rng(0).standard_normal((2, 50))
+        return np.stack([np.full((2, 50), 3.0), narrow_NxT], axis=-1)[example_B]
+
+
+def test_normalisation_keeps_a_constant_column_and_cancels_no_digits():
+    mean_F, sd_F = input_pipeline.fit_normalisation(Constant(), np.array([0, 1]))
+    assert (mean_F[0], sd_F[0]) == (3, 1)
+    x = Constant().batch(np.array([0, 1]))
+    inside = np.concatenate([x[0, :, 1], x[1, :20, 1]])
+    assert sd_F[1] == pytest.approx(inside.std(), rel=1e-5)
+
+
+def test_shuffled_is_a_permutation_by_seed_and_epoch_and_loses_nothing():
+    train = np.arange(100, 123)
+    order_SxB = input_pipeline.shuffled(train, 5, seed=1, epoch=2)
+    assert order_SxB.shape == (5, 5)
+    assert sorted(order_SxB.ravel()) == [-1, -1, *train]
+    assert list(order_SxB[-1, -2:]) == [-1, -1]
+    np.random.default_rng(7).random(3)
+    np.random.seed(3)  # nothing but seed and epoch matters
+    np.testing.assert_array_equal(order_SxB, input_pipeline.shuffled(train, 5, seed=1, epoch=2))
+    for seed, epoch in ((1, 3), (2, 2), (2, 1)):
+        other = input_pipeline.shuffled(train, 5, seed=seed, epoch=epoch)
+        assert sorted(other.ravel()) == [-1, -1, *train]
+        assert (other != order_SxB).any()
+
+
+def test_evaluation_batches_are_in_order_and_only_the_last_is_filled():
+    batches = input_pipeline.in_batches(np.array([4, 5, 6, 9, 8]), 2)
+    np.testing.assert_array_equal(batches, [[4, 5], [6, 9], [8, -1]])
+    np.testing.assert_array_equal(input_pipeline.in_batches(np.arange(4), 2), [[0, 1], [2, 3]])
+
+
+def test_stream_yields_what_stands_in_memory(examples, streamed):
+    order_SxB = input_pipeline.shuffled(np.arange(2 * N_CLIPS - 3), 32, seed=0, epoch=0)
+    assert (order_SxB[-1] < 0).sum() == 19
+    for first in (0, 3, len(order_SxB) - 1, len(order_SxB)):
+        batches = list(input_pipeline.stream(streamed, order_SxB, first))
+        assert len(batches) == len(order_SxB) - first
+        for example_B, (x_BxTxF, n_frames_B, label_B, mask_B) in zip(
+            order_SxB[first:], batches, strict=True
+        ):
+            np.testing.assert_array_equal(mask_B, example_B >= 0)
+            real = example_B[mask_B]
+            np.testing.assert_array_equal(x_BxTxF[mask_B], examples.x_NxTxF[real])
+            np.testing.assert_array_equal(n_frames_B[mask_B], examples.n_frames_N[real])
+            np.testing.assert_array_equal(label_B[mask_B], examples.label_N[real])
+            assert len(x_BxTxF) == len(n_frames_B) == len(label_B) == 32
+
+
+def test_missing_view_plane_and_kind_are_named(opened, damaged):
+    with pytest.raises(UserError, match="has no pitch; add it to augmentation.views or to feat"):
+        Examples(opened, kind="mfcc", views=["noise", "pitch"])
+    with pytest.raises(UserError, match="input.kind='mfc' is unknown; use one of mfcc, log_mel"):
+        Examples(opened, kind="mfc")
+    metadata = damaged / "metadata.json"
+    metadata.write_text(metadata.read_text().replace(', "energy"]', "]"))
+    without = input_pipeline.open_records(damaged)
+    with pytest.raises(UserError, match="has no energy; add it to .*prepare again"):
+        Examples(without, kind="vector")
+    Examples(without, kind="log_mel")
+
+
+@pytest.mark.parametrize("name", ["dataset_info.json", "features.json"])
+def test_folder_without_its_description_is_named(damaged, name):
+    (damaged / name).unlink()
+    with pytest.raises(UserError) as error:
+        input_pipeline.open_records(damaged)
+    assert f"{damaged} holds no readable records" in str(error.value)
+    assert "delete it and run with --mode=prepare" in str(error.value)
+
+
+def test_missing_folder_is_named(tmp_path):
+    with pytest.raises(UserError, match="nowhere holds no readable records"):
+        input_pipeline.open_records(tmp_path / "nowhere")
+
+
+def test_damaged_records_are_named(damaged):
+    (path,) = damaged.glob("*-original.array_record*")
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(UserError, match="delete .* --mode=prepare"):
+        input_pipeline.open_records(damaged)
+    # A few wrong bytes in the middle of the features.
+    path.write_bytes(whole[:70_000] + bytes(64) + whole[70_064:])
+    with pytest.raises(
+        UserError, match="holds a damaged record .*; delete the folder and run with"
+    ):
+        Examples(input_pipeline.open_records(damaged), kind="mfcc")
+
+
+def test_views_of_different_clips_are_named(opened):
+    clips = opened.clips
+    more = dataclasses.replace(clips, ids=(*clips.ids, "one more"), labels=(*clips.labels, 0))
+    with pytest.raises(UserError, match="holds a damaged record .a view lacks clips.; delete"):
+        Examples(dataclasses.replace(opened, clips=more), kind="mfcc")

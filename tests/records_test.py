@@ -1,0 +1,383 @@
+"""Records: built once, found again, true to their audio, and never half finished."""
+
+import concurrent.futures
+import dataclasses
+import hashlib
+import multiprocessing
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import types
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import tensorflow_datasets as tfds
+from features_test import librosa_features
+
+from data_prep import augment, corpora, records
+from ser_jax import audio, features
+from ser_jax.errors import UserError
+from ser_jax.features import FeatureSpec
+
+RATE = 16_000
+SPEC = FeatureSpec(n_mels=16, n_mfcc=8)
+AUGMENTATION = augment.Augmentation(views=("noise",))
+CODES = ("ANG", "DIS", "FEA", "HAP", "NEU", "SAD")
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 72862\n"
+
+
+def tone(seconds: float, hz: float) -> np.ndarray:
+    return 0.3 * np.sin(2 * np.pi * hz * np.arange(int(RATE * seconds)) / RATE)
+
+
+def recipe_of(root: Path, dtype: str = "float32") -> records.Recipe:
+    return records.Recipe(corpora.read("crema_d", root), SPEC, AUGMENTATION, dtype)
+
+
+def contents(folder: Path) -> dict[str, tuple[int, bytes]]:
+    """What every file is and when it was written."""
+    return {
+        p.name: (p.stat().st_mtime_ns, p.read_bytes()) for p in folder.rglob("*") if p.is_file()
+    }
+
+
+def view(folder: Path, name: str) -> dict[str, dict]:
+    rows = list(tfds.builder_from_directory(os.fspath(folder)).as_data_source(name))
+    return {row["id"].decode(): row for row in rows}
+
+
+def assert_same_features(one: dict, other: dict) -> None:
+    assert one.keys() == other.keys()
+    for clip in one:
+        for plane, x_TxF in one[clip]["planes"].items():
+            np.testing.assert_array_equal(x_TxF, other[clip]["planes"][plane])
+
+
+@dataclasses.dataclass
+class Workers:
+    """Some processes, which do a few clips at a time, and what they had loaded."""
+
+    number: int = 3
+    maps: list[str] = dataclasses.field(default_factory=list)
+
+    def install(self, patch: pytest.MonkeyPatch) -> None:
+        examples = records._examples
+
+        def look_and_go_on(*args):
+            children = multiprocessing.active_children()
+            self.maps = [Path(f"/proc/{child.pid}/maps").read_text() for child in children]
+            return examples(*args)
+
+        patch.setattr(os, "sched_getaffinity", lambda pid: set(range(self.number)))
+        patch.setattr(records, "CLIPS_A_BATCH", 2)
+        patch.setattr(records, "_examples", look_and_go_on)
+
+
+@pytest.fixture(scope="module")
+def tones(tmp_path_factory) -> Path:
+    """Six short clips and what two listeners said."""
+    root = tmp_path_factory.mktemp("tones")
+    for i, code in enumerate(CODES):
+        soundfile.write(root / f"1001_DFA_{code}_XX.wav", tone(0.3 + 0.1 * i, 150 + 50 * i), RATE)
+    (root / "VideoDemographics.csv").write_text("ActorID,Age,Sex\n1001,51,Male\n")
+    (root / "tabulatedVotes.csv").write_text(
+        '"",A,D,F,H,N,S,fileName\n100001,2,0,0,0,0,0,1001_DFA_ANG_XX\n'
+    )
+    return root
+
+
+@pytest.fixture(scope="module")
+def workers() -> Workers:
+    return Workers()
+
+
+@pytest.fixture(scope="module")
+def built(tones, workers, tmp_path_factory) -> Path:
+    """Records that no test spoils."""
+    with pytest.MonkeyPatch.context() as patch:
+        workers.install(patch)
+        return records.build(recipe_of(tones), tmp_path_factory.mktemp("records"))
+
+
+def test_records_hold_what_the_corpus_says(tones, built):
+    corpus = corpora.read("crema_d", tones)
+    info = tfds.builder_from_directory(os.fspath(built)).info
+    assert set(info.splits) == {"original", "noise"}
+    assert tuple(info.features["label"].names) == corpus.labels
+    assert info.metadata["corpus"] == "CREMA-D"
+    assert FeatureSpec(**info.metadata["settings"]["features"]) == SPEC
+    rows = view(built, "original")
+    assert rows.keys() == view(built, "noise").keys() == {u.id for u in corpus.utterances}
+    for u in corpus.utterances:
+        row, waveform = rows[u.id], audio.load(u.path, RATE)
+        assert corpus.labels[row["label"]] == u.emotion
+        assert row["speaker"].decode() == u.speaker
+        assert {k: v.decode() for k, v in row["attributes"].items()} == u.attributes
+        assert tuple(row["votes"]) == u.votes
+        assert row["n_frames"] == SPEC.n_frames(len(waveform)) == len(row["planes"]["mfcc"])
+        assert row["audio_sha256"].decode() == hashlib.sha256(waveform.tobytes()).hexdigest()
+
+
+def test_same_recipe_is_found_and_nothing_is_built(tones, built, tmp_path, monkeypatch):
+    # Whoever builds fails.
+    monkeypatch.setattr(concurrent.futures, "ProcessPoolExecutor", None)
+    monkeypatch.setattr(records, "_examples", None)
+    before = contents(built)
+    moved = shutil.copytree(tones, tmp_path / "the same clips elsewhere")
+    for root in (tones, moved):
+        assert records.build(recipe_of(root), built.parents[2]) == built
+    assert contents(built) == before
+
+
+def other_label(recipe: records.Recipe) -> records.Recipe:
+    first, *rest = recipe.corpus.utterances
+    changed = (dataclasses.replace(first, emotion="fear"), *rest)
+    corpus = dataclasses.replace(recipe.corpus, utterances=changed)
+    return dataclasses.replace(recipe, corpus=corpus)
+
+
+def other_byte(recipe: records.Recipe) -> records.Recipe:
+    path = recipe.corpus.utterances[0].path
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    return recipe
+
+
+def other_listener(recipe: records.Recipe) -> records.Recipe:
+    table = recipe.corpus.utterances[0].path.with_name("tabulatedVotes.csv")
+    table.write_text(table.read_text().replace("100001,2", "100001,3"))
+    return recipe_of(table.parent)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda r: dataclasses.replace(r, spec=dataclasses.replace(SPEC, hop_length=161)),
+        lambda r: dataclasses.replace(r, spec=dataclasses.replace(SPEC, planes=("mfcc",))),
+        lambda r: dataclasses.replace(r, augmentation=augment.Augmentation(views=("pitch",))),
+        lambda r: dataclasses.replace(r, augmentation=dataclasses.replace(AUGMENTATION, seed=1)),
+        lambda r: dataclasses.replace(r, dtype="float16"),
+        other_label,
+        other_byte,
+        other_listener,
+    ],
+    ids="hop planes views seed dtype label byte votes".split(),
+)
+def test_any_change_asks_for_new_records(tones, built, tmp_path, change):
+    recipe = recipe_of(shutil.copytree(tones, tmp_path / "tones"))
+    assert built.parent.name == f"crema_d-{recipe.fingerprint()}"
+    assert change(recipe).fingerprint() != built.parent.name.split("-")[1]
+
+
+def test_a_change_of_code_asks_for_new_records_and_a_comment_does_not(tmp_path, monkeypatch):
+    def version(source: str) -> str:
+        (tmp_path / "code.py").write_text(source)
+        module = types.SimpleNamespace(__file__=tmp_path / "code.py")
+        monkeypatch.setattr(records, "_SOURCES", (module,))
+        return records._code_version.__wrapped__()
+
+    code = 'def f(x):\n    """Doubles."""\n    return 2 * x\n'
+    assert version(code) == version(code.replace("Doubles", "Twice") + "# more\n")
+    assert version(code) != version(code.replace("2", "3"))
+
+
+def test_float16_is_the_same_rounded_and_leaves_the_old_records(tones, built, monkeypatch):
+    before = contents(built)
+    Workers().install(monkeypatch)
+    half = records.build(recipe_of(tones, "float16"), built.parents[2])
+    assert half != built and contents(built) == before
+    for name in ("original", "noise"):
+        rounded = view(built, name)
+        for row in rounded.values():
+            row["planes"] = {plane: x.astype(np.float16) for plane, x in row["planes"].items()}
+        rows = view(half, name)
+        assert rows["1001_DFA_ANG_XX"]["planes"]["mfcc"].dtype == np.float16
+        assert_same_features(rows, rounded)
+
+
+def test_records_do_not_depend_on_the_number_of_processes(tones, built, tmp_path, monkeypatch):
+    Workers(number=1).install(monkeypatch)
+    alone = records.build(recipe_of(tones), tmp_path)
+    for name in ("original", "noise"):
+        assert_same_features(view(alone, name), view(built, name))
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="tells it from /proc")
+def test_workers_decode_and_never_load_jax(built, workers):
+    assert len(workers.maps) == workers.number
+    assert any("sndfile" in maps for maps in workers.maps)
+    assert not any("jaxlib" in maps for maps in workers.maps)
+
+
+def test_bad_clips_are_left_out_and_named(tones, tmp_path, capsys):
+    root = shutil.copytree(tones, tmp_path / "tones")
+    wav = (root / "1001_DFA_ANG_XX.wav").read_bytes()
+    soundfile.write(root / "whole.flac", tone(0.5, 200), RATE)
+    flac = (root / "whole.flac").read_bytes()
+    bad = {
+        "1002_DFA_ANG_XX.wav": (POINTER, "is a Git LFS pointer"),
+        "1002_DFA_DIS_XX.wav": (wav[:30], "cannot be decoded"),
+        "1002_DFA_FEA_XX.flac": (flac[: len(flac) // 2], "cannot be decoded"),
+        "1002_DFA_HAP_XX.wav": (b"", "cannot be decoded"),
+        "1002_DFA_NEU_XX.wav": (wav[:44], "holds no samples"),
+    }
+    for name, (content, _) in bad.items():
+        (root / name).write_bytes(content)
+    bad["1002_DFA_SAD_XX.wav"] = (b"", "holds NaN or infinite samples")
+    nan = np.array([0.1, np.nan, 0.2])
+    soundfile.write(root / "1002_DFA_SAD_XX.wav", nan, RATE, subtype="FLOAT")
+
+    folder = records.build(recipe_of(root), tmp_path / "records")
+
+    told = capsys.readouterr().out
+    assert "Prepared 6 clips. 6 were left out:" in told
+    left_out = tfds.builder_from_directory(os.fspath(folder)).info.metadata["left_out"]
+    assert left_out.keys() == {Path(name).stem for name in bad}
+    for name, (_, reason) in bad.items():
+        sentence = left_out[Path(name).stem]
+        assert f"{root / name} {reason}" in sentence and sentence in told
+    for name in ("original", "noise"):
+        assert view(folder, name).keys() == {f"1001_DFA_{code}_XX" for code in CODES}
+
+
+def test_no_good_clip_is_the_users_error_and_makes_no_records(tmp_path):
+    for code in CODES:
+        (tmp_path / f"1001_DFA_{code}_XX.wav").write_bytes(POINTER)
+    recipe = recipe_of(tmp_path)
+    with pytest.raises(UserError, match="no clip of CREMA-D can be used; .* run `git lfs pull`"):
+        records.build(recipe, tmp_path / "records")
+    with pytest.raises(UserError, match="holds no records"):
+        records.find(recipe.settings(), "crema_d", tmp_path / "records")
+    nothing = dataclasses.replace(recipe.corpus, utterances=())
+    with pytest.raises(UserError, match="no clip of CREMA-D can be used; the first: it lists none"):
+        records.build(dataclasses.replace(recipe, corpus=nothing), tmp_path / "records")
+
+
+def test_records_dir_in_the_way_and_unknown_dtype_are_refused(tones, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"cannot use .*file/feature_records.* as a folder"):
+        records.build(recipe_of(tones), tmp_path / "file")
+    with pytest.raises(UserError, match="records_dtype is float32 or float16, not 'int8'"):
+        recipe_of(tones, "int8")
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="sees processes in /proc")
+def test_a_killed_build_leaves_nothing_finished_and_no_process(tones, built, tmp_path):
+    program = f"""
+import multiprocessing, os, signal, sys
+from pathlib import Path
+sys.path.insert(0, {os.fspath(Path(__file__).parent)!r})
+import conftest, records_test
+from data_prep import records
+examples, calls = records._examples, []
+def tires(*args):
+    calls.append(args)
+    if len(calls) == 2:  # the originals are there, the noise is not
+        pids = [str(child.pid) for child in multiprocessing.active_children()]
+        os.write(1, " ".join(pids).encode())
+        os.kill(os.getpid(), signal.SIGKILL)
+    return examples(*args)
+records._examples = tires
+records.build(records_test.recipe_of(Path({os.fspath(tones)!r})), Path({os.fspath(tmp_path)!r}))
+"""
+    root = Path(__file__).parents[1]
+    # Files, since a pipe would be waited for as long as any worker holds it.
+    with (tmp_path / "out").open("w") as out, (tmp_path / "err").open("w") as err:
+        killed = subprocess.run(
+            [sys.executable, "-c", program],
+            cwd=root,
+            env=os.environ | {"TMPDIR": os.fspath(tmp_path)},  # it cannot tidy up
+            stdout=out,
+            stderr=err,
+        )
+    assert killed.returncode == -signal.SIGKILL, (tmp_path / "err").read_text()
+    *_, last = (tmp_path / "out").read_text().splitlines()
+    pids = [int(pid) for pid in last.split()]
+    assert pids
+    for _ in range(300):
+        if not any(map(is_running, pids)):
+            break
+        time.sleep(0.1)
+    orphans = [pid for pid in pids if is_running(pid)]
+    for pid in orphans:
+        os.kill(pid, signal.SIGKILL)
+    assert not orphans
+
+    recipe = recipe_of(tones)
+    with pytest.raises(UserError, match="holds no records"):
+        records.find(recipe.settings(), "crema_d", tmp_path)
+    left = [p for p in tmp_path.rglob("*") if p.is_file() and "feature_records" in p.parts]
+    assert left and all("incomplete" in os.fspath(p) for p in left)
+
+    folder = records.build(recipe, tmp_path)
+    assert folder.parent.name == built.parent.name
+    assert [p.name for p in folder.parent.iterdir()] == ["1.0.0"]
+    assert sorted(contents(folder)) == sorted(contents(built))
+    assert view(folder, "noise").keys() == view(built, "noise").keys()
+
+
+def test_an_interrupted_build_leaves_nothing_finished(tones, tmp_path, monkeypatch):
+    def interrupted(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(records, "_examples", interrupted)
+    recipe = recipe_of(tones)
+    with pytest.raises(KeyboardInterrupt):
+        records.build(recipe, tmp_path)
+    with pytest.raises(UserError, match="holds no records"):
+        records.find(recipe.settings(), "crema_d", tmp_path)
+    assert not multiprocessing.active_children()
+
+
+def test_records_are_found_without_their_audio(tones, built, tmp_path):
+    wanted = recipe_of(tones).settings()
+    folder = tmp_path / "feature_records" / built.parent.name
+    with pytest.raises(UserError, match="holds no records of crema_d with these settings"):
+        records.find(wanted, "crema_d", tmp_path)
+    shutil.copytree(built.parent, folder)
+    assert records.find(wanted, "crema_d", tmp_path) == folder / "1.0.0"
+    for other in (recipe_of(tones, "float16").settings(), wanted | {"code": "other"}):
+        with pytest.raises(UserError, match="holds no records"):
+            records.find(other, "crema_d", tmp_path)
+    with pytest.raises(UserError, match="holds no records of ravdess"):
+        records.find(wanted, "ravdess", tmp_path)
+    shutil.copytree(folder, folder.with_name("crema_d-0123456789ab"))
+    with pytest.raises(UserError, match="holds 2 records.*set --config.corpus.root to the audio"):
+        records.find(wanted, "crema_d", tmp_path)
+
+
+def test_records_of_real_clips_equal_librosa_and_their_augmented_audio(shared_data, tmp_path):
+    corpus = corpora.read("crema_d", shared_data / "crema_d")
+    spec, augmentation = FeatureSpec(), augment.Augmentation()
+    folder = records.build(records.Recipe(corpus, spec, augmentation), tmp_path)
+    tolerance = {"log_mel": 2e-3, "mfcc": 5e-3, "zero_crossing_rate": 1e-7, "energy": 1e-8}
+    for name in (augment.ORIGINAL, *augment.VIEWS):
+        rows = view(folder, name)
+        assert len(rows) == len(corpus.utterances) == 16
+        clips = []
+        for u in corpus.utterances:
+            waveform_S = audio.load(u.path, RATE)
+            clips.append(augment.augment(augmentation, name, waveform_S, RATE, u.id))
+        waveform_BxS = np.zeros((16, 6 * RATE), np.float32)
+        for row, waveform_S in zip(waveform_BxS, clips, strict=True):
+            row[: len(waveform_S)] = waveform_S
+        planes = features.extract(spec, waveform_BxS, np.array([len(clip) for clip in clips]))
+        ours = {plane: np.asarray(x_BxTxF) for plane, x_BxTxF in planes.items()}
+        for i, u in enumerate(corpus.utterances):
+            theirs = librosa_features(spec, clips[i])
+            for plane, x_TxF in rows[u.id]["planes"].items():
+                np.testing.assert_allclose(x_TxF, ours[plane][i, : len(x_TxF)], 1e-5, 1e-6)
+                np.testing.assert_allclose(x_TxF, theirs[plane], 2e-5, tolerance[plane])
