@@ -1,1 +1,1 @@
-"""Offline preparation: a corpus of audio becomes feature records. Nothing in ser_jax imports this."""
+"""Offline preparation: audio becomes feature records. Nothing in ser_jax imports this."""

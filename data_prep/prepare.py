@@ -37,6 +37,9 @@ def prepare(config: ConfigDict) -> Path:
         tables_dir=tables,
         drop_defects=config.corpus.drop_defects,
     )
-    return records.build(
-        records.Recipe(corpus, spec, augmentation, config.records_dtype), records_dir
-    )
+    if corpus.ignored:
+        print(f"{len(corpus.ignored)} audio files are no clips, such as {corpus.ignored[0]}.")
+    recipe = records.Recipe(corpus, spec, augmentation, config.records_dtype)
+    folder = records.build(recipe, records_dir)
+    print(f"Records: {folder}")
+    return folder

@@ -141,7 +141,7 @@ def find(wanted: dict[str, Any], corpus_name: str, records_dir: Path) -> Path:
     found = [
         path.parent
         for path in sorted(root.glob(f"{corpus_name}-*/{_Records.VERSION}/metadata.json"))
-        if json.loads(path.read_text())["settings"] == wanted
+        if files.read_json(path).get("settings") == wanted
     ]
     if len(found) != 1:
         raise UserError(
@@ -192,7 +192,10 @@ class _Records(tfds.core.GeneratorBasedBuilder):
                 }
             ),
             metadata=tfds.core.MetadataDict(
-                corpus=corpus.title, settings=recipe.settings(), left_out=self.left_out
+                corpus=corpus.title,
+                labels=list(corpus.labels),
+                settings=recipe.settings(),
+                left_out=self.left_out,
             ),
         )
 

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from ser_jax import checkpoints, files, input_pipeline, metric_log, metrics, parallel, task
+from ser_jax import checkpoints, files, metric_log, metrics, parallel, record_reader, task
 from ser_jax.evaluator import Evaluator
 from ser_jax.train_state import Normalisation
 
@@ -25,7 +25,7 @@ def evaluate(config: ConfigDict, records_folder: Path, workdir: Path) -> dict[st
     """
     weights, metadata = checkpoints.load_best(workdir)
     metric_log.claim(workdir, config, records_folder.parent.name)
-    this = task.make(config, input_pipeline.open_records(records_folder))
+    this = task.make(config, record_reader.open_records(records_folder))
     evaluator = Evaluator(this, parallel.Feed(this.examples))
     sums, probability_NxC = evaluator(
         weights["params"],

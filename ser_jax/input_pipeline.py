@@ -1,4 +1,4 @@
-"""Records → examples: opened once, normalised by the training part, in a seeded order.
+"""Records → examples: read once, normalised by the training part, in a seeded order.
 
 An example is one view of one clip. Example number = view number · clips + clip number, with clips
 sorted by id, so the original views come first and a clip's number is also its first example.
@@ -6,76 +6,15 @@ Axes: N examples, T frames, F feature columns.
 """
 
 import concurrent.futures
-import dataclasses
-import os
 from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from ser_jax import record_reader
 from ser_jax.errors import UserError
-from ser_jax.features import INPUTS, FeatureSpec
-from ser_jax.splits import Clips
+from ser_jax.features import INPUTS
 
-ORIGINAL = "original"
-_READ_AT_ONCE = 512  # records
-
-
-@dataclasses.dataclass(frozen=True)
-class Records:
-    """An opened folder of feature records; features stay on disk.
-
-    Attributes:
-      folder: where they are.
-      corpus: its title.
-      spec: the features' definition.
-      labels: class names.
-      views: the original first.
-      clips: what protocols look at.
-      attributes: {name: a value for each clip}.
-      votes: listeners' votes for each clip, a count a class, or () for a clip without.
-    """
-
-    folder: Path
-    corpus: str
-    spec: FeatureSpec
-    labels: tuple[str, ...]
-    views: tuple[str, ...]
-    clips: Clips
-    attributes: dict[str, tuple[str, ...]]
-    votes: tuple[tuple[int, ...], ...]
-
-
-def open_records(folder: Path) -> Records:
-    """Reads everything but the features.
-
-    Raises:
-      UserError: no records, or damaged ones.
-    """
-    builder = _builder(folder)
-    wanted = [name for name in builder.info.features if name != "planes"]
-    rows = sorted((row for _, row in _View(builder, ORIGINAL, wanted)), key=lambda row: row["id"])
-    settings = builder.info.metadata["settings"]
-    return Records(
-        folder=folder,
-        corpus=builder.info.metadata["corpus"],
-        spec=FeatureSpec(**settings["features"]),
-        labels=tuple(builder.info.features["label"].names),
-        views=(ORIGINAL, *settings["augmentation"]["views"]),
-        clips=Clips(
-            ids=tuple(row["id"].decode() for row in rows),
-            speakers=tuple(row["speaker"].decode() for row in rows),
-            labels=tuple(int(row["label"]) for row in rows),
-            sha256=tuple(row["audio_sha256"].decode() for row in rows),
-            label_names=tuple(builder.info.features["label"].names),
-        ),
-        attributes={
-            name: tuple(row["attributes"][name].decode() for row in rows)
-            for name in rows[0].get("attributes", {})
-        },
-        votes=tuple(tuple(row["votes"].tolist()) for row in rows),
-    )
+_FIT_AT_ONCE = 512  # examples
 
 
 class Examples:
@@ -92,7 +31,7 @@ class Examples:
 
     def __init__(
         self,
-        records: Records,
+        records: record_reader.Records,
         *,
         kind: str,
         views: Sequence[str] = (),
@@ -122,9 +61,11 @@ class Examples:
                 "features.planes and prepare again."
             )
         self._planes = INPUTS[kind]
-        builder = _builder(records.folder)
-        names = (ORIGINAL, *views)
-        self._views = [_View(builder, name, ["planes"], self._planes) for name in names]
+        builder = record_reader.open_builder(records.folder)
+        names = (record_reader.ORIGINAL, *views)
+        self._views = [
+            record_reader.View(builder, name, ["planes"], self._planes) for name in names
+        ]
         n_clips, n_views = len(records.clips.ids), len(self._views)
         self.width = sum(records.spec.width(plane) for plane in self._planes)
         self.label_N = np.tile(np.array(records.clips.labels, np.int32), n_views)
@@ -133,7 +74,7 @@ class Examples:
         self._position_N = np.zeros(n_views * n_clips, np.int64)  # in its view's files
         clip_of = {clip_id.encode(): i for i, clip_id in enumerate(records.clips.ids)}
         for view, name in enumerate(names):
-            self._scan(view, _View(builder, name, ["id", "n_frames"]), clip_of)
+            self._scan(view, record_reader.View(builder, name, ["id", "n_frames"]), clip_of)
         self.max_frames = max_frames or int(self.n_frames_N[:n_clips].max())
         self.n_frames_N = np.minimum(self.n_frames_N, self.max_frames)
         self.x_NxTxF: np.ndarray | None = None
@@ -164,7 +105,7 @@ class Examples:
         """Features of some examples, from memory or from disk."""
         return self.read(example_B) if self.x_NxTxF is None else self.x_NxTxF[example_B]
 
-    def _scan(self, view: int, source: "_View", clip_of: dict[bytes, int]) -> None:
+    def _scan(self, view: int, source: record_reader.View, clip_of: dict[bytes, int]) -> None:
         """Notes where each clip of a view is and how long."""
         if len(source) != len(clip_of):
             raise source.damaged("a view lacks clips")
@@ -183,8 +124,8 @@ def fit_normalisation(examples: Examples, example_M: np.ndarray) -> tuple[np.nda
     n, total, squares = 0, 0.0, 0.0
     # About a common offset, since a variance from raw sums of squares would cancel.
     offset_F = None
-    for start in range(0, len(example_M), _READ_AT_ONCE):
-        some = example_M[start : start + _READ_AT_ONCE]
+    for start in range(0, len(example_M), _FIT_AT_ONCE):
+        some = example_M[start : start + _FIT_AT_ONCE]
         inside_BxT = np.arange(examples.max_frames) < examples.n_frames_N[some, None]
         x_KxF = examples.batch(some)[inside_BxT].astype(np.float64)
         offset_F = x_KxF.mean(axis=0) if offset_F is None else offset_F
@@ -227,58 +168,3 @@ def stream(
             if step + 2 < len(order_SxB):
                 waiting.append(reader.submit(load, order_SxB[step + 2]))
             yield batch
-
-
-class _View:
-    """One view's records, of which only some features are decoded: the rest costs nothing."""
-
-    def __init__(self, builder: Any, name: str, wanted: Sequence[str], planes: Sequence[str] = ()):
-        import tensorflow_datasets as tfds
-
-        self._folder = builder.data_dir
-        self._source = builder.as_data_source(
-            name, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES
-        )
-        features = {name: builder.info.features[name] for name in wanted}
-        if planes:
-            features["planes"] = {plane: features["planes"][plane] for plane in planes}
-        self._features = tfds.features.FeaturesDict(features)
-
-    def __len__(self) -> int:
-        return len(self._source)
-
-    def __iter__(self) -> Iterator[tuple[int, dict[str, Any]]]:
-        return self.read(range(len(self)))
-
-    def read(self, position: Sequence[int]) -> Iterator[tuple[int, dict[str, Any]]]:
-        """(position, record) for some positions in the files, many at a time."""
-        for start in range(0, len(position), _READ_AT_ONCE):
-            some = [int(i) for i in position[start : start + _READ_AT_ONCE]]
-            try:
-                raw = self._source.__getitems__(some)
-                rows = [self._features.deserialize_example_np(record) for record in raw]
-            except Exception as error:  # ArrayRecord and protobuf have no class in common
-                raise self.damaged(_first_line(error)) from error
-            yield from zip(some, rows, strict=True)
-
-    def damaged(self, why: str) -> UserError:
-        return UserError(
-            f"{self._folder} holds a damaged record ({why}); delete the folder and run with "
-            "--mode=prepare."
-        )
-
-
-def _builder(folder: Path) -> Any:
-    import tensorflow_datasets as tfds
-
-    try:
-        return tfds.builder_from_directory(os.fspath(folder))
-    except Exception as error:  # TFDS raises a class of its own for each damage
-        raise UserError(
-            f"{folder} holds no readable records ({_first_line(error)}); delete it and run with "
-            "--mode=prepare."
-        ) from error
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")

@@ -27,7 +27,7 @@ def claim(workdir: Path, config: ConfigDict, records_name: str) -> None:
     path = workdir / "config.json"
     ours = json.loads(config.to_json()) | {"records": records_name}
     if path.exists():
-        differing = _differences(_flat(read_json(path)), _flat(ours))
+        differing = _differences(_flat(files.read_json(path)), _flat(ours))
         if differing:
             raise UserError(
                 f"{workdir} belongs to a run with another config: {'; '.join(differing)}. Choose "
@@ -35,20 +35,6 @@ def claim(workdir: Path, config: ConfigDict, records_name: str) -> None:
             )
     else:
         files.write_json(path, ours)
-
-
-def read_json(path: Path) -> Any:
-    """A JSON file's value.
-
-    Raises:
-      UserError: it is missing or damaged.
-    """
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path} does not exist; run with --mode=train first.") from None
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read ({error}); delete it and run again.") from error
 
 
 class MetricLog:

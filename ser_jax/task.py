@@ -16,6 +16,7 @@ from ser_jax import (
     leakage,
     models,
     optimizer,
+    record_reader,
     splits,
     train_state,
     train_step,
@@ -38,7 +39,7 @@ class Task:
     """
 
     config: ConfigDict
-    records: input_pipeline.Records
+    records: record_reader.Records
     split: splits.Split
     examples: input_pipeline.Examples
     train_M: np.ndarray
@@ -60,7 +61,7 @@ class Task:
         }
 
 
-def make(config: ConfigDict, records: input_pipeline.Records) -> Task:
+def make(config: ConfigDict, records: record_reader.Records) -> Task:
     """Splits, loads, and checks what can be checked before anything is trained.
 
     Raises:

@@ -19,6 +19,7 @@ from ser_jax import (
     metrics,
     optimizer,
     parallel,
+    record_reader,
     stopping,
     task,
     train_step,
@@ -39,7 +40,7 @@ def train(config: ConfigDict, records_folder: Path, workdir: Path) -> None:
       UserError: bad input, or a loss that is not finite.
       Interrupted: Ctrl-C or SIGTERM came; all is saved.
     """
-    this = task.make(config, input_pipeline.open_records(records_folder))
+    this = task.make(config, record_reader.open_records(records_folder))
     state = task.initial_state(this)
     if config.init_from:
         state = transfer.start_from(this, state, Path(config.init_from))

@@ -5,7 +5,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 
-from ser_jax import checkpoints, leakage, metric_log, train_state
+from ser_jax import checkpoints, files, leakage, train_state
 from ser_jax.errors import UserError
 from ser_jax.task import Task
 from ser_jax.train_state import TrainState
@@ -30,7 +30,7 @@ def start_from(this: Task, state: TrainState, source: Path) -> TrainState:
             f"init_from={source} has a network of another shape; give the same config.model, "
             "config.features and input.max_frames."
         )
-    parts = metric_log.read_json(source / "split.json")
+    parts = files.read_json(source / "split.json")
     seen = {*parts["train"].values(), *parts["val"].values()}
     clips = this.records.clips
     leaked = [clips.ids[row] for row in this.split.test if clips.sha256[row] in seen]

@@ -7,8 +7,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 # Each module may import those before it.
-ORDER = """errors files audio features splits leakage input_pipeline layers models metrics
-train_state optimizer train_step parallel checkpoints metric_log task
+ORDER = """errors files audio features splits leakage record_reader input_pipeline layers
+models metrics train_state optimizer train_step parallel checkpoints metric_log task
 transfer evaluator stopping train evaluate plots report""".split()
 
 

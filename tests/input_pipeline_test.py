@@ -9,17 +9,18 @@ import numpy as np
 import pytest
 
 from data_prep import augment, corpora
-from ser_jax import audio, features, input_pipeline
+from ser_jax import audio, features, input_pipeline, record_reader
 from ser_jax.errors import UserError
 from ser_jax.features import FeatureSpec
-from ser_jax.input_pipeline import Examples, Records
+from ser_jax.input_pipeline import Examples
+from ser_jax.record_reader import Records
 
 N_CLIPS = 72
 
 
 @pytest.fixture(scope="module")
 def opened(tiny_records) -> Records:
-    return input_pipeline.open_records(tiny_records)
+    return record_reader.open_records(tiny_records)
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +97,7 @@ def test_in_memory_equals_streamed(examples, streamed):
 
 
 def test_reading_in_small_pieces_changes_nothing(opened, examples, monkeypatch):
-    monkeypatch.setattr(input_pipeline, "_READ_AT_ONCE", 7)
+    monkeypatch.setattr(record_reader, "_READ_AT_ONCE", 7)
     again = Examples(opened, kind="mfcc", views=["noise"])
     np.testing.assert_array_equal(again.x_NxTxF, examples.x_NxTxF)
 
@@ -124,7 +125,7 @@ def numpy_normalisation(examples: Examples, some: np.ndarray) -> tuple[np.ndarra
 def test_normalisation_is_of_the_given_examples_valid_frames(
     examples, streamed, monkeypatch, read_at_once
 ):
-    monkeypatch.setattr(input_pipeline, "_READ_AT_ONCE", read_at_once)
+    monkeypatch.setattr(input_pipeline, "_FIT_AT_ONCE", read_at_once)
     train = np.array([*range(0, 40), *range(N_CLIPS, N_CLIPS + 40)])
     mean_F, sd_F = numpy_normalisation(examples, train)
     for these in (examples, streamed):
@@ -206,7 +207,7 @@ def test_missing_view_plane_and_kind_are_named(opened, damaged):
         Examples(opened, kind="mfc")
     metadata = damaged / "metadata.json"
     metadata.write_text(metadata.read_text().replace(', "energy"]', "]"))
-    without = input_pipeline.open_records(damaged)
+    without = record_reader.open_records(damaged)
     with pytest.raises(UserError, match="has no energy; add it to .*prepare again"):
         Examples(without, kind="vector")
     Examples(without, kind="log_mel")
@@ -216,14 +217,14 @@ def test_missing_view_plane_and_kind_are_named(opened, damaged):
 def test_folder_without_its_description_is_named(damaged, name):
     (damaged / name).unlink()
     with pytest.raises(UserError) as error:
-        input_pipeline.open_records(damaged)
+        record_reader.open_records(damaged)
     assert f"{damaged} holds no readable records" in str(error.value)
     assert "delete it and run with --mode=prepare" in str(error.value)
 
 
 def test_missing_folder_is_named(tmp_path):
     with pytest.raises(UserError, match="nowhere holds no readable records"):
-        input_pipeline.open_records(tmp_path / "nowhere")
+        record_reader.open_records(tmp_path / "nowhere")
 
 
 def test_damaged_records_are_named(damaged):
@@ -231,13 +232,13 @@ def test_damaged_records_are_named(damaged):
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(UserError, match="delete .* --mode=prepare"):
-        input_pipeline.open_records(damaged)
+        record_reader.open_records(damaged)
     # A few wrong bytes in the middle of the features.
     path.write_bytes(whole[:70_000] + bytes(64) + whole[70_064:])
     with pytest.raises(
         UserError, match="holds a damaged record .*; delete the folder and run with"
     ):
-        Examples(input_pipeline.open_records(damaged), kind="mfcc")
+        Examples(record_reader.open_records(damaged), kind="mfcc")
 
 
 def test_views_of_different_clips_are_named(opened):
@@ -245,3 +246,22 @@ def test_views_of_different_clips_are_named(opened):
     more = dataclasses.replace(clips, ids=(*clips.ids, "one more"), labels=(*clips.labels, 0))
     with pytest.raises(UserError, match="holds a damaged record .a view lacks clips.; delete"):
         Examples(dataclasses.replace(opened, clips=more), kind="mfcc")
+
+
+@pytest.mark.parametrize("content", ["", "{", "{}", None])
+def test_records_without_their_metadata_are_damaged(tiny_records, tmp_path, content):
+    folder = tmp_path / "feature_records" / tiny_records.parent.name / tiny_records.name
+    shutil.copytree(tiny_records, folder)
+    if content is None:
+        (folder / "metadata.json").unlink()
+    else:
+        (folder / "metadata.json").write_text(content)
+    with pytest.raises(UserError, match="no readable records"):
+        record_reader.open_records(folder)
+
+
+def test_class_names_do_not_hang_on_a_side_file(tiny_records, tmp_path):
+    folder = tmp_path / "feature_records" / tiny_records.parent.name / tiny_records.name
+    shutil.copytree(tiny_records, folder)
+    (folder / "label.labels.txt").unlink()
+    assert record_reader.open_records(folder).labels[0] == "anger"

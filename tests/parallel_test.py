@@ -5,13 +5,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ser_jax import input_pipeline, parallel, task, train_step
+from ser_jax import input_pipeline, parallel, record_reader, task, train_step
 from ser_jax import optimizer as optimizers
 
 
 @pytest.fixture(scope="module")
 def tiny_task(tiny, tiny_records):
-    return task.make(tiny(), input_pipeline.open_records(tiny_records))
+    return task.make(tiny(), record_reader.open_records(tiny_records))
 
 
 def run_epoch(this: task.Task, chunks: list[int]):
@@ -52,7 +52,7 @@ def test_how_often_the_host_looks_in_changes_no_bit(tiny_task):
 def test_streamed_batches_are_the_resident_ones(tiny, tiny_records, tiny_task):
     config = tiny()
     config.input.memory_limit_gb = 0.0
-    streamed = task.make(config, input_pipeline.open_records(tiny_records))
+    streamed = task.make(config, record_reader.open_records(tiny_records))
     assert streamed.examples.x_NxTxF is None
     order = input_pipeline.shuffled(tiny_task.train_M, 20, 0, 1)  # the last batch is filled up
     for first in (0, 2):
@@ -70,11 +70,11 @@ def test_streamed_batches_are_the_resident_ones(tiny, tiny_records, tiny_task):
 def test_bfloat16_keeps_its_weights_in_float32_and_learns(tiny, tiny_records):
     config = tiny()
     config.train.compute_dtype = "bfloat16"
-    this = task.make(config, input_pipeline.open_records(tiny_records))
+    this = task.make(config, record_reader.open_records(tiny_records))
     params, _, sums = run_epoch(this, [3])
     assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {np.dtype("float32")}
     assert np.isfinite(sums.loss)
-    full, _, _ = run_epoch(task.make(tiny(), input_pipeline.open_records(tiny_records)), [3])
+    full, _, _ = run_epoch(task.make(tiny(), record_reader.open_records(tiny_records)), [3])
     moved = [
         np.abs(a - b).max() for a, b in zip(*map(jax.tree.leaves, (params, full)), strict=True)
     ]
@@ -84,7 +84,7 @@ def test_bfloat16_keeps_its_weights_in_float32_and_learns(tiny, tiny_records):
 def test_balanced_class_weights(tiny, tiny_records):
     config = tiny()
     config.train.class_weights = "balanced"
-    this = task.make(config, input_pipeline.open_records(tiny_records))
+    this = task.make(config, record_reader.open_records(tiny_records))
     np.testing.assert_allclose(task.class_weights(this), np.ones(6))  # the made corpus is even
     lopsided = this.train_M[this.examples.label_N[this.train_M] != 0]
     lopsided = np.concatenate([lopsided, this.train_M[:1]])

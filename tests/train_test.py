@@ -12,7 +12,7 @@ import jax
 import numpy as np
 import pytest
 
-from ser_jax import checkpoints, evaluate, metric_log, train
+from ser_jax import checkpoints, evaluate, files, train
 from ser_jax.errors import Interrupted, UserError
 from ser_jax.leakage import LeakageError
 
@@ -222,4 +222,4 @@ def test_evaluation_wants_a_trained_model(tiny, tiny_records, tmp_path):
 def test_damaged_json_is_named(tmp_path):
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(UserError, match="config.json cannot be read"):
-        metric_log.read_json(tmp_path / "config.json")
+        files.read_json(tmp_path / "config.json")

@@ -138,14 +138,17 @@ def emotion_of(codes: Mapping[str, str], code: str, path: Path) -> str:
     return codes[code]
 
 
-def rows_of(table: Path) -> list[dict[str, str]]:
+def rows_of(table: Path, needed: Iterable[str]) -> list[dict[str, str]]:
     """The rows of a CSV file, by the names in its header.
 
     Raises:
-      UserError: it is not UTF-8.
+      UserError: it is not UTF-8, has no row, or lacks a column that is needed.
     """
     try:
         with table.open(encoding="utf-8-sig", newline="") as file:
-            return list(csv.DictReader(file))
+            rows = list(csv.DictReader(file))
     except UnicodeDecodeError as error:
         raise UserError(f"{table} is not UTF-8; save it with that encoding.") from error
+    if not rows or not rows[0].keys() >= set(needed):
+        raise UserError(f"{table} needs a header with {', '.join(needed)}, and at least one row.")
+    return rows

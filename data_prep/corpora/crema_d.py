@@ -74,7 +74,9 @@ def read_synthetic(root: Path, tables_dir: Path) -> Corpus:
 
 def _actors(tables_dir: Path) -> dict[str, dict[str, str]]:
     table = _find_table(tables_dir, "VideoDemographics.csv")
-    return {row["ActorID"]: row for row in rows_of(table)} if table else {}
+    if not table:
+        return {}
+    return {row["ActorID"]: row for row in rows_of(table, ("ActorID", "Age", "Sex"))}
 
 
 def _votes(tables_dir: Path) -> dict[str, tuple[int, ...]]:
@@ -84,7 +86,7 @@ def _votes(tables_dir: Path) -> dict[str, tuple[int, ...]]:
         return {}
     return {
         clip_id(row["fileName"]): tuple(int(row[code[0]]) for code in EMOTIONS)
-        for row in rows_of(table)
+        for row in rows_of(table, ("", "fileName", *(code[0] for code in EMOTIONS)))
         if int(row[""]) // 100_000 == 1  # 1 voice, 2 face, 3 both
     }
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from data_prep.corpora.corpus import Corpus, Utterance, rows_of
 from ser_jax.errors import UserError
 
-NEEDED = frozenset(["path", "emotion", "speaker"])
+NEEDED = ("path", "emotion", "speaker")
 
 
 def read(root: Path, tables_dir: Path) -> Corpus:
@@ -20,11 +20,7 @@ def read(root: Path, tables_dir: Path) -> Corpus:
     table = root / "corpus.csv" if root.is_dir() else root
     if not table.is_file():
         raise UserError(f"{table} does not exist; the csv reader wants a table there.")
-    rows = rows_of(table)
-    if not rows or not rows[0].keys() >= NEEDED:
-        raise UserError(
-            f"{table} needs a header with path, emotion, speaker, and at least one row."
-        )
+    rows = rows_of(table, NEEDED)
     utterances = [_utterance(table, line, row) for line, row in enumerate(rows, start=2)]
     repeated = [i for i, n in Counter(u.id for u in utterances).items() if n > 1]
     if repeated:
