@@ -146,7 +146,8 @@ def find(wanted: dict[str, Any], corpus_name: str, records_dir: Path) -> Path:
     if len(found) != 1:
         raise UserError(
             f"corpus.root does not exist, and {root} holds {len(found) or 'no'} records of "
-            f"{corpus_name} with these settings; set --config.corpus.root to the audio."
+            f"{corpus_name} with these settings; set --config.corpus.root to the audio, or fetch "
+            "CREMA-D with python -m data_prep.download."
         )
     return found[0]
 

@@ -1,6 +1,7 @@
 """What a run leaves to read: config.json, metrics.jsonl, and a line an epoch on the console."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -48,9 +49,10 @@ class MetricLog:
         files.write_text(self._path, "".join(kept))
 
     def write(self, row: dict[str, float]) -> None:
-        """Appends a line, and prints it as a person reads it."""
+        """Appends a line; a number that is not finite becomes null, for JSON has no other."""
+        row = {k: v if math.isfinite(v) else None for k, v in row.items()}
         with self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
+            file.write(json.dumps(row, allow_nan=False) + "\n")
 
 
 def header() -> str:

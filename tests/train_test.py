@@ -12,7 +12,7 @@ import jax
 import numpy as np
 import pytest
 
-from ser_jax import checkpoints, evaluate, files, train
+from ser_jax import checkpoints, evaluate, files, metric_log, train
 from ser_jax.errors import Interrupted, UserError
 from ser_jax.leakage import LeakageError
 
@@ -223,3 +223,9 @@ def test_damaged_json_is_named(tmp_path):
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(UserError, match="config.json cannot be read"):
         files.read_json(tmp_path / "config.json")
+
+
+def test_a_validation_loss_that_is_not_finite_is_null_in_the_log(tmp_path):
+    log = metric_log.MetricLog(tmp_path, 0)
+    log.write({"epoch": 1, "val/loss": float("nan")})
+    assert history(tmp_path) == [{"epoch": 1, "val/loss": None}]
