@@ -10,8 +10,10 @@ from ml_collections import ConfigDict
 from ser_jax import files
 from ser_jax.errors import UserError
 
-# Names and places may change between two starts of a run; what is computed may not.
-_FREE = ("name", "records_dir", "corpus.title", "corpus.root", "corpus.tables_dir", "init_from")
+# Names and places may change between two starts of a run, and a run may be made longer, for no
+# epoch depends on how many follow. Nothing else that is computed may change.
+_FREE = """name records_dir corpus.title corpus.root corpus.tables_dir init_from
+    train.epochs""".split()
 
 
 def claim(workdir: Path, config: ConfigDict, records_name: str) -> None:
@@ -34,8 +36,7 @@ def claim(workdir: Path, config: ConfigDict, records_name: str) -> None:
                 f"{workdir} belongs to a run with another config: {'; '.join(differing)}. Choose "
                 "another --workdir, or delete this one."
             )
-    else:
-        files.write_json(path, ours)
+    files.write_json(path, ours)
 
 
 class MetricLog:

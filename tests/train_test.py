@@ -151,6 +151,16 @@ def test_another_config_is_refused_with_the_keys_that_differ(tiny, tiny_records,
     assert history(uninterrupted) == before
 
 
+def test_a_run_may_be_made_longer(tiny, tiny_records, tmp_path, uninterrupted):
+    config = tiny()
+    config.train.epochs = 2
+    train.train(config, tiny_records, tmp_path / "longer")
+    config.train.epochs = 3
+    train.train(config, tiny_records, tmp_path / "longer")
+    assert_same_run(tmp_path / "longer", uninterrupted)
+    assert files.read_json(tmp_path / "longer" / "config.json")["train"]["epochs"] == 3
+
+
 def test_a_loss_that_is_not_finite_stops_with_advice(tiny, tiny_records, tmp_path):
     config = tiny()
     config.optimizer.l2 = 1e38
