@@ -5,6 +5,7 @@
                                     prediction needs: config, FeatureSpec, labels, input
 """
 
+import logging
 import shutil
 from pathlib import Path
 from typing import Any
@@ -100,6 +101,8 @@ def _load(checkpointer: ocp.training.Checkpointer, abstract: Any) -> Any:
 
 
 def _damaged(checkpointer: ocp.training.Checkpointer) -> UserError:
+    # Orbax's other reads fail too, and asyncio would print each of them after our sentence.
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     return UserError(
         f"the checkpoint {checkpointer.directory}/{checkpointer.latest.step} is damaged or of "
         "another model; move the workdir away and train again, or choose another --workdir."
