@@ -3,14 +3,16 @@
 python launch.py --config=configs/cnn2d.py
 python launch.py --config=configs/cnn2d.py --mode=prepare
 python launch.py --config=configs/cnn1d.py --config.optimizer.learning_rate=3e-4 --workdir=runs/mine
+python launch.py --config=configs/study.py
 """
 
 import sys
 from pathlib import Path
 
 from absl import app, flags
-from ml_collections import config_flags
+from ml_collections import ConfigDict, config_flags
 
+from ser_jax import command_line
 from ser_jax.errors import exit_with_message
 
 MODES = ("all", "prepare", "train", "evaluate", "report")
@@ -18,29 +20,43 @@ MODES = ("all", "prepare", "train", "evaluate", "report")
 CONFIG = config_flags.DEFINE_config_file("config", None, "A file of configs/.", lock_config=True)
 WORKDIR = flags.DEFINE_string("workdir", None, "Where the run lives; runs/<config>-<protocol>.")
 MODE = flags.DEFINE_enum("mode", "all", MODES, "One part of the job, or all of it.")
+BEAM = flags.DEFINE_string("beam_runner", "", "Prepare with Apache Beam, as by DirectRunner.")
+BEAM_OPTIONS = flags.DEFINE_list("beam_options", [], "For Beam: region=…,project=…")
+DISTRIBUTED = flags.DEFINE_bool("distributed", False, "One of several processes that train.")
+COORDINATOR = flags.DEFINE_string("coordinator", "", "HOST:PORT of the first process, if need be.")
+N_PROCESSES = flags.DEFINE_integer("num_processes", -1, "How many, if nobody else can tell.")
+PROCESS = flags.DEFINE_integer("process_id", -1, "The number of this one, likewise.")
 flags.mark_flag_as_required("config")
 
 
-def parse(argv: list[str]) -> list[str]:
-    """absl's parser, quiet (--verbosity=0 undoes it), with a sentence in place of a traceback."""
-    try:
-        arguments = flags.FLAGS([argv[0], "--verbosity=-1", *argv[1:]])
-        CONFIG.value.lock()  # a config file that is missing shows only now
-        return arguments
-    except Exception as error:  # absl and ml_collections raise nearly every kind
-        line = str(error).replace("\\n", "\n").splitlines()[-1].strip().removeprefix("ValueError: ")
-        sys.exit("error: " + (line.rstrip("'\"\\") if line.count("'") % 2 else line))
+def prepare(config: ConfigDict) -> Path:
+    """The folder of the records that the config describes, built if need be."""
+    from data_prep.prepare import prepare
+
+    return prepare(config, beam_runner=BEAM.value, beam_options=BEAM_OPTIONS.value)
 
 
 def main(argv: list[str]) -> None:
     """Runs what --mode asks for. Imports wait for it, so that --help is quick."""
     if argv[1:]:
         sys.exit(f"error: the argument {argv[1]!r} belongs to no flag; see --help.")
-    config, mode = CONFIG.value, MODE.value
-    workdir = Path(WORKDIR.value or f"runs/{config.name}-{config.split.name}")
-    if mode != "report":
-        from data_prep.prepare import prepare
+    config, mode, is_first = CONFIG.value, MODE.value, True
+    if DISTRIBUTED.value:
+        from ser_jax import devices
 
+        is_first = devices.initialise(COORDINATOR.value, N_PROCESSES.value, PROCESS.value)
+    if "runs" in config:
+        from ser_jax import study
+
+        study.run(config, Path(WORKDIR.value or config.name), prepare)
+    else:
+        workdir = Path(WORKDIR.value or f"runs/{config.name}-{config.split.name}")
+        run(config, workdir, mode, is_first)
+
+
+def run(config: ConfigDict, workdir: Path, mode: str, is_first: bool) -> None:
+    """One run, or a part of it; of several processes the first writes the report."""
+    if mode != "report":
         records = prepare(config)
     if mode in ("all", "train"):
         from ser_jax.train import train
@@ -50,11 +66,12 @@ def main(argv: list[str]) -> None:
         from ser_jax.evaluate import evaluate
 
         evaluate(config, records, workdir)
-    if mode in ("all", "report"):
+    if mode in ("all", "report") and is_first:
         from ser_jax.report import write
 
         print(f"The report is {write(workdir)}.")
 
 
 if __name__ == "__main__":
+    parse = command_line.parser(flags.FLAGS, CONFIG)
     app.run(lambda argv: exit_with_message(lambda: main(argv)), flags_parser=parse)

@@ -54,17 +54,17 @@ def get_config() -> ConfigDict:
     augmentation.seed = 0
 
     config.split = split = ConfigDict()
-    split.name = "tfds"  # tfds, random_file, emosuperb5, speaker_kfold
-    split.fold = 0  # emosuperb5, speaker_kfold
-    split.n_folds = 5  # speaker_kfold
-    split.seed = 0  # random_file, speaker_kfold
+    split.name = "tfds"  # tfds, random_file, emosuperb5, speaker_kfold, speaker_sentence
+    split.fold = "0"  # its number, or all; emosuperb5, speaker_kfold, speaker_sentence
+    split.n_folds = 5  # speaker_kfold, speaker_sentence
+    split.seed = 0  # random_file, speaker_kfold, speaker_sentence
     split.test_fraction = 0.3  # of all clips; random_file
     split.val_fraction = 0.05  # of the clips left for training; random_file
 
     config.input = inputs = ConfigDict()
     inputs.kind = "mfcc"  # mfcc, log_mel; vector for the 1D model
     inputs.max_frames = 0  # clips are padded and cut to this; 0 is the corpus's longest clip
-    inputs.views = augmentation.get_ref("views")  # trained on beside the original
+    inputs.views = augmentation.get_oneway_ref("views")  # trained on beside the original
     inputs.normalise = True  # each column to mean 0, sd 1, fitted on the training part
     inputs.memory_limit_gb = 8.0  # larger training arrays are streamed from the records
 
@@ -100,6 +100,22 @@ def get_config() -> ConfigDict:
     train.label_smoothing = 0.0
     train.class_weights = "none"  # balanced: each class weighs the same in the loss
     train.compute_dtype = "float32"  # or bfloat16
+
+    # Replicas are trained together: every seed with every fold and every swept value.
+    config.replicas = replicas = ConfigDict()
+    replicas.seeds = 1  # how many, counted up from config.seed
+    replicas.sweep = sweep = ConfigDict()  # values of a key, its dots as "__"; () keeps the key
+    sweep.optimizer__learning_rate = ()
+    sweep.optimizer__l2 = ()
+    sweep.train__dropout = ()
+    sweep.train__label_smoothing = ()
+    sweep.train__class_weights = ()
+    replicas.strategy = "auto"  # vmap, map, or device: one replica a device at a time
+    replicas.at_once = 0  # of vmap: replicas in one program; 0 takes as many as memory holds
+
+    config.devices = devices = ConfigDict()  # the mesh; 0 is automatic: replicas first, then data
+    devices.replica = 0  # groups of devices that share out the replicas
+    devices.data = 0  # devices that share out each batch
 
     config.evaluate = evaluate = ConfigDict()
     evaluate.batch_size = 64

@@ -1,22 +1,31 @@
 """A config → the folder of its records, built if they are missing or stale."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from data_prep import augment, corpora, records, synthetic
+from data_prep import augment, beam_pipeline, corpora, records, synthetic
 from ser_jax.errors import UserError
 from ser_jax.features import FeatureSpec
 
 
-def prepare(config: ConfigDict) -> Path:
+def prepare(config: ConfigDict, beam_runner: str = "", beam_options: Sequence[str] = ()) -> Path:
     """Finds the records that the config describes, or builds them.
 
     Where the audio is gone but records of these settings are there, those are used.
 
+    Args:
+      config: see configs/default.py.
+      beam_runner: builds as an Apache Beam pipeline; see beam_pipeline. "" builds here.
+      beam_options: of that runner, as "name=value".
+
     Raises:
       UserError: no corpus, or none of its clips can be used.
     """
+    if beam_options and not beam_runner:
+        raise UserError("--beam_options belong to a --beam_runner, such as DirectRunner; name one.")
+    beam = beam_pipeline.configure(beam_runner, beam_options) if beam_runner else None
     spec = FeatureSpec(**config.features)
     augmentation = augment.Augmentation(**config.augmentation)
     records_dir, root = Path(config.records_dir), Path(config.corpus.root)
@@ -40,6 +49,6 @@ def prepare(config: ConfigDict) -> Path:
     if corpus.ignored:
         print(f"{len(corpus.ignored)} audio files are no clips, such as {corpus.ignored[0]}.")
     recipe = records.Recipe(corpus, spec, augmentation, config.records_dtype)
-    folder = records.build(recipe, records_dir)
+    folder = records.build(recipe, records_dir, beam)
     print(f"Records: {folder}")
     return folder

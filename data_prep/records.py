@@ -26,6 +26,8 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 from absl import logging
+from tensorflow_datasets.core import writer
+from tensorflow_datasets.proto import tf_example_pb2
 from tqdm import tqdm
 
 from data_prep import augment, corpora, workers
@@ -88,8 +90,17 @@ def settings(
     return json.loads(json.dumps(everything))  # tuples become lists, as they will on disk
 
 
-def build(recipe: Recipe, records_dir: Path) -> Path:
+def build(
+    recipe: Recipe, records_dir: Path, beam: tfds.download.DownloadConfig | None = None
+) -> Path:
     """Builds the records unless they are there; an interrupted build leaves none.
+
+    Args:
+      recipe: what they are made of.
+      records_dir: where they and those of other recipes lie.
+      beam: the Apache Beam runner that computes them, from beam_pipeline.configure; None computes
+        them here. The records are the same, in the same order, to the last bit on processors of
+        one kind; where there are several files a view, those of Beam are cut at other records.
 
     Returns:
       The folder of the records; tfds.builder_from_directory opens it.
@@ -112,23 +123,43 @@ def build(recipe: Recipe, records_dir: Path) -> Path:
             f"Preparing {len(recipe.corpus.utterances)} clips of {recipe.corpus.title} → {folder}"
         )
         tfds.disable_progress_bar()
-        context = multiprocessing.get_context("spawn")  # JAX's threads do not survive a fork
-        n_processes = len(os.sched_getaffinity(0))
-        with concurrent.futures.ProcessPoolExecutor(
-            n_processes, context, initializer=workers.exit_with_parent
-        ) as builder.pool:
-            try:
-                with _quiet(), tempfile.TemporaryDirectory() as nothing_to_download:
-                    builder.download_and_prepare(download_dir=nothing_to_download)
-            except BaseException:
-                builder.pool.shutdown(cancel_futures=True)
-                raise
+        if beam is None:
+            _build_here(builder)
+        else:
+            _build_with_beam(builder, beam)
     left_out = builder.left_out
     print(f"Prepared {builder.info.splits[augment.ORIGINAL].num_examples} clips.", end=" ")
     print(f"{len(left_out)} were left out:" if left_out else "None was left out.")
     for reason in left_out.values():
         print(f"  {reason}")
     return folder
+
+
+def _build_here(builder: "_Records") -> None:
+    context = multiprocessing.get_context("spawn")  # JAX's threads do not survive a fork
+    n_processes = len(os.sched_getaffinity(0))
+    with concurrent.futures.ProcessPoolExecutor(
+        n_processes, context, initializer=workers.exit_with_parent
+    ) as builder.pool:
+        try:
+            builder.write()
+        except BaseException:
+            builder.pool.shutdown(cancel_futures=True)
+            raise
+
+
+def _build_with_beam(builder: "_Records", config: tfds.download.DownloadConfig) -> None:
+    # Beside the records, where every worker can write, and with a name that is tidied up.
+    folder = Path(builder.data_dir).parent / f"{tfds.core.constants.INCOMPLETE_PREFIX}left_out"
+    folder.mkdir()
+    builder.left_out_dir = folder
+    try:
+        builder.write(config)
+    except Exception:  # of any kind: each runner wraps what its workers raise
+        builder.gather_left_out()
+        raise
+    finally:
+        shutil.rmtree(folder)
 
 
 def find(wanted: dict[str, Any], corpus_name: str, records_dir: Path) -> Path:
@@ -157,6 +188,19 @@ class _Config(tfds.core.BuilderConfig):
     recipe: Recipe | None = dataclasses.field(default=None, repr=False)
 
 
+class _Writer(writer.ExampleWriter):
+    """Writes a record's fields in sorted order, so that the same records are the same bytes.
+
+    protobuf's own order differs from process to process.
+    """
+
+    def write(self, path, examples: Iterable[tuple[Any, bytes]]) -> None:
+        def sort_fields(record: bytes) -> bytes:
+            return tf_example_pb2.Example.FromString(record).SerializeToString(deterministic=True)
+
+        super().write(path, ((key, sort_fields(record)) for key, record in examples))
+
+
 class _Records(tfds.core.GeneratorBasedBuilder):
     """Feature records of a speech emotion corpus."""
 
@@ -165,7 +209,8 @@ class _Records(tfds.core.GeneratorBasedBuilder):
 
     def __init__(self, **kwargs):
         self.left_out: dict[str, str] = {}  # clip id → why
-        self.pool: concurrent.futures.Executor | None = None
+        self.pool: concurrent.futures.Executor | None = None  # decodes, in a build without Beam
+        self.left_out_dir: Path | None = None  # where Beam's workers say what they leave out
         super().__init__(file_format="array_record", **kwargs)
 
     def _info(self) -> tfds.core.DatasetInfo:
@@ -200,10 +245,20 @@ class _Records(tfds.core.GeneratorBasedBuilder):
             ),
         )
 
-    def _split_generators(self, dl_manager) -> dict[str, Iterator]:
+    def _example_writer(self) -> _Writer:  # TFDS asks for it
+        return _Writer(self.info.file_format)
+
+    def write(self, config: tfds.download.DownloadConfig | None = None) -> None:
+        """Builds the records and says nothing."""
+        with _quiet(), tempfile.TemporaryDirectory() as nothing_to_download:
+            self.download_and_prepare(download_dir=nothing_to_download, download_config=config)
+
+    def _split_generators(self, dl_manager) -> dict[str, Any]:
         del dl_manager  # the audio is there already
         recipe = self.builder_config.recipe
         views = (augment.ORIGINAL, *recipe.augmentation.views)
+        if self.left_out_dir:
+            return {view: self._beam_transform(view) for view in views}
         progress = tqdm(
             total=len(views) * len(recipe.corpus.utterances), unit="clip", disable=None, leave=False
         )
@@ -212,23 +267,72 @@ class _Records(tfds.core.GeneratorBasedBuilder):
     def _generate_examples(self, view: str, progress: tqdm) -> Iterator[tuple[str, dict]]:
         recipe = self.builder_config.recipe
         progress.set_description(view)
-        by_id = {u.id: u for u in recipe.corpus.utterances if u.id not in self.left_out}
         load = functools.partial(
             augment.load_views, recipe.augmentation, view, recipe.spec.sampling_rate
         )
+        by_id = {u.id: u for u in recipe.corpus.utterances}
         batches = _batches([(u.id, u.path) for u in by_id.values()], CLIPS_A_BATCH)
         for batch, waveforms in _read_ahead(self.pool, load, batches):
-            good = []
-            for (clip_id, _), waveform in zip(batch, waveforms, strict=True):
-                if isinstance(waveform, str):
-                    self.left_out[clip_id] = waveform
-                else:
-                    good.append((by_id[clip_id], waveform))
+            good, bad = _sort_out([by_id[clip_id] for clip_id, _ in batch], waveforms)
+            self.left_out.update(bad)
             progress.update(len(batch))
             yield from _examples(recipe, good)
-        if len(self.left_out) == len(recipe.corpus.utterances):
+        self._refuse_none_left()
+
+    def _beam_transform(self, view: str) -> Any:
+        """A view's examples as a beam.PTransform.
+
+        An element is a batch, the same as without Beam: a feature's last bits may depend on the
+        shape of the batch that it is computed in.
+        """
+        import apache_beam as beam
+
+        recipe = self.builder_config.recipe
+        no_clips = dataclasses.replace(recipe.corpus, utterances=(), ignored=())
+        make = functools.partial(
+            _load_and_make, dataclasses.replace(recipe, corpus=no_clips), view, self.left_out_dir
+        )
+        batches = list(enumerate(_batches(recipe.corpus.utterances, CLIPS_A_BATCH)))
+        return beam.Create(batches) | "Examples" >> beam.FlatMapTuple(make)
+
+    def _process_pipeline_result(self, pipeline_result) -> None:  # TFDS calls it after Beam
+        del pipeline_result
+        self.gather_left_out()
+
+    def gather_left_out(self) -> None:
+        """What Beam's workers left out, in the corpus's order, as without Beam."""
+        told: dict[str, str] = {}
+        for path in self.left_out_dir.glob("*.json"):
+            told |= files.read_json(path)
+        self.left_out.update(sorted(told.items()))
+        self._refuse_none_left()
+
+    def _refuse_none_left(self) -> None:
+        corpus = self.builder_config.recipe.corpus
+        if len(self.left_out) == len(corpus.utterances):
             reason = next(iter(self.left_out.values()), "it lists none.")
-            raise UserError(f"no clip of {recipe.corpus.title} can be used; the first: {reason}")
+            raise UserError(f"no clip of {corpus.title} can be used; the first: {reason}")
+
+
+def _load_and_make(
+    recipe: Recipe, view: str, left_out_dir: Path, index: int, clips: Sequence[corpora.Utterance]
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Examples of one batch, and a file that tells which of its clips are left out and why."""
+    paths = [(u.id, u.path) for u in clips]
+    waveforms = augment.load_views(recipe.augmentation, view, recipe.spec.sampling_rate, paths)
+    good, bad = _sort_out(clips, waveforms)
+    if bad:  # a batch that is tried again, or another view of it, writes the same once more
+        files.write_json(left_out_dir / f"{index}.json", bad)
+    yield from _examples(recipe, good)
+
+
+def _sort_out(
+    clips: Sequence[corpora.Utterance], waveforms: Sequence[np.ndarray | str]
+) -> tuple[list[tuple[corpora.Utterance, np.ndarray]], dict[str, str]]:
+    """The clips that could be decoded, and of the others {id: why}."""
+    pairs = list(zip(clips, waveforms, strict=True))
+    good = [(clip, waveform) for clip, waveform in pairs if not isinstance(waveform, str)]
+    return good, {clip.id: why for clip, why in pairs if isinstance(why, str)}
 
 
 def _examples(

@@ -1,8 +1,12 @@
 """Orbax: the last state, to go on from; the best weights, to use.
 
 <workdir>/checkpoints/last/<step>   the whole TrainState
-<workdir>/checkpoints/best/<epoch>  params, batch_stats, normalisation; as JSON beside them what
-                                    prediction needs: config, FeatureSpec, labels, input
+<workdir>/checkpoints/best/<epoch>  params, batch_stats, normalisation, and the epoch and monitored
+                                    value they are of; as JSON beside them what prediction needs:
+                                    config, FeatureSpec, labels, input, replicas
+
+Every array has a leading axis, the replicas in the order of the metadata. Neither the number of
+devices nor how the replicas were laid on them shows in a checkpoint.
 """
 
 import logging
@@ -13,22 +17,23 @@ from typing import Any
 import jax
 from orbax.checkpoint import v1 as ocp
 
+from ser_jax import devices
 from ser_jax.errors import UserError
 from ser_jax.train_state import TrainState
 
 
-def save_last(workdir: Path, state: TrainState) -> None:
+def save_last(workdir: Path, step: int, state: TrainState) -> None:
     """Replaces the state to go on from; the one before stays until this one is whole."""
     with _checkpointer(workdir, "last") as checkpointer:
-        checkpointer.save(int(state.step), state, overwrite=True)
+        checkpointer.save(step, state, overwrite=True)
 
 
-def load_last(workdir: Path, like: TrainState) -> TrainState | None:
-    """The state to go on from, or None if there is none.
+def load_last(workdir: Path, like: TrainState) -> tuple[int, TrainState] | None:
+    """The step and the state to go on from, or None if there is none.
 
     Args:
       workdir: of the run.
-      like: a state of the same shapes.
+      like: jax.ShapeDtypeStructs of the state.
 
     Raises:
       UserError: it is damaged.
@@ -38,22 +43,24 @@ def load_last(workdir: Path, like: TrainState) -> TrainState | None:
     with _checkpointer(workdir, "last") as checkpointer:
         if checkpointer.latest is None:
             return None
-        return _load(checkpointer, _abstract(like))
+        return checkpointer.latest.step, _load(checkpointer, _abstract(like))
 
 
-def save_best(workdir: Path, state: TrainState, metadata: dict[str, Any]) -> None:
+def save_best(workdir: Path, epoch: int, state: TrainState, metadata: dict[str, Any]) -> None:
     """Replaces the best weights; `metadata` is JSON."""
     weights = {
         "params": state.best.params,
         "batch_stats": state.best.batch_stats,
         "normalisation": state.normalisation,
+        "epoch": state.best.epoch,
+        "value": state.best.value,
     }
     with _checkpointer(workdir, "best") as checkpointer:
-        checkpointer.save(int(state.best.epoch), weights, custom_metadata=metadata, overwrite=True)
+        checkpointer.save(epoch, weights, custom_metadata=metadata, overwrite=True)
 
 
 def load_best(workdir: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The best weights as a tree of arrays, and their metadata with `best_epoch` added.
+    """The best weights as a tree of arrays, and their metadata.
 
     Raises:
       UserError: there are none, or they are damaged.
@@ -71,8 +78,7 @@ def load_best(workdir: Path) -> tuple[dict[str, Any], dict[str, Any]]:
             raise _damaged(checkpointer) from error
         if found.metadata is None or found.custom_metadata is None:
             raise _damaged(checkpointer)
-        weights = _load(checkpointer, _abstract(found.metadata))
-        return weights, dict(found.custom_metadata) | {"best_epoch": found.step}
+        return _load(checkpointer, _abstract(found.metadata)), dict(found.custom_metadata)
 
 
 def _folder(workdir: Path, name: str) -> Path:
@@ -82,15 +88,16 @@ def _folder(workdir: Path, name: str) -> Path:
 def _checkpointer(workdir: Path, name: str) -> ocp.training.Checkpointer:
     policy = ocp.training.preservation_policies.LatestN(1)
     folder = _folder(workdir, name)
-    for unfinished in folder.glob("*orbax-checkpoint-tmp*"):  # of a save that was killed
-        shutil.rmtree(unfinished, ignore_errors=True)
+    if devices.is_first():
+        for unfinished in folder.glob("*orbax-checkpoint-tmp*"):  # of a save that was killed
+            shutil.rmtree(unfinished, ignore_errors=True)
     return ocp.training.Checkpointer(folder, preservation_policy=policy)
 
 
 def _abstract(tree: Any) -> Any:
-    """Shapes and types on the first device, so that a checkpoint loads on any machine."""
-    here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here), tree)
+    """Shapes and types on every device, so that a checkpoint loads on any machine."""
+    everywhere = devices.everywhere()
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=everywhere), tree)
 
 
 def _load(checkpointer: ocp.training.Checkpointer, abstract: Any) -> Any:

@@ -1,21 +1,26 @@
 """Test metrics of the best weights → results.json and predictions.csv."""
 
 import csv
+import dataclasses
 import io
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from ser_jax import checkpoints, files, metric_log, metrics, parallel, record_reader, task
-from ser_jax.evaluator import Evaluator
+from ser_jax import checkpoints, devices, files, metric_log, parallel, record_reader, task
+from ser_jax import results as results_of
+from ser_jax.evaluator import Evaluator, Weights
+from ser_jax.statistics import Predictions
 from ser_jax.train_state import Normalisation
 
 
 def evaluate(config: ConfigDict, records_folder: Path, workdir: Path) -> dict[str, Any]:
-    """Tests the best weights on the test part, each clip once, and writes the results.
+    """Tests the best weights of each replica on its test part, each clip once.
+
+    Of a sweep, the setting that was best on validation is chosen, and the headline is of its
+    replicas alone.
 
     Returns:
       What results.json holds.
@@ -23,76 +28,61 @@ def evaluate(config: ConfigDict, records_folder: Path, workdir: Path) -> dict[st
     Raises:
       UserError: nothing is trained there, or it was trained with another config.
     """
-    weights, metadata = checkpoints.load_best(workdir)
+    weights, _ = checkpoints.load_best(workdir)
     metric_log.claim(workdir, config, records_folder.parent.name)
     this = task.make(config, record_reader.open_records(records_folder))
-    evaluator = Evaluator(this, parallel.Feed(this.examples))
-    sums, probability_NxC = evaluator(
-        weights["params"],
-        weights.get("batch_stats", {}),
-        Normalisation(**_fields(weights["normalisation"])),
-        this.split.test,
-    )
-    confusion_CxC = np.asarray(sums.confusion_CxC)
-    labels = list(this.records.labels)
-    summary = metrics.summary(confusion_CxC, labels)
-    results = {
-        "config": config.name,
-        "model": config.model.name,
-        "input": config.input.kind,
-        "protocol": config.split.name,
-        "unseen_speakers": this.split.unseen_speakers,
-        "corpus": this.corpus,
-        "n_train": len(this.split.train),
-        "n_train_examples": len(this.train_M),
-        "n_val": len(this.split.val),
-        "n_test": len(this.split.test),
-        "n_test_speakers": len({this.records.clips.speakers[i] for i in this.split.test}),
-        "labels": labels,
-        **summary,
-        "loss": float(sums.loss) / int(sums.n),
-        "best_epoch": metadata["best_epoch"],
-        "replicas": [
-            {
-                "seed": config.seed,
-                "fold": config.split.fold,
-                "best_epoch": metadata["best_epoch"],
-                **summary,
-            }
-        ],
-    }
-    votes = [this.records.votes[i] for i in this.split.test]
-    if all(votes):
-        test_labels = np.array(this.records.clips.labels)[this.split.test]
-        results["human"] = metrics.human(np.array(votes), test_labels)
-    files.write_json(workdir / "results.json", results)
-    files.write_text(workdir / "predictions.csv", _predictions(this, probability_NxC))
-    print(
-        f"Test ({this.corpus}, {config.split.name}, {results['n_test']} clips of "
-        f"{results['n_test_speakers']} speakers, best epoch {results['best_epoch']}): accuracy "
-        f"{results['accuracy']:.4f}, UAR {results['uar']:.4f}, macro-F1 {results['macro_f1']:.4f}."
-    )
+    predictions, loss_R = _predict(this, weights)
+    best = devices.fetch((weights["value"], weights["epoch"]))
+    results = results_of.collect(this, predictions, loss_R, *best)
+    if devices.is_first():
+        files.write_json(workdir / "results.json", results)
+        files.write_text(workdir / "predictions.csv", _table(this, predictions))
+    print(results_of.sentence(results), flush=True)
     return results
 
 
-def _fields(normalisation: Any) -> dict[str, jax.Array]:
-    return {name: normalisation[name] for name in ("mean_F", "sd_F")}
+def _predict(this: task.Task, weights: dict[str, Any]) -> tuple[Predictions, np.ndarray]:
+    """Test predictions of all replicas, and the mean cross-entropy of each."""
+    layout = devices.layout(this.config, len(this.replicas))
+    # One replica a device at a time: nothing to gain from more, and memory for any number.
+    layout = dataclasses.replace(layout, at_once=layout.mesh.shape["replica"])
+    groups = parallel.cut(
+        Weights(
+            weights["params"],
+            weights.get("batch_stats", {}),
+            Normalisation(**weights["normalisation"]),
+        ),
+        layout,
+    )
+    rows = [this.splits[replica.fold].test for replica in this.replicas]
+    evaluator = Evaluator(this, parallel.Feed(this.examples, layout), layout)
+    sums, probabilities = evaluator(groups, rows)
+    row_P, clips = np.concatenate(rows), this.records.clips
+    predictions = Predictions(
+        replica_P=np.repeat(np.arange(len(rows)), [len(test) for test in rows]),
+        clip_P=np.array(clips.ids)[row_P],
+        speaker_P=np.array(clips.speakers)[row_P],
+        label_P=np.array(clips.labels)[row_P],
+        probability_PxC=np.concatenate(probabilities),
+    )
+    return predictions, sums.loss / sums.n
 
 
-def _predictions(this: task.Task, probability_NxC: np.ndarray) -> str:
-    """One row a test clip: id, speaker, true, predicted, a probability a class."""
-    clips, labels = this.records.clips, this.records.labels
+def _table(this: task.Task, predictions: Predictions) -> str:
+    """One row a replica and test clip: who, what, and a probability a class."""
+    labels = this.records.labels
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["id", "speaker", "true", "predicted", *labels])
-    for row, probability_C in zip(this.split.test, probability_NxC, strict=True):
-        writer.writerow(
-            [
-                clips.ids[row],
-                clips.speakers[row],
-                labels[clips.labels[row]],
-                labels[int(np.argmax(probability_C))],
-                *(f"{p:.6f}" for p in probability_C),
-            ]
-        )
+    writer.writerow(["replica", "id", "speaker", "true", "predicted", *labels])
+    for replica, clip, speaker, label, prediction, probability_C in zip(
+        predictions.replica_P.tolist(),
+        predictions.clip_P.tolist(),
+        predictions.speaker_P.tolist(),
+        predictions.label_P.tolist(),
+        predictions.prediction_P.tolist(),
+        predictions.probability_PxC.tolist(),
+        strict=True,
+    ):
+        probabilities = (f"{p:.6f}" for p in probability_C)
+        writer.writerow([replica, clip, speaker, labels[label], labels[prediction], *probabilities])
     return text.getvalue()

@@ -1,32 +1,74 @@
-"""Clips → probabilities and metric sums: validation and test alike, each clip once."""
+"""Clips → probabilities and metric sums: validation and test alike, each clip once a replica.
 
-from typing import Any
+Axes: R replicas, B batch, C classes, M clips.
+"""
 
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
 import numpy as np
 
-from ser_jax import input_pipeline, parallel, train_step
+from ser_jax import devices, input_pipeline, parallel, train_step
+from ser_jax.devices import Layout
 from ser_jax.task import Task
 from ser_jax.train_state import Normalisation, Sums
+
+
+class Weights(NamedTuple):
+    """What predicts, with a leading axis for the replicas of a group."""
+
+    params: Any
+    batch_stats: Any
+    normalisation: Normalisation
 
 
 class Evaluator:
     """A model, compiled once, over the original views of clips."""
 
-    def __init__(self, task: Task, feed: parallel.Feed):
-        self._feed = feed
+    def __init__(self, task: Task, feed: parallel.Feed, layout: Layout):
+        self._feed, self._layout = feed, layout
         self._batch_size = task.config.evaluate.batch_size
-        self._n_classes = len(task.records.labels)
+        zero = Sums.zero(len(task.records.labels))
+        self._zero = parallel.place([zero] * layout.n_replicas, layout)
         self._evaluate = parallel.compile_evaluation(
-            train_step.make_logits(task.model, task.config.input.kind)
+            train_step.make_logits(task.model, task.config.input.kind), layout
         )
 
+    def sums(self, groups: Sequence[Weights], clip_RxM: Sequence[np.ndarray]) -> list[Sums]:
+        """Sums over each replica's own clips, a group each, on the devices."""
+        return [sums for sums, _ in self._run(groups, clip_RxM)]
+
     def __call__(
-        self, params: Any, batch_stats: Any, normalisation: Normalisation, clip_M: np.ndarray
-    ) -> tuple[Sums, np.ndarray]:
-        """Sums over the clips, and probabilities [clips, classes] in their order."""
-        sums, probabilities = Sums.zero(self._n_classes), []
-        # A clip's number is that of its original example.
-        for batch in self._feed.batches(input_pipeline.in_batches(clip_M, self._batch_size)):
-            sums, probability_BxC = self._evaluate(params, batch_stats, normalisation, sums, batch)
-            probabilities.append(probability_BxC)
-        return sums, np.concatenate([np.asarray(p) for p in probabilities])[: len(clip_M)]
+        self, groups: Sequence[Weights], clip_RxM: Sequence[np.ndarray]
+    ) -> tuple[Sums, list[np.ndarray]]:
+        """Sums with R entries, and a replica's probabilities MxC in the order of its clips."""
+        results = self._run(groups, clip_RxM)
+        sums = [devices.fetch(sums) for sums, _ in results]
+        probabilities = []
+        for _, batches in results:
+            probability_GxNxC = np.concatenate([devices.fetch(b) for b in batches], axis=1)
+            probabilities += list(probability_GxNxC)
+        return jax.tree.map(lambda *leaves: np.concatenate(leaves), *sums), [
+            probability_NxC[: len(clip_M)]
+            for probability_NxC, clip_M in zip(probabilities, clip_RxM, strict=True)
+        ]
+
+    def _run(
+        self, groups: Sequence[Weights], clip_RxM: Sequence[np.ndarray]
+    ) -> list[tuple[Sums, list[jax.Array]]]:
+        results = []
+        for group, zero, members in zip(groups, self._zero, self._layout.groups, strict=True):
+            # A clip's number is that of its original example.
+            order_GxSxB = parallel.padded(
+                [
+                    input_pipeline.in_batches(clip_M, self._batch_size)
+                    for clip_M in clip_RxM[members]
+                ]
+            )
+            sums, probabilities = zero, []
+            for batch in self._feed.batches(order_GxSxB):
+                sums, probability_GxBxC = self._evaluate(*group, sums, batch)
+                probabilities.append(probability_GxBxC)
+            results.append((sums, probabilities))
+        return results

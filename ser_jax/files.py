@@ -50,8 +50,12 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Path, remedy: str = "") -> Any:
     """A JSON file's value.
+
+    Args:
+      path: of the file.
+      remedy: what to do if it cannot be read.
 
     Raises:
       UserError: it is missing or damaged.
@@ -59,9 +63,11 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise UserError(f"{path} does not exist; make it first, or check the folder.") from None
+        remedy = remedy or "make it first, or check the folder"
+        raise UserError(f"{path} does not exist; {remedy}.") from None
     except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read ({error}); delete it and run again.") from error
+        remedy = remedy or "delete it and run again"
+        raise UserError(f"{path} cannot be read ({error}); {remedy}.") from error
 
 
 @contextlib.contextmanager

@@ -6,7 +6,8 @@ Axes: N examples, T frames, F feature columns.
 """
 
 import concurrent.futures
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
 
 import numpy as np
 
@@ -15,6 +16,9 @@ from ser_jax.errors import UserError
 from ser_jax.features import INPUTS
 
 _FIT_AT_ONCE = 512  # examples
+
+Item = TypeVar("Item")
+Loaded = TypeVar("Loaded")
 
 
 class Examples:
@@ -151,20 +155,12 @@ def in_batches(example_N: np.ndarray, batch_size: int) -> np.ndarray:
     return filled.reshape(n_steps, batch_size)
 
 
-def stream(
-    examples: Examples, order_SxB: np.ndarray, first: int = 0
-) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
-    """Batches (x_BxTxF, n_frames_B, label_B, mask_B) from step `first` on, read two ahead."""
-
-    def load(example_B: np.ndarray):
-        mask_B, example_B = example_B >= 0, np.maximum(example_B, 0)
-        labels = examples.label_N[example_B]
-        return examples.batch(example_B), examples.n_frames_N[example_B], labels, mask_B
-
+def ahead(load: Callable[[Item], Loaded], items: Sequence[Item]) -> Iterator[Loaded]:
+    """load(item) for each in order, two of them begun before they are asked for."""
     with concurrent.futures.ThreadPoolExecutor(1) as reader:
-        waiting = [reader.submit(load, row) for row in order_SxB[first : first + 2]]
-        for step in range(first, len(order_SxB)):
-            batch = waiting.pop(0).result()
-            if step + 2 < len(order_SxB):
-                waiting.append(reader.submit(load, order_SxB[step + 2]))
-            yield batch
+        waiting = [reader.submit(load, item) for item in items[:2]]
+        for number in range(len(items)):
+            loaded = waiting.pop(0).result()
+            if number + 2 < len(items):
+                waiting.append(reader.submit(load, items[number + 2]))
+            yield loaded

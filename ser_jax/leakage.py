@@ -22,13 +22,17 @@ def audit(split: Split, clips: Clips, *, trained_on: np.ndarray, normalised_on: 
       normalised_on: row of the clip behind each example that the normalisation was fitted on.
 
     Raises:
-      LeakageError: naming the first clip or speaker at fault.
+      LeakageError: naming the first clip, audio, speaker or sentence at fault.
     """
     parts = split.parts()
-    _disjoint(parts, clips.ids, "the clip")
-    _disjoint(parts, clips.sha256, "the audio with SHA-256")
+    mend = "Remove one copy, or set --config.corpus.drop_defects."
+    _disjoint(parts, clips.ids, "the clip", mend)
+    _disjoint(parts, clips.sha256, "the audio with SHA-256", mend)
+    mend = f"Mend the protocol {split.protocol}, which promises otherwise."
     if split.unseen_speakers:
-        _disjoint(parts, clips.speakers, "the speaker")
+        _disjoint(parts, clips.speakers, "the speaker", mend)
+    if split.unseen_sentences:
+        _disjoint(parts, clips.sentences, "the sentence", mend)
     train = set(split.train.tolist())
     for rows, what in (
         (trained_on, "a view of it is trained on"),
@@ -42,7 +46,7 @@ def audit(split: Split, clips: Clips, *, trained_on: np.ndarray, normalised_on: 
             )
 
 
-def _disjoint(parts: Mapping[str, np.ndarray], values: Sequence[str], what: str) -> None:
+def _disjoint(parts: Mapping[str, np.ndarray], values: Sequence[str], what: str, mend: str) -> None:
     where: dict[str, str] = {}
     for part, rows in parts.items():
         for row in rows:
@@ -50,5 +54,5 @@ def _disjoint(parts: Mapping[str, np.ndarray], values: Sequence[str], what: str)
             if other != part:
                 raise LeakageError(
                     f"leakage: {what} {values[row]} is in {other} and in {part}; nothing was "
-                    "trained. Remove one copy, or set --config.corpus.drop_defects."
+                    f"trained. {mend}"
                 )

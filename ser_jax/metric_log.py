@@ -2,18 +2,19 @@
 
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
 
-from ser_jax import files
+from ser_jax import devices, files
 from ser_jax.errors import UserError
 
-# Names and places may change between two starts of a run, and a run may be made longer, for no
-# epoch depends on how many follow. Nothing else that is computed may change.
-_FREE = """name records_dir corpus.title corpus.root corpus.tables_dir init_from
-    train.epochs""".split()
+# Names, places and devices may change between two starts of a run, and a run may be made longer,
+# for no epoch depends on how many follow. Nothing else that is computed may change.
+_FREE = """name records_dir corpus.title corpus.root corpus.tables_dir init_from train.epochs
+    input.memory_limit_gb replicas.strategy replicas.at_once devices.replica devices.data""".split()
 
 
 def claim(workdir: Path, config: ConfigDict, records_name: str) -> None:
@@ -36,41 +37,60 @@ def claim(workdir: Path, config: ConfigDict, records_name: str) -> None:
                 f"{workdir} belongs to a run with another config: {'; '.join(differing)}. Choose "
                 "another --workdir, or delete this one."
             )
-    files.write_json(path, ours)
+    if devices.is_first():
+        files.write_json(path, ours)
 
 
 class MetricLog:
-    """metrics.jsonl: one JSON object an epoch, keys such as "val/uar"."""
+    """metrics.jsonl: one JSON object an epoch and replica, keys such as "val/uar"."""
 
     def __init__(self, workdir: Path, n_epochs: int):
         """Keeps the lines of the first `n_epochs`; later ones belong to epochs run anew."""
         self._path = workdir / "metrics.jsonl"
         text = self._path.read_text(encoding="utf-8") if self._path.exists() else ""
-        kept = text.splitlines(keepends=True)[:n_epochs]
-        files.write_text(self._path, "".join(kept))
+        kept = [line for line in text.splitlines(keepends=True) if _epoch_of(line) <= n_epochs]
+        if devices.is_first():
+            files.write_text(self._path, "".join(kept))
 
-    def write(self, row: dict[str, float]) -> None:
-        """Appends a line; a number that is not finite becomes null, for JSON has no other."""
-        row = {k: v if math.isfinite(v) else None for k, v in row.items()}
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row, allow_nan=False) + "\n")
+    def write(self, rows: Sequence[dict[str, float]]) -> None:
+        """Appends an epoch; a number that is not finite becomes null, for JSON has no other."""
+        lines = []
+        for row in rows:
+            row = {k: v if math.isfinite(v) else None for k, v in row.items()}
+            lines.append(json.dumps(row, allow_nan=False) + "\n")
+        if devices.is_first():
+            with self._path.open("a", encoding="utf-8") as file:
+                file.write("".join(lines))
 
 
-def header() -> str:
+def _epoch_of(line: str) -> float:
+    """Its number; a line that was cut short by a kill belongs to no epoch that is kept."""
+    try:
+        return json.loads(line)["epoch"]
+    except (ValueError, KeyError, TypeError):
+        return math.inf
+
+
+def header(n_replicas: int) -> str:
     """The console's column titles."""
     return (
         "epoch      loss  accuracy  macro-F1        l2 |  val loss  accuracy  macro-F1 |"
-        "      rate     time   clips/s"
+        "      rate     time   clips/s" + ("  training" if n_replicas > 1 else "")
     )
 
 
-def line(row: dict[str, float], n_epochs: int) -> str:
-    """One epoch under `header`."""
+def line(rows: Sequence[dict[str, float]], n_epochs: int, n_replicas: int) -> str:
+    """One epoch under `header`: the mean over the replicas that still train."""
+    row = {key: sum(each[key] for each in rows) / len(rows) for key in rows[0]}
     train = f"{row['train/loss']:9.4f} {row['train/accuracy']:9.4f} {row['train/macro_f1']:9.4f}"
     val = f"{row['val/loss']:9.4f} {row['val/accuracy']:9.4f} {row['val/macro_f1']:9.4f}"
-    epoch = f"{row['epoch']:>3}/{n_epochs:<3}"
+    epoch = f"{rows[0]['epoch']:>3}/{n_epochs:<3}"
     cost = f"{row['seconds']:7.1f}s {row['examples_per_second']:9.1f}"
-    return f"{epoch} {train} {row['train/l2']:9.4f} | {val} | {row['learning_rate']:9.2e} {cost}"
+    training = f"  {len(rows)} of {n_replicas}" if n_replicas > 1 else ""
+    return (
+        f"{epoch} {train} {row['train/l2']:9.4f} | {val} | {row['learning_rate']:9.2e} "
+        f"{cost}{training}"
+    )
 
 
 def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:

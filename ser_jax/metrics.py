@@ -32,48 +32,58 @@ def confusion_counts(
     return counts_CxC.at[label_B, prediction_B].add(weight_B.astype(jnp.int32))
 
 
-def accuracy(confusion: np.ndarray) -> float:
-    """The share of clips on the diagonal."""
-    confusion = np.asarray(confusion, np.float64)
-    return float(_ratio(np.trace(confusion), confusion.sum()))
+def accuracy(confusion: np.ndarray) -> float | np.ndarray:
+    """The share of clips on the diagonal.
+
+    This and the next four take counts [..., C, C] and give a number for each confusion matrix.
+    """
+    hits = np.trace(confusion, axis1=-2, axis2=-1)
+    return _ratio(hits, np.sum(confusion, axis=(-2, -1)))
 
 
-def uar(confusion: np.ndarray) -> float:
+def uar(confusion: np.ndarray) -> float | np.ndarray:
     """Unweighted average recall: the mean over the classes that occur in the truth.
 
     Equals scikit-learn's `balanced_accuracy_score`.
     """
     scores = per_class(confusion)
-    occurs = scores["support"] > 0
-    return float(_ratio(scores["recall"][occurs].sum(), occurs.sum()))
+    return _ratio(scores["recall"].sum(-1), (scores["support"] > 0).sum(-1))
 
 
-def macro_f1(confusion: np.ndarray) -> float:
+def macro_f1(confusion: np.ndarray) -> float | np.ndarray:
     """Mean F1 over the classes that occur in the truth or among the predictions.
 
     Equals scikit-learn's `f1_score(truth, predictions, average="macro")`.
     """
     scores = per_class(confusion)
-    occurs = (scores["support"] > 0) | (np.sum(confusion, axis=0) > 0)
-    return float(_ratio(scores["f1"][occurs].sum(), occurs.sum()))
+    occurs = (scores["support"] > 0) | (np.sum(confusion, axis=-2) > 0)
+    return _ratio(scores["f1"].sum(-1), occurs.sum(-1))
 
 
-def weighted_f1(confusion: np.ndarray) -> float:
+def weighted_f1(confusion: np.ndarray) -> float | np.ndarray:
     """Mean F1 over the clips' true classes."""
     scores = per_class(confusion)
-    return float(_ratio(scores["f1"] @ scores["support"], scores["support"].sum()))
+    return _ratio((scores["f1"] * scores["support"]).sum(-1), scores["support"].sum(-1))
 
 
 def per_class(confusion: np.ndarray) -> dict[str, np.ndarray]:
-    """Precision, recall, F1 and support (the clips of that true class), each of shape [C]."""
+    """Precision, recall, F1 and support (the clips of that true class), each of shape [..., C].
+
+    They are 0 for a class that does not occur.
+    """
     confusion = np.asarray(confusion, np.float64)
-    hits_C, support_C, predicted_C = np.diag(confusion), confusion.sum(1), confusion.sum(0)
+    hits = np.diagonal(confusion, axis1=-2, axis2=-1)
+    support, predicted = confusion.sum(-1), confusion.sum(-2)
     return {
-        "precision": _ratio(hits_C, predicted_C),
-        "recall": _ratio(hits_C, support_C),
-        "f1": _ratio(2 * hits_C, support_C + predicted_C),
-        "support": support_C,
+        "precision": _ratio(hits, predicted),
+        "recall": _ratio(hits, support),
+        "f1": _ratio(2 * hits, support + predicted),
+        "support": support,
     }
+
+
+# What a run is judged by.
+HEADLINE = {"accuracy": accuracy, "uar": uar, "macro_f1": macro_f1, "weighted_f1": weighted_f1}
 
 
 def summary(confusion: np.ndarray, labels: Sequence[str]) -> dict[str, Any]:
@@ -81,10 +91,7 @@ def summary(confusion: np.ndarray, labels: Sequence[str]) -> dict[str, Any]:
     confusion = np.asarray(confusion)
     scores = per_class(confusion)
     return {
-        "accuracy": accuracy(confusion),
-        "uar": uar(confusion),
-        "macro_f1": macro_f1(confusion),
-        "weighted_f1": weighted_f1(confusion),
+        **{name: float(ratio(confusion)) for name, ratio in HEADLINE.items()},
         "per_class": {
             label: {
                 "precision": float(scores["precision"][i]),
@@ -101,7 +108,8 @@ def summary(confusion: np.ndarray, labels: Sequence[str]) -> dict[str, Any]:
 def human(votes_NxC: np.ndarray, label_N: np.ndarray) -> dict[str, Any]:
     """How well listeners name the intended emotion, as a measure beside the model's.
 
-    `accuracy`, `uar` and `recall` (one a class) take each rating as one prediction;
+    `accuracy`, `uar`, `recall` (one a class) and `confusion` (rows intended, columns named by
+    listeners) take each rating as one prediction;
     `plurality_accuracy` and `plurality_uar` take a clip's most frequent vote, k equally frequent
     votes as 1/k of a prediction each.
 
@@ -110,7 +118,7 @@ def human(votes_NxC: np.ndarray, label_N: np.ndarray) -> dict[str, Any]:
       label_N: index of the intended class.
 
     Returns:
-      Those five, n_clips (with at least one rating) and n_ratings.
+      Those six, n_clips (with at least one rating) and n_ratings.
     """
     votes_NxC = np.asarray(votes_NxC, np.float64)
     rated_N = votes_NxC.sum(1) > 0
@@ -120,17 +128,19 @@ def human(votes_NxC: np.ndarray, label_N: np.ndarray) -> dict[str, Any]:
     intended_CxN = np.eye(votes_NxC.shape[1])[label_N].T
     ratings, pluralities = intended_CxN @ votes_NxC, intended_CxN @ plurality_NxC
     return {
-        "accuracy": accuracy(ratings),
-        "uar": uar(ratings),
+        "accuracy": float(accuracy(ratings)),
+        "uar": float(uar(ratings)),
         "recall": per_class(ratings)["recall"].tolist(),
-        "plurality_accuracy": accuracy(pluralities),
-        "plurality_uar": uar(pluralities),
+        "confusion": ratings.astype(int).tolist(),
+        "plurality_accuracy": float(accuracy(pluralities)),
+        "plurality_uar": float(uar(pluralities)),
         "n_clips": int(rated_N.sum()),
         "n_ratings": int(votes_NxC.sum()),
     }
 
 
-def _ratio(numerator: Any, denominator: Any) -> np.ndarray:
-    """numerator / denominator, and 0 where the denominator is 0."""
+def _ratio(numerator: Any, denominator: Any) -> float | np.ndarray:
+    """numerator / denominator, and 0 where the denominator is 0; a number if both are."""
     denominator = np.asarray(denominator, np.float64)
-    return np.where(denominator > 0, numerator / np.maximum(denominator, 1e-300), 0.0)
+    ratio = np.where(denominator > 0, numerator / np.maximum(denominator, 1e-300), 0.0)
+    return ratio[()]

@@ -1,23 +1,26 @@
-"""How steps meet devices: placement, compilation, donation and the loop over steps.
+"""How steps meet devices: placement, compilation, donation, and the axis of the replicas.
 
-What replicas and meshes will need is decided here alone; a step knows of neither.
+A step knows one replica and no device; here it gets its leading axis and its shardings.
+Axes: R replicas, G replicas of one program, S steps, B batch, N examples, T frames, F columns,
+C classes.
 """
 
 import functools
-from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from ser_jax import input_pipeline, train_step
+from ser_jax.devices import Layout
 from ser_jax.train_state import Sums, TrainState
 from ser_jax.train_step import Batch
 
 
 class Pool(NamedTuple):
-    """All examples, resident on the device."""
+    """All examples, resident on each device."""
 
     x_NxTxF: jax.Array
     n_frames_N: jax.Array
@@ -25,78 +28,221 @@ class Pool(NamedTuple):
 
 
 class Feed:
-    """Examples on the device: all at once where they fit in memory, else batch by batch.
+    """Examples on the devices: all at once where they fit in memory, else batch by batch.
+
+    With several processes they come batch by batch, and each process reads its own share.
 
     Attributes:
       pool: the resident examples, or None.
     """
 
-    def __init__(self, examples: input_pipeline.Examples):
-        self._examples = examples
+    def __init__(self, examples: input_pipeline.Examples, layout: Layout):
+        self._examples, self._layout = examples, layout
         self.pool: Pool | None = None
         if examples.x_NxTxF is not None:
-            self.pool = _to_device(Pool(examples.x_NxTxF, examples.n_frames_N, examples.label_N))
+            pool = Pool(examples.x_NxTxF, examples.n_frames_N, examples.label_N)
+            self.pool = jax.device_put(pool, layout.whole)
+        self._take = jax.jit(_take, out_shardings=layout.rows)
 
-    def batches(self, order_SxB: np.ndarray, first: int = 0) -> Iterator[Batch]:
+    def batches(self, order_GxSxB: np.ndarray, first: int = 0) -> Iterator[Batch]:
         """Batches from step `first` of an order on; −1 stands for a row that only fills."""
+        orders = [order_GxSxB[:, step] for step in range(first, order_GxSxB.shape[1])]
         if self.pool is None:
-            for batch in input_pipeline.stream(self._examples, order_SxB, first):
-                yield _to_device(Batch(*batch))
+            yield from input_pipeline.ahead(self._read, orders)
         else:
-            for row_B in order_SxB[first:]:
-                yield _take(self.pool, row_B)
+            for row_GxB in orders:
+                yield self._take(self.pool, row_GxB)
+
+    def _read(self, row_GxB: np.ndarray) -> Batch:
+        """A batch of which this process reads what its devices take."""
+        examples, shape = self._examples, (self._examples.max_frames, self._examples.width)
+
+        # Not device_put, which would ask the other processes, and that from a thread of its own.
+        def share(read: Callable[[np.ndarray], np.ndarray], *rest: int) -> jax.Array:
+            return jax.make_array_from_callback(
+                (*row_GxB.shape, *rest),
+                self._layout.rows,
+                lambda index: read(row_GxB[index[:2]].ravel()).reshape(
+                    *row_GxB[index[:2]].shape, *rest
+                ),
+            )
+
+        return Batch(
+            share(lambda row_B: examples.batch(np.maximum(row_B, 0)), *shape),
+            share(lambda row_B: examples.n_frames_N[row_B]),
+            share(lambda row_B: examples.label_N[row_B]),
+            share(lambda row_B: row_B >= 0),
+        )
 
 
-def _to_device(tree):
-    return jax.tree.map(lambda x: jax.device_put(np.asarray(x)), tree)
+def _take(pool: Pool, row_GxB: jax.Array) -> Batch:
+    mask_GxB = row_GxB >= 0
+    row_GxB = jnp.maximum(row_GxB, 0)
+    return Batch(pool.x_NxTxF[row_GxB], pool.n_frames_N[row_GxB], pool.label_N[row_GxB], mask_GxB)
 
 
-@jax.jit
-def _take(pool: Pool, row_B: jax.Array) -> Batch:
-    mask_B = row_B >= 0
-    row_B = jnp.maximum(row_B, 0)
-    return Batch(pool.x_NxTxF[row_B], pool.n_frames_N[row_B], pool.label_N[row_B], mask_B)
+def place(states: Sequence[Any], layout: Layout) -> list[Any]:
+    """One tree a replica → one stacked tree a group, on its devices."""
+    return [
+        jax.tree.map(lambda *leaves: _stack(leaves, layout), *states[group])
+        for group in layout.groups
+    ]
 
 
-def compile_steps(step: Callable[[TrainState, Batch], TrainState]) -> Callable:
-    """(state, pool, order_SxB, start, stop) → state, after the steps start … stop − 1.
+def _stack(leaves: Sequence[jax.Array], layout: Layout) -> jax.Array:
+    """By way of the host, for there is nothing to compile and several processes agree."""
+    if jnp.issubdtype(leaves[0].dtype, jax.dtypes.prng_key):
+        data = _stack([jax.random.key_data(leaf) for leaf in leaves], layout)
+        return jax.jit(jax.random.wrap_key_data, out_shardings=layout.each)(data)
+    stacked = np.stack([np.asarray(leaf) for leaf in leaves])
+    return jax.make_array_from_callback(stacked.shape, layout.each, lambda index: stacked[index])
+
+
+def join(groups: Sequence[Any], layout: Layout) -> Any:
+    """Groups → one tree with all R replicas, which hangs on no layout."""
+
+    @functools.partial(jax.jit, out_shardings=layout.whole)
+    def concatenate(groups):
+        return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *groups)
+
+    return concatenate(list(groups))
+
+
+def cut(tree: Any, layout: Layout) -> list[Any]:
+    """One tree with all R replicas → groups, on their devices."""
+
+    @functools.partial(jax.jit, out_shardings=layout.each)
+    def part(tree, start):
+        size = layout.at_once
+        return jax.tree.map(lambda leaf: jax.lax.dynamic_slice_in_dim(leaf, start, size), tree)
+
+    tree = jax.device_put(tree, layout.whole)
+    return [part(tree, group.start) for group in layout.groups]
+
+
+def shape_of(tree: Any, layout: Layout) -> Any:
+    """What `join` gives for R replicas like this group, without computing it."""
+    return jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(
+            (layout.n_replicas, *leaf.shape[1:]), leaf.dtype, sharding=layout.whole
+        ),
+        tree,
+    )
+
+
+def each(function: Callable[..., Any], layout: Layout) -> Callable[..., Any]:
+    """A function of one replica → of a group, as the layout's strategy has it."""
+
+    def local(*arguments):
+        if layout.n_local == 1:
+            alone = function(*jax.tree.map(lambda leaf: leaf[0], arguments))
+            return jax.tree.map(lambda leaf: leaf[None], alone)
+        if layout.strategy == "map":
+            return jax.lax.map(lambda members: function(*members), arguments)
+        return jax.vmap(function)(*arguments)
+
+    if layout.mesh.shape["replica"] == 1:
+        return local
+    spec = layout.each.spec
+    # By hand along "replica", where nothing crosses devices; the compiler shares out "data".
+    return jax.shard_map(
+        local,
+        mesh=layout.mesh,
+        in_specs=spec,
+        out_specs=spec,
+        axis_names={"replica"},
+        check_vma=False,
+    )
+
+
+def busy_only(
+    step: Callable[[TrainState, Batch], TrainState],
+) -> Callable[[TrainState, Batch], TrainState]:
+    """A step that changes nothing for a replica that has stopped, failed or run out of batches."""
+
+    def guarded(state: TrainState, batch: Batch) -> TrainState:
+        busy = jnp.any(batch.mask_B) & ~state.stopped & (state.sums.bad_step < 0)
+        return jax.tree.map(lambda new, old: jnp.where(busy, new, old), step(state, batch), state)
+
+    return guarded
+
+
+def compile_steps(
+    step: Callable[[TrainState, Batch], TrainState], layout: Layout
+) -> Callable[..., TrainState]:
+    """(group, pool, order_GxSxB, start, stop) → group, after the steps start … stop − 1.
 
     One program for any number of steps, so the host may look in as often as it likes. The state is
     donated: the argument is gone after the call.
     """
+    step_of_group = each(step, layout)
 
-    def one(state, pool, order_SxB, i):
-        return step(state, _take(pool, order_SxB[i]))
+    def one(group, pool, order_GxSxB, i):
+        row_GxB = jax.lax.dynamic_index_in_dim(order_GxSxB, i, axis=1, keepdims=False)
+        return step_of_group(group, _take(pool, row_GxB))
 
-    @functools.partial(jax.jit, donate_argnums=0)
-    def loop_on_device(state, pool, order_SxB, start, stop):
+    compiled = functools.partial(jax.jit, donate_argnums=0, out_shardings=layout.each)
+
+    @compiled
+    def loop_on_device(group, pool, order_GxSxB, start, stop):
         return jax.lax.fori_loop(
-            start, stop, lambda i, state: one(state, pool, order_SxB, i), state
+            start, stop, lambda i, group: one(group, pool, order_GxSxB, i), group
         )
 
-    alone = jax.jit(one, donate_argnums=0)
+    alone = compiled(one)
 
-    def loop_on_host(state, pool, order_SxB, start, stop):
+    def loop_on_host(group, pool, order_GxSxB, start, stop):
         for i in range(start, stop):
-            state = alone(state, pool, order_SxB, i)
-        return state
+            group = alone(group, pool, order_GxSxB, i)
+        return group
 
     # Inside a loop XLA:CPU convolves some fifty times slower (cnn2d, batch 8, jax 0.10.2: 8 s a
     # step against 0.15), and there the host costs nothing that could be noticed.
     return loop_on_host if jax.default_backend() == "cpu" else loop_on_device
 
 
-def compile_step(step: Callable[[TrainState, Batch], TrainState]) -> Callable:
-    """(state, batch) → state, for batches that come one by one; the state is donated."""
-    return jax.jit(step, donate_argnums=0)
+def compile_step(
+    step: Callable[[TrainState, Batch], TrainState], layout: Layout
+) -> Callable[[TrainState, Batch], TrainState]:
+    """(group, batch) → group, for batches that come one by one; the state is donated."""
+    return jax.jit(each(step, layout), donate_argnums=0, out_shardings=layout.each)
 
 
-def compile_evaluation(logits: Callable[..., jax.Array]) -> Callable:
-    """(params, batch_stats, normalisation, sums, batch) → (sums, probability_BxC)."""
+def compile_end_of_epoch(
+    end_of_epoch: Callable[[TrainState, Sums, jax.Array], TrainState], layout: Layout
+) -> Callable[[TrainState, Sums, int], TrainState]:
+    """(group, validation sums, epoch) → group."""
 
-    @jax.jit
+    @functools.partial(jax.jit, donate_argnums=0, out_shardings=layout.each)
+    def end(group, sums, epoch):
+        return each(lambda state, sums: end_of_epoch(state, sums, epoch), layout)(group, sums)
+
+    return end
+
+
+def compile_evaluation(
+    logits: Callable[..., jax.Array], layout: Layout
+) -> Callable[..., tuple[Sums, jax.Array]]:
+    """(params, batch_stats, normalisation, sums, batch) → (sums, probability_GxBxC)."""
+
     def evaluate(params, batch_stats, normalisation, sums: Sums, batch: Batch):
         logits_BxC = logits(params, batch_stats, normalisation, batch)
         return train_step.evaluation_sums(sums, logits_BxC, batch), jax.nn.softmax(logits_BxC)
 
-    return evaluate
+    return jax.jit(each(evaluate, layout), out_shardings=layout.each)
+
+
+def bytes_of_step(
+    step: Callable[[TrainState, Batch], TrainState], state: TrainState, batch: Batch
+) -> int:
+    """Working memory of one replica's step beside its arguments, as the compiler estimates it."""
+    analysis = jax.jit(step).lower(state, batch).compile().memory_analysis()
+    return analysis.temp_size_in_bytes + analysis.output_size_in_bytes
+
+
+def padded(orders: Sequence[np.ndarray]) -> np.ndarray:
+    """Orders of several replicas, SxB each → GxSxB; the shorter ones end in empty batches."""
+    n_steps = max(map(len, orders))
+    return np.stack(
+        [np.pad(o, ((0, n_steps - len(o)), (0, 0)), constant_values=-1) for o in orders]
+    )

@@ -53,6 +53,10 @@ def open_records(folder: Path) -> Records:
         corpus, labels, settings = (metadata[k] for k in ("corpus", "labels", "settings"))
     except Exception as error:  # a cut file is no JSON, an empty one has no keys
         raise _unreadable(folder, error) from error
+    attributes = {
+        name: tuple(row["attributes"][name].decode() for row in rows)
+        for name in rows[0].get("attributes", {})
+    }
     return Records(
         folder=folder,
         corpus=corpus,
@@ -65,11 +69,9 @@ def open_records(folder: Path) -> Records:
             labels=tuple(int(row["label"]) for row in rows),
             sha256=tuple(row["audio_sha256"].decode() for row in rows),
             label_names=tuple(labels),
+            sentences=attributes.get("sentence", ()),
         ),
-        attributes={
-            name: tuple(row["attributes"][name].decode() for row in rows)
-            for name in rows[0].get("attributes", {})
-        },
+        attributes=attributes,
         votes=tuple(tuple(row["votes"].tolist()) for row in rows),
     )
 

@@ -17,11 +17,14 @@ from ser_jax import (
     models,
     optimizer,
     record_reader,
+    replicas,
     splits,
     train_state,
     train_step,
 )
 from ser_jax.errors import UserError
+from ser_jax.replicas import Replica
+from ser_jax.splits import Split
 from ser_jax.train_state import Normalisation, TrainState
 
 
@@ -32,23 +35,28 @@ class Task:
     Attributes:
       config: all of it.
       records: opened.
-      split: clip numbers of the three parts.
+      replicas: the trainings.
+      splits: {fold: clip numbers of the three parts}.
       examples: features of all views that are used.
-      train_M: example numbers of the training part, views included.
       model: the network.
     """
 
     config: ConfigDict
     records: record_reader.Records
-    split: splits.Split
+    replicas: tuple[Replica, ...]
+    splits: dict[int, Split]
     examples: input_pipeline.Examples
-    train_M: np.ndarray
     model: nn.Module
 
     @property
     def corpus(self) -> str:
         """What results call the corpus."""
         return self.config.corpus.title or self.records.corpus
+
+    def train_M(self, fold: int) -> np.ndarray:  # noqa: N802 — a shape
+        """Example numbers of a fold's training part, views included."""
+        chosen = np.isin(self.examples.clip_N, self.splits[fold].train)
+        return np.flatnonzero(chosen).astype(np.int32)
 
     def metadata(self) -> dict[str, Any]:
         """What lies beside the weights, as JSON values: all that prediction needs to know."""
@@ -58,6 +66,7 @@ class Task:
             "labels": list(self.records.labels),
             "corpus": self.corpus,
             "max_frames": self.examples.max_frames,
+            "replicas": [dataclasses.asdict(replica) for replica in self.replicas],
         }
 
 
@@ -67,8 +76,12 @@ def make(config: ConfigDict, records: record_reader.Records) -> Task:
     Raises:
       UserError: the config does not fit the records.
     """
-    protocol = {k: v for k, v in config.split.items() if k != "name"}
-    split = splits.make(config.split.name, records.clips, **protocol)
+    every = replicas.expand(config)
+    protocol = {k: v for k, v in config.split.items() if k not in ("name", "fold")}
+    parts = {
+        fold: splits.make(config.split.name, records.clips, fold=fold, **protocol)
+        for fold in dict.fromkeys(replica.fold for replica in every)
+    }
     fields = {k: v for k, v in config.model.items() if k != "name"}
     model = models.build(
         config.model.name, len(records.labels), fields, dtype=config.train.compute_dtype
@@ -92,34 +105,46 @@ def make(config: ConfigDict, records: record_reader.Records) -> Task:
         kind=config.input.kind,
         views=config.input.views,
         max_frames=config.input.max_frames,
-        memory_limit_gb=config.input.memory_limit_gb,
+        # Of several processes each reads its share, batch by batch.
+        memory_limit_gb=config.input.memory_limit_gb if jax.process_count() == 1 else 0.0,
     )
-    train_M = np.flatnonzero(np.isin(examples.clip_N, split.train)).astype(np.int32)
-    if config.train.batch_size > len(train_M):
+    this = Task(config, records, every, parts, examples, model)
+    least = min(len(this.train_M(fold)) for fold in parts)
+    if config.train.batch_size > least:
         raise UserError(
             f"train.batch_size={config.train.batch_size} is larger than the training set of "
-            f"{len(train_M)} examples; lower it."
+            f"{least} examples; lower it."
         )
-    return Task(config, records, split, examples, train_M, model)
+    return this
 
 
-def initial_state(task: Task) -> TrainState:
-    """A fresh state with its normalisation fitted, audited for leaks.
+def initial_states(task: Task) -> list[TrainState]:
+    """A fresh state a replica, normalised by its own training part, audited for leaks.
 
     Raises:
       LeakageError: see leakage.audit.
     """
-    config, examples, clips = task.config, task.examples, task.records.clips
-    normalised_on_M = task.train_M
+    normalisations = {fold: _normalisation(task, fold) for fold in task.splits}
+    return [_state(task, replica, normalisations[replica.fold]) for replica in task.replicas]
+
+
+def _normalisation(task: Task, fold: int) -> Normalisation:
+    examples, train_M = task.examples, task.train_M(fold)
+    normalised_on_M = train_M
     leakage.audit(
-        task.split,
-        clips,
-        trained_on=examples.clip_N[task.train_M],
+        task.splits[fold],
+        task.records.clips,
+        trained_on=examples.clip_N[train_M],
         normalised_on=examples.clip_N[normalised_on_M],
     )
     mean_F, sd_F = np.zeros(examples.width, np.float32), np.ones(examples.width, np.float32)
-    if config.input.normalise:
+    if task.config.input.normalise:
         mean_F, sd_F = input_pipeline.fit_normalisation(examples, normalised_on_M)
+    return Normalisation(jnp.asarray(mean_F), jnp.asarray(sd_F))
+
+
+def _state(task: Task, replica: Replica, normalisation: Normalisation) -> TrainState:
+    config, examples = task.config, task.examples
     shape = (config.train.batch_size, examples.max_frames, examples.width)
     example_input = features.model_input(jnp.zeros(shape), config.input.kind)
     return train_state.create(
@@ -127,55 +152,69 @@ def initial_state(task: Task) -> TrainState:
         optimizer.make(config.optimizer.name),
         optimizer.plateau(config.optimizer),
         example_input,
-        seed=config.seed,
+        seed=replica.seed,
         hyper=train_state.make_hyper(
-            learning_rate=config.optimizer.learning_rate,
+            learning_rate=replica.value(config, "optimizer.learning_rate"),
             min_learning_rate=config.optimizer.min_learning_rate,
-            l2=config.optimizer.l2,
-            dropout=config.train.dropout,
-            label_smoothing=config.train.label_smoothing,
-            class_weight_C=class_weights(task),
+            l2=replica.value(config, "optimizer.l2"),
+            dropout=replica.value(config, "train.dropout"),
+            label_smoothing=replica.value(config, "train.label_smoothing"),
+            class_weight_C=class_weights(task, replica),
         ),
-        normalisation=Normalisation(jnp.asarray(mean_F), jnp.asarray(sd_F)),
+        normalisation=normalisation,
     )
 
 
-def class_weights(task: Task) -> np.ndarray:
+def class_weights(task: Task, replica: Replica) -> np.ndarray:
     """A weight a class: 1, or n / (classes · n of the class), scikit-learn's "balanced"."""
-    n_classes, kind = len(task.records.labels), task.config.train.class_weights
+    n_classes, kind = len(task.records.labels), replica.value(task.config, "train.class_weights")
     if kind == "none":
         return np.ones(n_classes)
     if kind == "balanced":
-        count_C = np.bincount(task.examples.label_N[task.train_M], minlength=n_classes)
-        return len(task.train_M) / (n_classes * count_C)
+        train_M = task.train_M(replica.fold)
+        count_C = np.bincount(task.examples.label_N[train_M], minlength=n_classes)
+        return len(train_M) / (n_classes * count_C)
     raise UserError(f"train.class_weights={kind!r} is unknown; use none or balanced.")
 
 
 def describe(task: Task, state: TrainState) -> str:
     """What is about to be trained, for the console."""
-    config, split, examples = task.config, task.split, task.examples
-    speakers = np.array(task.records.clips.speakers)
+    config, examples = task.config, task.examples
     where = "in memory" if examples.x_NxTxF is not None else "streamed from disk"
+    n_examples = {fold: len(task.train_M(fold)) for fold in task.splits}
+    n_steps = math.ceil(max(n_examples.values()) / config.train.batch_size)
+    counts = sorted(set(n_examples.values()))
     lines = [
         models.parameter_table(state.params),
         "",
-        f"{task.corpus}, protocol {split.protocol}: "
-        + ", ".join(
-            f"{part} {len(rows)} clips of {len(set(speakers[rows]))} speakers"
-            for part, rows in split.parts().items()
-        )
-        + ".",
-        f"{len(task.train_M)} training examples (views: original"
+        *(_describe_split(task, fold) for fold in task.splits),
+        f"{'–'.join(map(str, dict.fromkeys((counts[0], counts[-1]))))} training examples (views: "
+        "original"
         + "".join(f", {view}" for view in config.input.views)
         + f") of {examples.max_frames} frames × {examples.width} columns, "
         f"{examples.n_bytes / 1e9:.2f} GB {where}; "
-        f"{math.ceil(len(task.train_M) / config.train.batch_size)} steps an epoch on "
-        f"{jax.devices()[0].device_kind}.",
+        f"{n_steps} steps an epoch on {jax.devices()[0].device_kind}.",
     ]
+    split = next(iter(task.splits.values()))
     if not split.unseen_speakers:
+        speakers = np.array(task.records.clips.speakers)
         seen = np.isin(speakers[split.test], speakers[split.train]).mean()
         lines.append(
             f"NOTE: {100 * seen:.1f} % of the test clips are of speakers seen in training. The "
             "result says nothing about new speakers; split.name=tfds or speaker_kfold does."
         )
     return "\n".join(lines)
+
+
+def _describe_split(task: Task, fold: int) -> str:
+    split, speakers = task.splits[fold], np.array(task.records.clips.speakers)
+    return (
+        f"{task.corpus}, protocol {split.protocol}"
+        + (f", fold {fold}" if len(task.splits) > 1 else "")
+        + ": "
+        + ", ".join(
+            f"{part} {len(rows)} clips of {len(set(speakers[rows]))} speakers"
+            for part, rows in split.parts().items()
+        )
+        + "."
+    )

@@ -1,23 +1,24 @@
-"""The loop: epochs, validation, plateau, early stopping, log, checkpoint, resume."""
+"""The loop: epochs, validation, plateau, early stopping, log, checkpoint, resume.
+
+All replicas of a run go through an epoch together.
+"""
 
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from ser_jax import (
-    checkpoints,
+    devices,
     files,
     input_pipeline,
     metric_log,
     metrics,
-    optimizer,
     parallel,
     record_reader,
     stopping,
@@ -25,12 +26,10 @@ from ser_jax import (
     train_step,
     transfer,
 )
+from ser_jax.crowd import Crowd
 from ser_jax.errors import Interrupted, UserError
 from ser_jax.evaluator import Evaluator
-from ser_jax.train_state import Sums, TrainState
-
-SECONDS_A_CALL = 2.0  # the device works that long before the host looks for Ctrl-C
-STEPS_A_LOOK = 16  # likewise, where batches are streamed
+from ser_jax.train_state import Sums
 
 
 def train(config: ConfigDict, records_folder: Path, workdir: Path) -> None:
@@ -41,98 +40,114 @@ def train(config: ConfigDict, records_folder: Path, workdir: Path) -> None:
       Interrupted: Ctrl-C or SIGTERM came; all is saved.
     """
     this = task.make(config, record_reader.open_records(records_folder))
-    state = task.initial_state(this)
+    states = task.initial_states(this)
     if config.init_from:
-        state = transfer.start_from(this, state, Path(config.init_from))
+        states = transfer.start_from(this, states, Path(config.init_from))
     metric_log.claim(workdir, config, records_folder.parent.name)
-    clips = this.records.clips
-    parts = {
-        part: {clips.ids[row]: clips.sha256[row] for row in rows}
-        for part, rows in this.split.parts().items()
-    }
-    files.write_json(workdir / "split.json", parts)
-    print(task.describe(this, state), flush=True)
+    if devices.is_first():
+        files.write_json(workdir / "split.json", _split(this))
+    print(task.describe(this, states[0]), flush=True)
+    crowd = Crowd(this, states)
+    if crowd.layout.describe():
+        print(crowd.layout.describe(), flush=True)
     with stopping.stop_signals() as stop:
-        _Loop(this, workdir, stop).run(checkpoints.load_last(workdir, state) or state)
+        _Loop(this, crowd, workdir, stop).run()
+
+
+def _split(this: task.Task) -> dict[str, Any]:
+    """{fold: {part: {clip: SHA-256 of its samples}}}"""
+    clips = this.records.clips
+    return {
+        str(fold): {
+            part: {clips.ids[row]: clips.sha256[row] for row in rows}
+            for part, rows in split.parts().items()
+        }
+        for fold, split in this.splits.items()
+    }
 
 
 class _Loop:
-    """Compiled functions, and the host's part of an epoch."""
+    """The host's part of an epoch."""
 
-    def __init__(self, this: task.Task, workdir: Path, stop: threading.Event):
-        config = this.config
-        self._task, self._config, self._workdir, self._stop = this, config, workdir, stop
-        self._n_classes = len(this.records.labels)
-        self._n_steps = -(-len(this.train_M) // config.train.batch_size)
-        step = train_step.make_train_step(
-            this.model, optimizer.make(config.optimizer.name), config.input.kind
-        )
-        self._feed = parallel.Feed(this.examples)
-        self._steps = parallel.compile_steps(step)
-        self._step = parallel.compile_step(step)
-        self._evaluate = Evaluator(this, self._feed)
-        self._end_of_epoch = jax.jit(
-            train_step.make_end_of_epoch(
-                optimizer.plateau(config.optimizer),
-                config.train.monitor,
-                config.train.stopping_patience,
-                config.train.stopping_min_delta,
-            )
-        )
-        self._steps_a_call = 1  # then as many as fill SECONDS_A_CALL
+    def __init__(self, this: task.Task, crowd: Crowd, workdir: Path, stop: threading.Event):
+        self._task, self._config, self._crowd = this, this.config, crowd
+        self._workdir, self._stop = workdir, stop
+        train_M = {fold: this.train_M(fold) for fold in this.splits}
+        self._train_RxM = [train_M[replica.fold] for replica in this.replicas]
+        self._val_RxM = [this.splits[replica.fold].val for replica in this.replicas]
+        self._n_steps = -(-max(map(len, self._train_RxM)) // this.config.train.batch_size)
+        self._evaluator = Evaluator(this, crowd.feed, crowd.layout)
+        self._done = 0  # steps
 
-    def run(self, state: TrainState) -> None:
+    def run(self) -> None:
         """Runs the epochs that are left."""
-        done, n_epochs = int(state.step) // self._n_steps, self._config.train.epochs
+        n_epochs, n_replicas = self._config.train.epochs, len(self._task.replicas)
+        self._done = self._crowd.restore(self._workdir)
+        done = self._done // self._n_steps
         log = metric_log.MetricLog(self._workdir, done)
-        if int(state.step) and done < n_epochs and not bool(state.stopped):
-            print(f"Going on after step {int(state.step)}, in epoch {done + 1}.")
+        stopped_R = self._crowd.look(lambda state: state.stopped)
+        if self._done and done < n_epochs and not stopped_R.all():
+            print(f"Going on after step {self._done}, in epoch {done + 1}.")
         for epoch in range(done + 1, n_epochs + 1):
-            if bool(state.stopped):
+            if stopped_R.all():
                 break
             if epoch == done + 1:
-                print(metric_log.header(), flush=True)
-            state, row = self._epoch(state, epoch)
-            log.write(row)
-            print(metric_log.line(row, n_epochs), flush=True)
-            checkpoints.save_last(self._workdir, state)
-            if self._stop.is_set() and epoch < n_epochs:
-                raise _interrupted(state, epoch)
-        why = "early stopping" if bool(state.stopped) else "all epochs done"
+                print(metric_log.header(n_replicas), flush=True)
+            rows = self._epoch(epoch, stopped_R)
+            log.write(rows)
+            print(metric_log.line(rows, n_epochs, n_replicas), flush=True)
+            self._crowd.save_last(self._workdir, self._done)
+            if devices.anywhere(self._stop.is_set()) and epoch < n_epochs:
+                raise self._interrupted(epoch)
+            stopped_R = self._crowd.look(lambda state: state.stopped)
+        value_R, epoch_R = self._crowd.look(lambda state: (state.best.value, state.best.epoch))
+        best = [f"{abs(v):.4f} in epoch {e}" for v, e in zip(value_R, epoch_R, strict=True)]
         print(
-            f"Finished ({why}). Best validation {self._config.train.monitor}: "
-            f"{abs(float(state.best.value)):.4f} in epoch {int(state.best.epoch)}."
+            f"Finished ({'early stopping' if stopped_R.all() else 'all epochs done'}). Best "
+            f"validation {self._config.train.monitor}: {', '.join(best)}."
         )
 
-    def _epoch(self, state: TrainState, epoch: int) -> tuple[TrainState, dict[str, float]]:
+    def _epoch(self, epoch: int, stopped_R: np.ndarray) -> list[dict[str, float]]:
         """Training, validation, and what follows from it; the best weights are saved."""
-        begin, first_step = time.perf_counter(), int(state.step)
-        state = self._train_steps(state, epoch)
+        begin, n_left = time.perf_counter(), epoch * self._n_steps - self._done
+        self._train_steps(epoch)
         seconds = time.perf_counter() - begin
-        n_seen = (int(state.step) - first_step) * self._config.train.batch_size
-        val_sums, _ = self._evaluate(
-            state.params, state.batch_stats, state.normalisation, self._task.split.val
-        )
-        row = {
-            "epoch": epoch,
-            **_ratios("train", state.sums),
-            "train/l2": float(state.sums.l2) / int(state.sums.steps),
-            **_ratios("val", val_sums),
-            "learning_rate": float(train_step.learning_rate(state)),
-            "seconds": time.perf_counter() - begin,
-            "examples_per_second": min(n_seen, len(self._task.train_M)) / seconds,
-        }
-        state = self._end_of_epoch(state, val_sums, jnp.int32(epoch))
-        if int(state.best.epoch) == epoch:
-            checkpoints.save_best(self._workdir, state, self._task.metadata())
-        return state.replace(sums=Sums.zero(self._n_classes)), row
+        sums, rate_R = self._crowd.look(lambda state: (state.sums, train_step.learning_rate(state)))
+        if len(stopped_R) > 1:
+            self._tell_failures(sums.bad_step, rate_R, stopped_R, epoch)
+        val_sums = self._evaluator.sums(self._crowd.weights(), self._val_RxM)
+        val = jax.tree.map(lambda *leaves: np.concatenate(leaves), *map(devices.fetch, val_sums))
+        trained = np.flatnonzero(~stopped_R).tolist()
+        n_seen = sum(len(self._train_RxM[number]) for number in trained) * n_left / self._n_steps
+        train_ratios, val_ratios = _ratios("train", sums), _ratios("val", val)
+        rows = [
+            {
+                "epoch": epoch,
+                "replica": number,
+                **{name: float(values[number]) for name, values in train_ratios.items()},
+                "train/l2": float(sums.l2[number] / sums.steps[number]),
+                **{name: float(values[number]) for name, values in val_ratios.items()},
+                "learning_rate": float(rate_R[number]),
+                "seconds": time.perf_counter() - begin,
+                "examples_per_second": n_seen / seconds,
+            }
+            for number in trained
+        ]
+        self._crowd.end_epoch(val_sums, epoch)
+        if (self._crowd.look(lambda state: state.best.epoch) == epoch).any():
+            self._crowd.save_best(self._workdir, epoch)
+        return rows
 
-    def _train_steps(self, state: TrainState, epoch: int) -> TrainState:
+    def _train_steps(self, epoch: int) -> None:
         """The steps of an epoch that are left."""
-        order_SxB = input_pipeline.shuffled(
-            self._task.train_M, self._config.train.batch_size, self._config.seed, epoch
+        size = self._config.train.batch_size
+        order_RxSxB = parallel.padded(
+            [
+                input_pipeline.shuffled(train_M, size, replica.seed, epoch)
+                for train_M, replica in zip(self._train_RxM, self._task.replicas, strict=True)
+            ]
         )
-        first = int(state.step) - (epoch - 1) * self._n_steps
+        first = self._done - (epoch - 1) * self._n_steps
         progress = tqdm(
             total=self._n_steps,
             initial=first,
@@ -141,67 +156,47 @@ class _Loop:
             leave=False,
             disable=None,
         )
-        advance = self._advance_streamed if self._feed.pool is None else self._advance
         with progress:
-            for state, n_done in advance(state, order_SxB, first):  # noqa: B020
+            for n_done in self._crowd.advance(order_RxSxB, first):
+                self._done += n_done
                 progress.update(n_done)
-                self._check_finite(state, epoch)
-                if self._stop.is_set() and int(state.step) < epoch * self._n_steps:
-                    checkpoints.save_last(self._workdir, state)
-                    raise _interrupted(state, epoch)
-        return state
+                self._after_some_steps(epoch)
 
-    def _advance(
-        self, state: TrainState, order_SxB: np.ndarray, first: int
-    ) -> Iterator[tuple[TrainState, int]]:
-        """The state after some seconds of steps, and how many they were."""
-        order, step = jnp.asarray(order_SxB), first
-        while step < len(order_SxB):
-            n = min(self._steps_a_call, len(order_SxB) - step)
-            begin = time.perf_counter()
-            state = jax.block_until_ready(
-                self._steps(state, self._feed.pool, order, step, step + n)
-            )
-            seconds = time.perf_counter() - begin
-            self._steps_a_call = max(1, int(n * SECONDS_A_CALL / seconds))
-            step += n
-            yield state, n
+    def _after_some_steps(self, epoch: int) -> None:
+        """What the host looks for while the devices train."""
+        if len(self._task.replicas) == 1:  # of several, the others go on to the epoch's end
+            sums, rate_R = self._crowd.look(lambda s: (s.sums, train_step.learning_rate(s)))
+            self._tell_failures(sums.bad_step, rate_R, np.zeros(1, bool), epoch)
+        if devices.anywhere(self._stop.is_set()) and self._done < epoch * self._n_steps:
+            self._crowd.save_last(self._workdir, self._done)
+            raise self._interrupted(epoch)
 
-    def _advance_streamed(
-        self, state: TrainState, order_SxB: np.ndarray, first: int
-    ) -> Iterator[tuple[TrainState, int]]:
-        n = 0
-        for batch in self._feed.batches(order_SxB, first):
-            state, n = self._step(state, batch), n + 1
-            if n == STEPS_A_LOOK:
-                yield state, n
-                n = 0
-        if n:
-            yield state, n
+    def _tell_failures(
+        self, bad_step_R: np.ndarray, rate_R: np.ndarray, stopped_R: np.ndarray, epoch: int
+    ) -> None:
+        """Names the replicas that fail; where none is left that could go on, that is an error."""
+        failed = np.flatnonzero((bad_step_R >= 0) & ~stopped_R).tolist()
+        for number in failed:
+            where = f"the loss is not finite in epoch {epoch}, step {bad_step_R[number] + 1}"
+            if len(failed) == len(bad_step_R):
+                raise UserError(
+                    f"{where}; lower optimizer.learning_rate (now {rate_R[number]:g}) or use "
+                    "train.compute_dtype=float32, and start in a new --workdir."
+                )
+            print(f"Replica {number} ({self._task.replicas[number]}) is stopped: {where}.")
 
-    def _check_finite(self, state: TrainState, epoch: int) -> None:
-        bad_step = int(state.sums.bad_step)
-        if bad_step >= 0:
-            raise UserError(
-                f"the loss is not finite in epoch {epoch}, step {bad_step + 1}; lower "
-                f"optimizer.learning_rate (now {float(train_step.learning_rate(state)):g}) or use "
-                "train.compute_dtype=float32, and start in a new --workdir."
-            )
+    def _interrupted(self, epoch: int) -> Interrupted:
+        return Interrupted(
+            f"stopped in epoch {epoch} after step {self._done}; all is saved, and the same "
+            "command goes on from there."
+        )
 
 
-def _ratios(part: str, sums: Sums) -> dict[str, float]:
-    """Sums → numbers to read; n is never 0, since a part is never empty."""
-    confusion_CxC = np.asarray(sums.confusion_CxC)
+def _ratios(part: str, sums: Sums) -> dict[str, np.ndarray]:
+    """Sums of R replicas → numbers to read; n is never 0, since a part is never empty."""
     return {
-        f"{part}/loss": float(sums.loss) / int(sums.n),
-        f"{part}/accuracy": metrics.accuracy(confusion_CxC),
-        f"{part}/uar": metrics.uar(confusion_CxC),
-        f"{part}/macro_f1": metrics.macro_f1(confusion_CxC),
+        f"{part}/loss": sums.loss / np.maximum(sums.n, 1),
+        f"{part}/accuracy": metrics.accuracy(sums.confusion_CxC),
+        f"{part}/uar": metrics.uar(sums.confusion_CxC),
+        f"{part}/macro_f1": metrics.macro_f1(sums.confusion_CxC),
     }
-
-
-def _interrupted(state: TrainState, epoch: int) -> Interrupted:
-    return Interrupted(
-        f"stopped in epoch {epoch} after step {int(state.step)}; all is saved, and the same "
-        "command goes on from there."
-    )

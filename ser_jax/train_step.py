@@ -148,22 +148,27 @@ def make_end_of_epoch(
     """(state, validation sums, epoch) → state: best weights, plateau and early stopping.
 
     An epoch is best when its value is above the best before. Early stopping is Keras's: it waits
-    `stopping_patience` epochs for a gain of more than `stopping_min_delta`; 0 waits for ever.
+    `stopping_patience` epochs for a gain of more than `stopping_min_delta`; 0 waits for ever. A
+    state that has stopped stays as it is, and one whose loss was not finite stops.
     """
 
     def end_of_epoch(state: TrainState, sums: Sums, epoch: jax.Array) -> TrainState:
         value = monitored(sums, monitor)
-        improved = value > state.best.value
+        failed = state.sums.bad_step >= 0
+        improved = (value > state.best.value) & ~failed
         now = Best(state.params, state.batch_stats, value, epoch)
         best = jax.tree.map(lambda new, old: jnp.where(improved, new, old), now, state.best)
         gained = value - stopping_min_delta > state.best.value
         waited = jnp.where(gained, 0, state.waited + 1)
         _, plateau_state = plateau.update({}, state.plateau, value=-value)
-        return state.replace(
+        patient = (waited < stopping_patience) | (stopping_patience <= 0)
+        ended = state.replace(
             best=best,
             plateau=plateau_state,
             waited=waited,
-            stopped=(waited >= stopping_patience) & (stopping_patience > 0),
+            stopped=failed | ~patient,
+            sums=Sums.zero(len(state.hyper.class_weight_C)),
         )
+        return jax.tree.map(lambda new, old: jnp.where(state.stopped, old, new), ended, state)
 
     return end_of_epoch

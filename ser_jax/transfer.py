@@ -1,21 +1,26 @@
 """A second training: another run's best weights are the start of this one."""
 
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from ser_jax import checkpoints, files, leakage, train_state
 from ser_jax.errors import UserError
+from ser_jax.replicas import Replica
 from ser_jax.task import Task
 from ser_jax.train_state import TrainState
 
 
-def start_from(this: Task, state: TrainState, source: Path) -> TrainState:
-    """The state with the best weights of the run in `source`.
+def start_from(this: Task, states: list[TrainState], source: Path) -> list[TrainState]:
+    """The states with the best weights of the run in `source`.
+
+    A replica starts from the source's replica of the same seed and fold; where the source has but
+    one replica, all start from that.
 
     Raises:
-      UserError: nothing is trained there, or another network or other classes.
+      UserError: nothing is trained there, or another network, other classes or other replicas.
       LeakageError: its training has seen a clip that this run is tested on.
     """
     weights, metadata = checkpoints.load_best(source)
@@ -24,19 +29,51 @@ def start_from(this: Task, state: TrainState, source: Path) -> TrainState:
             f"init_from={source} knows the classes {', '.join(metadata['labels'])}, and this "
             f"corpus has {', '.join(this.records.labels)}; choose the same with corpus.emotions."
         )
-    theirs = jax.tree.map(jnp.shape, (weights["params"], weights.get("batch_stats", {})))
-    if theirs != jax.tree.map(jnp.shape, (state.params, state.batch_stats)):
+    params, batch_stats = weights["params"], weights.get("batch_stats", {})
+    theirs = jax.tree.map(lambda leaf: leaf.shape[1:], (params, batch_stats))
+    if theirs != jax.tree.map(jnp.shape, (states[0].params, states[0].batch_stats)):
         raise UserError(
             f"init_from={source} has a network of another shape; give the same config.model, "
             "config.features and input.max_frames."
         )
-    parts = files.read_json(source / "split.json")
+    their_parts = files.read_json(source / "split.json")
+    started = []
+    for replica, state in zip(this.replicas, states, strict=True):
+        number = _counterpart(replica, metadata["replicas"], source)
+        _audit(this, replica, their_parts[str(metadata["replicas"][number]["fold"])], source)
+        started.append(
+            train_state.start_from(
+                state,
+                *jax.tree.map(lambda leaf: leaf[number], (params, batch_stats)),  # noqa: B023
+            )
+        )
+    return started
+
+
+def _counterpart(replica: Replica, theirs: list[dict[str, Any]], source: Path) -> int:
+    """The number of the source's replica that this one starts from."""
+    if len(theirs) == 1:
+        return 0
+    same = [
+        number
+        for number, other in enumerate(theirs)
+        if (other["seed"], other["fold"]) == (replica.seed, replica.fold)
+    ]
+    if len(same) != 1:
+        raise UserError(
+            f"init_from={source} has {len(same) or 'no'} replicas of seed {replica.seed}, fold "
+            f"{replica.fold}; give the seeds and folds of that run, or a run with one replica."
+        )
+    return same[0]
+
+
+def _audit(this: Task, replica: Replica, parts: dict[str, dict[str, str]], source: Path) -> None:
+    """Stops where the source has learnt from, or been chosen by, a test clip of this run."""
     seen = {*parts["train"].values(), *parts["val"].values()}
     clips = this.records.clips
-    leaked = [clips.ids[row] for row in this.split.test if clips.sha256[row] in seen]
-    if leaked:
-        raise leakage.LeakageError(
-            f"leakage: {source} was trained on {leaked[0]}, a test clip of this run; use the same "
-            "split as there."
-        )
-    return train_state.start_from(state, weights["params"], weights.get("batch_stats", {}))
+    for row in this.splits[replica.fold].test:
+        if clips.sha256[row] in seen:
+            raise leakage.LeakageError(
+                f"leakage: {source} was trained on {clips.ids[row]}, a test clip of this run; use "
+                "the same split as there."
+            )

@@ -2,6 +2,7 @@
 
 import functools
 import importlib
+import json
 from pathlib import Path
 
 import jax
@@ -9,13 +10,14 @@ import jax.numpy as jnp
 import pytest
 
 from configs import default, variants
-from ser_jax import features, models, optimizer
+from configs import study as study_config
+from ser_jax import features, models, optimizer, study, study_entries
 from ser_jax.features import FeatureSpec
 
 SHIPPED = [
     path.stem
     for path in sorted((Path(__file__).parents[1] / "configs").glob("*.py"))
-    if path.stem not in ("__init__", "default", "variants")
+    if path.stem not in ("__init__", "default", "variants", "study")
 ]
 NAMED = [(model, variant) for model in SHIPPED for variant in ("", *variants.VARIANTS)]
 # The vector is the 1D model's; log-mel is for the others.
@@ -31,11 +33,8 @@ def keys(config) -> set[str]:
     }
 
 
-@pytest.mark.parametrize(("model", "variant"), POSSIBLE)
-def test_config_has_the_default_keys_and_initialises(model, variant):
-    config = importlib.import_module(f"configs.{model}").get_config(variant)
+def check_that_it_initialises(config):
     assert keys(config) == keys(default.get_config())
-    assert config.name == (f"{model}-{variant}" if variant else model)
     spec = FeatureSpec(**config.features)
     fields = {k: v for k, v in config.model.items() if k != "name"}
     network = models.build(config.model.name, 6, fields, dtype=config.train.compute_dtype)
@@ -48,6 +47,36 @@ def test_config_has_the_default_keys_and_initialises(model, variant):
     init = functools.partial(network.init, train=False)
     shapes = jax.eval_shape(init, jax.random.key(0), x)
     assert shapes["params"]["Dense_1"]["kernel"].shape[-1] == 6
+
+
+@pytest.mark.parametrize(("model", "variant"), POSSIBLE)
+def test_config_has_the_default_keys_and_initialises(model, variant):
+    config = importlib.import_module(f"configs.{model}").get_config(variant)
+    assert config.name == (f"{model}-{variant}" if variant else model)
+    check_that_it_initialises(config)
+
+
+@pytest.mark.parametrize("variant", ["", *study_config.VARIANTS])
+def test_every_run_of_the_study_has_the_default_keys_and_initialises(variant):
+    config = study_config.get_config(variant).lock()
+    entries = study.expand(config, Path("study"))
+    assert {entry.name for entry in entries} == set(config.runs)
+    for entry in entries:
+        check_that_it_initialises(entry.config)
+        # The run's own page tells how to make it again by this name.
+        model, *variants_of = entry.config.name.split("-")
+        alone = importlib.import_module(f"configs.{model}").get_config(",".join(variants_of))
+        for section in ("model", "features", "optimizer"):
+            assert entry.config[section].to_dict() == alone[section].to_dict()
+        assert entry.config.input.kind == alone.input.kind
+        assert entry.config.train.batch_size == alone.train.batch_size
+    different = {json.dumps(study_entries.changes(e.config, default.get_config())) for e in entries}
+    assert len(different) == len(entries)  # no run is trained twice
+
+
+def test_the_study_refuses_a_variant_that_is_one_of_its_runs():
+    with pytest.raises(ValueError, match="no variant 'log_mel'; use librosa or demo"):
+        study_config.get_config("log_mel")
 
 
 def test_variants_are_joined_by_commas():

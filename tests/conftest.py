@@ -8,6 +8,9 @@ from pathlib import Path
 # Before JAX is imported: tests run on the CPU, whatever the machine has.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("MPLBACKEND", "Agg")
+# The one CPU shows itself as eight devices; a run takes one of them unless told otherwise.
+_DEVICES = "--xla_force_host_platform_device_count=8"
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_DEVICES}".strip()
 # The tests train the same small networks again and again, here and in processes of their own.
 _CACHE = tempfile.TemporaryDirectory(prefix="ser_jax_tests_")
 os.environ["JAX_COMPILATION_CACHE_DIR"] = _CACHE.name
@@ -71,3 +74,24 @@ def tiny_records(tiny) -> Path:
     from data_prep.prepare import prepare
 
     return prepare(tiny())
+
+
+@pytest.fixture(scope="session")
+def flags(made_corpus, records_dir):
+    """What shrinks configs/cnn2d.py:demo to seconds, as `tiny` does."""
+    return (
+        "--config=configs/cnn2d.py:demo",
+        f"--config.corpus.root={made_corpus}",
+        "--config.corpus.made.n_speakers=6",
+        "--config.corpus.made.n_sentences=2",
+        f"--config.records_dir={records_dir}",
+        "--config.features.n_mels=32",
+        "--config.features.n_mfcc=16",
+        "--config.augmentation.views=('noise',)",
+        "--config.split.n_folds=3",
+        "--config.model.widths=(8,8,8,8)",
+        "--config.model.dense=16",
+        "--config.train.epochs=3",
+        "--config.train.batch_size=16",
+        "--config.evaluate.batch_size=16",
+    )

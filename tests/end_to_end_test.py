@@ -21,27 +21,6 @@ def launch(*arguments: str, module: str = "launch.py") -> subprocess.CompletedPr
     )
 
 
-@pytest.fixture(scope="session")
-def flags(made_corpus, records_dir):
-    """What shrinks configs/cnn2d.py:demo to seconds, as `tiny` does."""
-    return (
-        "--config=configs/cnn2d.py:demo",
-        f"--config.corpus.root={made_corpus}",
-        "--config.corpus.made.n_speakers=6",
-        "--config.corpus.made.n_sentences=2",
-        f"--config.records_dir={records_dir}",
-        "--config.features.n_mels=32",
-        "--config.features.n_mfcc=16",
-        "--config.augmentation.views=('noise',)",
-        "--config.split.n_folds=3",
-        "--config.model.widths=(8,8,8,8)",
-        "--config.model.dense=16",
-        "--config.train.epochs=3",
-        "--config.train.batch_size=16",
-        "--config.evaluate.batch_size=16",
-    )
-
-
 @pytest.fixture(scope="module")
 def finished(flags, tmp_path_factory) -> tuple[Path, str]:
     workdir = tmp_path_factory.mktemp("runs") / "run"

@@ -60,6 +60,17 @@ def test_ratios_agree_with_scikit_learn():
             np.testing.assert_allclose(ours, theirs, err_msg=name)
 
 
+def test_ratios_of_many_confusions_are_those_of_each():
+    counts = np.random.default_rng(0).integers(0, 3, (4, 5, 3, 3))
+    counts[1, :, 0] = counts[2, 0] = 0
+    for ratio in metrics.HEADLINE.values():
+        many = ratio(counts)
+        assert many.shape == (4, 5)
+        for i, j in np.ndindex(4, 5):
+            assert many[i, j] == pytest.approx(ratio(counts[i, j]))
+            assert isinstance(ratio(counts[i, j]), float)
+
+
 def test_nothing_counted_is_zero_and_silent(recwarn):
     empty = np.zeros((3, 3))
     for ratio in (metrics.accuracy, metrics.uar, metrics.macro_f1, metrics.weighted_f1):
@@ -85,6 +96,7 @@ def test_listeners_ties_are_shared_and_unrated_clips_left_out():
     assert human["n_clips"] == 3 and human["n_ratings"] == 13
     assert human["accuracy"] == pytest.approx((3 + 2 + 1) / 13)
     assert human["recall"] == pytest.approx([3 / 4, 3 / 9, 0])
+    assert human["confusion"] == [[3, 1, 0], [2, 3, 4], [0, 0, 0]]
     assert human["uar"] == pytest.approx((3 / 4 + 3 / 9) / 2)
     assert human["plurality_accuracy"] == pytest.approx((1 + 1 / 2 + 0) / 3)
     assert human["plurality_uar"] == pytest.approx((1 + (1 / 2 + 0) / 2) / 2)

@@ -1,11 +1,13 @@
 """Where steps run does not change what they compute."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ser_jax import input_pipeline, parallel, record_reader, task, train_step
+from ser_jax import devices, input_pipeline, parallel, record_reader, task, train_step
 from ser_jax import optimizer as optimizers
 
 
@@ -15,19 +17,19 @@ def tiny_task(tiny, tiny_records):
 
 
 def run_epoch(this: task.Task, chunks: list[int]):
-    """One epoch, in calls of so many steps."""
-    config = this.config
+    """One epoch of one replica, in calls of so many steps."""
+    config, layout = this.config, devices.layout(this.config, 1)
     step = train_step.make_train_step(
         this.model, optimizers.make(config.optimizer.name), config.input.kind
     )
-    steps, feed = parallel.compile_steps(step), parallel.Feed(this.examples)
-    order = input_pipeline.shuffled(this.train_M, config.train.batch_size, config.seed, 1)
+    steps, feed = parallel.compile_steps(step, layout), parallel.Feed(this.examples, layout)
+    order = input_pipeline.shuffled(this.train_M(0), config.train.batch_size, config.seed, 1)
     assert sum(chunks) == len(order)
-    state, begin = task.initial_state(this), 0
+    (group,), begin = parallel.place(task.initial_states(this), layout), 0
     for n in chunks:
-        state = steps(state, feed.pool, jnp.asarray(order), begin, begin + n)
+        group = steps(group, feed.pool, jnp.asarray(order[None]), begin, begin + n)
         begin += n
-    return jax.device_get((state.params, state.batch_stats, state.sums))
+    return jax.device_get((group.params, group.batch_stats, group.sums))
 
 
 def assert_close(one, other, tolerance: float) -> None:
@@ -54,11 +56,13 @@ def test_streamed_batches_are_the_resident_ones(tiny, tiny_records, tiny_task):
     config.input.memory_limit_gb = 0.0
     streamed = task.make(config, record_reader.open_records(tiny_records))
     assert streamed.examples.x_NxTxF is None
-    order = input_pipeline.shuffled(tiny_task.train_M, 20, 0, 1)  # the last batch is filled up
+    layout = devices.layout(tiny_task.config, 1)
+    # The last batch is filled up.
+    order = input_pipeline.shuffled(tiny_task.train_M(0), 20, 0, 1)[None]
     for first in (0, 2):
         pairs = zip(
-            parallel.Feed(streamed.examples).batches(order, first),
-            parallel.Feed(tiny_task.examples).batches(order, first),
+            parallel.Feed(streamed.examples, layout).batches(order, first),
+            parallel.Feed(tiny_task.examples, layout).batches(order, first),
             strict=True,
         )
         for ours, theirs in pairs:
@@ -85,11 +89,13 @@ def test_balanced_class_weights(tiny, tiny_records):
     config = tiny()
     config.train.class_weights = "balanced"
     this = task.make(config, record_reader.open_records(tiny_records))
-    np.testing.assert_allclose(task.class_weights(this), np.ones(6))  # the made corpus is even
-    lopsided = this.train_M[this.examples.label_N[this.train_M] != 0]
-    lopsided = np.concatenate([lopsided, this.train_M[:1]])
-    weight_C = task.class_weights(
-        task.Task(config, this.records, this.split, this.examples, lopsided, this.model)
-    )
-    count_C = np.bincount(this.examples.label_N[lopsided], minlength=6)
-    np.testing.assert_allclose(weight_C * count_C, len(lopsided) / 6)
+    (replica,) = this.replicas
+    np.testing.assert_allclose(task.class_weights(this, replica), np.ones(6))  # a made corpus
+    split, labels = this.splits[0], np.array(this.records.clips.labels)
+    rows = np.concatenate([split.train[labels[split.train] != 0], split.train[:1]])
+    lopsided = dataclasses.replace(this, splits={0: dataclasses.replace(split, train=rows)})
+    weight_C = task.class_weights(lopsided, replica)
+    train_M = lopsided.train_M(0)
+    count_C = np.bincount(this.examples.label_N[train_M], minlength=6)
+    assert len(set(count_C)) == 2
+    np.testing.assert_allclose(weight_C * count_C, len(train_M) / 6)

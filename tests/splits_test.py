@@ -1,11 +1,12 @@
 """Protocols give the published parts, and the audit stops what would leak."""
 
 import csv
+import dataclasses
 
 import numpy as np
 import pytest
 
-from ser_jax import leakage, splits
+from ser_jax import leakage, record_reader, splits
 from ser_jax.errors import UserError
 from ser_jax.leakage import LeakageError
 from ser_jax.splits import Clips, Split
@@ -21,6 +22,7 @@ def clips_of(ids: list[str], sha256: list[str] | None = None) -> Clips:
         labels=tuple(EMOTIONS.index(i[9:12]) for i in ids),
         sha256=tuple(sha256 or ids),
         label_names=EMOTIONS,
+        sentences=tuple(i[5:8] for i in ids),
     )
 
 
@@ -41,6 +43,10 @@ def crema_d(shared_data) -> Clips:
 
 def speakers(clips: Clips, rows: np.ndarray) -> set[str]:
     return {clips.speakers[row] for row in rows}
+
+
+def sentences(clips: Clips, rows: np.ndarray) -> set[str]:
+    return {clips.sentences[row] for row in rows}
 
 
 def sizes(split: Split) -> tuple[int, ...]:
@@ -94,6 +100,116 @@ def test_speaker_kfold_tests_each_clip_once(grid):
         leakage.audit(split, grid, trained_on=split.train, normalised_on=split.train)
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_speaker_sentence_tests_new_speakers_and_new_sentences(crema_d, seed):
+    for fold in range(5):
+        split = splits.make("speaker_sentence", crema_d, fold=fold, seed=seed)
+        assert split.unseen_speakers and split.unseen_sentences
+        for of in (speakers, sentences):
+            train, val, test = (of(crema_d, rows) for rows in split.parts().values())
+            assert not (train & val or train & test or val & test)
+        assert "IEO" in train and (len(train), len(val), len(test)) == (6, 2, 4)
+        for rows in split.parts().values():
+            count = np.bincount([crema_d.labels[row] for row in rows], minlength=6)
+            assert count.min() > 0.6 * count.max()
+        leakage.audit(split, crema_d, trained_on=split.train, normalised_on=split.train)
+
+
+def test_speaker_sentence_on_crema_d_is_as_the_readme_says(crema_d):
+    folds = [splits.make("speaker_sentence", crema_d, fold=fold) for fold in range(5)]
+    assert [sizes(split) for split in folds] == [
+        (2484, 216, 456),
+        (2518, 216, 432),
+        (2523, 216, 432),
+        (2523, 216, 426),
+        (2478, 228, 432),
+    ]
+    tested = np.concatenate([split.test for split in folds])
+    assert len(tested) == len(set(tested)) == 2178
+    assert speakers(crema_d, tested) == set(crema_d.speakers)
+    assert sentences(crema_d, tested) == set(SENTENCES) - {"IEO"}
+
+
+def test_speaker_sentence_tests_the_speakers_of_speaker_kfold(grid):
+    for fold in range(7):
+        split, kfold = (
+            splits.make(name, grid, fold=fold, n_folds=7, seed=3)
+            for name in ("speaker_sentence", "speaker_kfold")
+        )
+        for part, rows in split.parts().items():
+            said = sentences(grid, rows)
+            own = [row for row in kfold.parts()[part] if grid.sentences[row] in said]
+            assert rows.tolist() == own  # all that its speakers say of its sentences, in order
+
+
+def test_speaker_sentence_depends_on_the_seed_alone(grid):
+    def test_sentences(seed: int) -> set[str]:
+        return sentences(grid, splits.make("speaker_sentence", grid, seed=seed).test)
+
+    assert test_sentences(0) == test_sentences(0) != test_sentences(1)
+
+
+@pytest.mark.parametrize(("n", "shares"), [(3, (1, 1, 1)), (4, (2, 1, 1)), (5, (3, 1, 1))])
+def test_speaker_sentence_shares_out_few_sentences(n, shares):
+    few = [f"{a}_{s}_{e}_XX" for a in range(1001, 1007) for s in SENTENCES[:n] for e in EMOTIONS]
+    clips = clips_of([*few, "1001_TIE_ANG_HI"])  # TIE is the most frequent here
+    for fold in range(3):
+        split = splits.make("speaker_sentence", clips, fold=fold, n_folds=3)
+        parts = [sentences(clips, rows) for rows in split.parts().values()]
+        assert tuple(map(len, parts)) == shares and "TIE" in parts[0]
+
+
+def test_speaker_sentence_needs_to_know_three_sentences(grid, tiny_records):
+    def refusal(clips: Clips) -> str:
+        with pytest.raises(UserError, match="speaker_kfold") as refused:
+            splits.make("speaker_sentence", clips, n_folds=3)
+        return str(refused.value)
+
+    assert "does not say that of 1001_DFA_ANG_XX" in refusal(
+        dataclasses.replace(grid, sentences=())
+    )
+    gap = (*grid.sentences[:7], "", *grid.sentences[8:])
+    assert f"that of {grid.ids[7]};" in refusal(dataclasses.replace(grid, sentences=gap))
+    made = record_reader.open_records(tiny_records)
+    assert made.clips.sentences == made.attributes["sentence"]
+    assert "the corpus has 2" in refusal(made.clips)
+
+
+@pytest.mark.parametrize(
+    ("name", "fold", "numbers"),
+    [
+        ("emosuperb5", "all", (0, 1, 2, 3, 4)),
+        ("speaker_kfold", "all", (0, 1, 2, 3, 4, 5, 6)),
+        ("speaker_sentence", "all", (0, 1, 2, 3, 4, 5, 6)),
+        ("tfds", "all", (0,)),
+        ("random_file", "0", (0,)),
+        ("emosuperb5", "4", (4,)),
+        ("speaker_kfold", 6, (6,)),
+    ],
+)
+def test_folds_are_a_number_or_all(name, fold, numbers):
+    assert splits.folds(name, fold, n_folds=7) == numbers
+
+
+@pytest.mark.parametrize(
+    ("name", "fold", "n_folds", "message"),
+    [
+        ("loso", "0", 5, "split.name='loso' is unknown"),
+        ("emosuperb5", "5", 7, "between 0 and 4"),
+        ("speaker_sentence", "-1", 5, "between 0 and 4"),
+        ("tfds", "1", 5, "split.name=tfds has no folds"),
+        ("random_file", 2, 5, "split.name=random_file has no folds"),
+        ("speaker_kfold", "two", 5, "split.fold='two' is no fold"),
+        ("speaker_kfold", 1.5, 5, "split.fold=1.5 is no fold"),
+        ("speaker_kfold", "", 5, "split.fold='' is no fold"),
+        ("speaker_kfold", "all", 0, "split.n_folds=0 must be 3 or more"),
+    ],
+)
+def test_folds_that_do_not_exist_are_refused(name, fold, n_folds, message):
+    with pytest.raises(UserError, match=message):
+        splits.folds(name, fold, n_folds)
+
+
 @pytest.mark.parametrize(
     ("name", "settings", "message"),
     [
@@ -125,8 +241,8 @@ def test_strangers_to_crema_d_are_sent_to_speaker_kfold():
         splits.make("tfds", strangers)
 
 
-def audit_of(clips: Clips, train, val, test, trained_on=None, normalised_on=None):
-    split = Split("p", True, *(np.array(part) for part in (train, val, test)))
+def audit_of(clips: Clips, train, val, test, trained_on=None, normalised_on=None, **promise):
+    split = Split("p", True, *(np.array(part) for part in (train, val, test)), **promise)
     train = np.array(train)
     leakage.audit(
         split,
@@ -150,6 +266,16 @@ def test_audit_stops_every_kind_of_leak():
         audit_of(clips, [0], [1], [2], normalised_on=[0, 1])
     with pytest.raises(LeakageError, match="SHA-256 same is in train and in test"):
         audit_of(clips_of(ids, ["same", "b", "same", "d"]), [0], [1], [2])
+
+
+def test_audit_holds_a_protocol_to_its_unseen_sentences():
+    clips = clips_of(["1001_DFA_ANG_XX", "1002_TIE_ANG_XX", "1003_DFA_SAD_XX", "1004_IOM_SAD_XX"])
+    audit_of(clips, [0], [1], [2])  # nothing was promised
+    audit_of(clips, [0], [1], [3], unseen_sentences=True)
+    with pytest.raises(LeakageError, match="the sentence DFA is in train and in test"):
+        audit_of(clips, [0], [1], [2], unseen_sentences=True)
+    with pytest.raises(LeakageError, match="the sentence DFA is in val and in test"):
+        audit_of(clips, [1], [0], [2], unseen_sentences=True)
 
 
 def test_seen_speakers_are_no_leak_where_the_protocol_says_so():

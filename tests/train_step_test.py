@@ -150,19 +150,34 @@ def sums_with_accuracy(correct: int, n: int = 1000) -> Sums:
 @pytest.mark.parametrize("seed", range(5))
 def test_plateau_best_and_stopping_are_keras(model, seed):
     correct = np.random.default_rng(seed).integers(300, 330, 40)
-    state, patience = make_state(model), 5
+    state, rates = make_state(model), []
     end_of_epoch = jax.jit(
-        train_step.make_end_of_epoch(optimizer.plateau(PLATEAU), "accuracy", patience, 0.0)
+        train_step.make_end_of_epoch(optimizer.plateau(PLATEAU), "accuracy", 0, 0.0)
     )
-    rates, stopped = [], None
     for epoch, hits in enumerate(correct, start=1):
         state = end_of_epoch(state, sums_with_accuracy(int(hits)), jnp.int32(epoch))
         rates.append(float(train_step.learning_rate(state)))
-        if bool(state.stopped) and stopped is None:
-            stopped = epoch
     np.testing.assert_allclose(rates, keras_plateau(correct / 1000), rtol=1e-6)
-    assert stopped == keras_stopping(correct, patience)
     assert int(state.best.epoch) == int(np.argmax(correct)) + 1  # the first of equals
+    assert not bool(state.stopped)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_early_stopping_is_keras_and_then_nothing_changes(model, seed):
+    correct, patience = np.random.default_rng(seed).integers(300, 330, 40), 5
+    end_of_epoch = jax.jit(
+        train_step.make_end_of_epoch(optimizer.plateau(PLATEAU), "accuracy", patience, 0.0)
+    )
+    state, epochs = make_state(model), 0
+    while not bool(state.stopped):
+        state = end_of_epoch(state, sums_with_accuracy(int(correct[epochs])), jnp.int32(epochs + 1))
+        epochs += 1
+    assert epochs == keras_stopping(correct, patience)
+    after = end_of_epoch(state, sums_with_accuracy(900), jnp.int32(epochs + 1))
+    for a, b in zip(
+        *(jax.tree.leaves((s.best, s.plateau, s.waited)) for s in (state, after)), strict=True
+    ):
+        np.testing.assert_array_equal(a, b)
 
 
 def test_monitors():

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 import pytest
 
-from ser_jax import checkpoints, evaluate, files, metric_log, train
+from ser_jax import checkpoints, crowd, evaluate, files, metric_log, train
 from ser_jax.errors import Interrupted, UserError
 from ser_jax.leakage import LeakageError
 
@@ -37,22 +37,22 @@ def assert_same_run(one: Path, other: Path) -> None:
 
 
 def signal_at_step(step: int, number: signal.Signals):
-    """train._Loop._check_finite, and a signal after some step."""
-    check_finite = train._Loop._check_finite
+    """train._Loop._after_some_steps, and a signal before it after some step."""
+    after_some_steps = train._Loop._after_some_steps
 
-    def check_and_signal(self, state, epoch):
-        check_finite(self, state, epoch)
-        if int(state.step) == step:
+    def signal_and_look(self, epoch):
+        if self._done == step:
             os.kill(os.getpid(), number)
+        after_some_steps(self, epoch)
 
-    return check_and_signal
+    return signal_and_look
 
 
 @pytest.fixture
 def step_by_step(monkeypatch):
     """The host looks in after every step, so that a signal falls in the middle of an epoch."""
-    monkeypatch.setattr(train, "SECONDS_A_CALL", 0.0)
-    monkeypatch.setattr(train, "STEPS_A_LOOK", 1)
+    monkeypatch.setattr(crowd, "SECONDS_A_CALL", 0.0)
+    monkeypatch.setattr(crowd, "STEPS_A_LOOK", 1)
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +84,7 @@ def test_a_stopped_run_goes_on_bit_for_bit(
 ):
     workdir = tmp_path / "stopped"
     with monkeypatch.context() as patch:
-        patch.setattr(train._Loop, "_check_finite", signal_at_step(5, number))
+        patch.setattr(train._Loop, "_after_some_steps", signal_at_step(5, number))
         with pytest.raises(Interrupted, match="after step 5; all is saved"):
             train.train(tiny(), tiny_records, workdir)
     assert len(history(workdir)) == 1  # the signal came in the second epoch
@@ -101,9 +101,9 @@ from pathlib import Path
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 import conftest, train_test
 from ml_collections import ConfigDict
-from ser_jax import train
-train.SECONDS_A_CALL = 0.0
-train._Loop._check_finite = train_test.signal_at_step(5, signal.SIGKILL)
+from ser_jax import crowd, train
+crowd.SECONDS_A_CALL = 0.0
+train._Loop._after_some_steps = train_test.signal_at_step(5, signal.SIGKILL)
 config = ConfigDict(json.loads(Path({str(tmp_path / "config.json")!r}).read_text()))
 train.train(config, Path({str(tiny_records)!r}), Path({str(workdir)!r}))
 """
@@ -219,7 +219,7 @@ def test_second_training_starts_from_the_best_weights(tiny, tiny_records, tmp_pa
 def test_second_training_on_another_split_is_a_leak(tiny, tiny_records, tmp_path, uninterrupted):
     config = tiny()
     config.init_from = str(uninterrupted)
-    config.split.fold = 1
+    config.split.fold = "1"
     with pytest.raises(LeakageError, match="a test clip of this run"):
         train.train(config, tiny_records, tmp_path / "second")
 
@@ -237,5 +237,5 @@ def test_damaged_json_is_named(tmp_path):
 
 def test_a_validation_loss_that_is_not_finite_is_null_in_the_log(tmp_path):
     log = metric_log.MetricLog(tmp_path, 0)
-    log.write({"epoch": 1, "val/loss": float("nan")})
+    log.write([{"epoch": 1, "val/loss": float("nan")}])
     assert history(tmp_path) == [{"epoch": 1, "val/loss": None}]

@@ -1,0 +1,125 @@
+"""What replicas cost trained together, beside the same replicas trained one after another.
+
+    python -m benchmarks.replicas
+    python -m benchmarks.replicas --model=cnn1d --widths=64,64,32 --replicas=1,2,4,8
+
+Made examples of the shape of CREMA-D's MFCC with librosa's frames; every strategy of
+ser_jax/devices.py on the devices there are. The alternative is R times one replica alone, measured
+in the same run; rounds are taken in turns.
+"""
+
+import argparse
+import importlib
+import statistics
+import time
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from ser_jax import devices, features, models, optimizer, parallel, train_state, train_step
+from ser_jax.train_state import Normalisation
+
+N_CLASSES, N_FRAMES, N_COLUMNS, N_EXAMPLES = 6, 94, 20, 512
+WIDTH = {"vector": N_COLUMNS + 2}  # zero crossings and energy beside the MFCC
+
+
+def configured(model: str, widths: tuple[int, ...], batch: int) -> ConfigDict:
+    config = importlib.import_module(f"configs.{model}").get_config("librosa")
+    if widths:
+        config.model.widths = widths
+    config.train.batch_size = batch
+    return config
+
+
+def make(config: ConfigDict, n_replicas: int, strategy: str):
+    """A function that trains some steps of all replicas and waits for them."""
+    config.replicas.strategy = strategy
+    layout = devices.layout(config, n_replicas)
+    width = WIDTH.get(config.input.kind, N_COLUMNS)
+    random = np.random.default_rng(0)
+    pool = parallel.Pool(
+        random.standard_normal((N_EXAMPLES, N_FRAMES, width), np.float32),
+        np.full(N_EXAMPLES, N_FRAMES, np.int32),
+        random.integers(0, N_CLASSES, N_EXAMPLES, np.int32),
+    )
+    pool = jax.device_put(pool, layout.whole)
+    fields = {k: v for k, v in config.model.items() if k != "name"}
+    model = models.build(config.model.name, N_CLASSES, fields)
+    state = train_state.create(
+        model,
+        optimizer.make(config.optimizer.name),
+        optimizer.plateau(config.optimizer),
+        features.model_input(np.zeros((1, N_FRAMES, width), np.float32), config.input.kind),
+        seed=0,
+        hyper=train_state.make_hyper(
+            learning_rate=1e-3,
+            min_learning_rate=0.0,
+            l2=1e-4,
+            dropout=0.2,
+            label_smoothing=0.0,
+            class_weight_C=np.ones(N_CLASSES),
+        ),
+        normalisation=Normalisation(np.zeros(width, np.float32), np.ones(width, np.float32)),
+    )
+    step = train_step.make_train_step(
+        model, optimizer.make(config.optimizer.name), config.input.kind
+    )
+    if n_replicas > 1:
+        step = parallel.busy_only(step)
+    steps = parallel.compile_steps(step, layout)
+    groups = parallel.place([state] * n_replicas, layout)
+    shape = (layout.at_once, 64, config.train.batch_size)
+    order = jax.device_put(random.integers(0, N_EXAMPLES, shape, np.int32), layout.orders)
+
+    def run(n_steps: int) -> None:
+        for i, group in enumerate(groups):
+            groups[i] = steps(group, pool, order, 0, n_steps)
+        jax.block_until_ready(groups)
+
+    return run
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", default="cnn2d", choices=("cnn1d", "cnn2d", "paper"))
+    parser.add_argument("--widths", default="", help="of the convolutions; the config's if empty")
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--replicas", default="1,2,4,8")
+    parser.add_argument("--strategies", default=",".join(devices.STRATEGIES))
+    parser.add_argument("--steps", type=int, default=4, help="a round; 64 at most")
+    parser.add_argument("--rounds", type=int, default=5)
+    options = parser.parse_args()
+    widths = tuple(int(width) for width in options.widths.split(",") if width)
+    config = configured(options.model, widths, options.batch)
+    print(
+        f"{options.model}, widths {tuple(config.model.widths)}, batch {options.batch}, "
+        f"{N_FRAMES} frames, jax {jax.__version__}, {jax.device_count()} × "
+        f"{jax.devices()[0].device_kind}; medians of {options.rounds} rounds (least–most).\n\n"
+        "| replicas | strategy | seconds a step of all | as a multiple of one after another |\n"
+        "| ---: | --- | ---: | ---: |"
+    )
+    for n_replicas in map(int, options.replicas.split(",")):
+        runs = {"alone": make(config, 1, "device")} | {
+            strategy: make(config, n_replicas, strategy)
+            for strategy in options.strategies.split(",")
+        }
+        seconds: dict[str, list[float]] = {name: [] for name in runs}
+        for round_number in range(options.rounds + 1):
+            for name, run in runs.items():
+                begin = time.perf_counter()
+                run(options.steps)
+                if round_number:  # the first compiles
+                    seconds[name].append((time.perf_counter() - begin) / options.steps)
+        alone = n_replicas * statistics.median(seconds.pop("alone"))
+        for name, values in seconds.items():
+            middle = statistics.median(values)
+            spread = f"{min(values):.3f}–{max(values):.3f}"
+            print(
+                f"| {n_replicas} | {name} | {middle:.3f} ({spread}) | {middle / alone:.2f} |",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main()

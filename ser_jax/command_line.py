@@ -1,0 +1,26 @@
+"""How launch.py reads its flags."""
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+
+def parser(flag_values: Any, config: Any) -> Callable[[list[str]], list[str]]:
+    """absl's parser, quiet (--verbosity=0 undoes it), with a sentence in place of a traceback.
+
+    Args:
+      flag_values: absl's flags.FLAGS.
+      config: the flag of the config, which is locked.
+    """
+
+    def parse(argv: list[str]) -> list[str]:
+        try:
+            arguments = flag_values([argv[0], "--verbosity=-1", *argv[1:]])
+            config.value.lock()  # a config file that is missing shows only now
+            return arguments
+        except Exception as error:  # absl and ml_collections raise nearly every kind
+            line = str(error).replace("\\n", "\n").splitlines()[-1].strip()
+            line = line.removeprefix("ValueError: ")
+            sys.exit("error: " + (line.rstrip("'\"\\") if line.count("'") % 2 else line))
+
+    return parse

@@ -1,0 +1,271 @@
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ser_jax import calibration, compare, files, metrics, run_files, statistics
+from ser_jax.errors import UserError
+from ser_jax.statistics import Predictions
+
+ROOT = Path(__file__).parents[1]
+LABELS = ["anger", "calm", "joy"]
+
+
+def predictions(skill=0.3, *, seed=0, n_replicas=2, clips=range(60), n_speakers=5):
+    """Clip i is of class i mod 3 and of speaker i mod n; the more skill the more is right."""
+    random = np.random.default_rng(seed)
+    label_P = np.tile(np.array(clips) % 3, n_replicas)
+    probability_PxC = random.dirichlet(np.ones(3), len(label_P)) + skill * np.eye(3)[label_P]
+    return Predictions(
+        replica_P=np.repeat(np.arange(n_replicas), len(clips)),
+        clip_P=np.tile([f"c{clip:03}" for clip in clips], n_replicas),
+        speaker_P=np.tile([f"s{clip % n_speakers}" for clip in clips], n_replicas),
+        label_P=label_P,
+        probability_PxC=probability_PxC / probability_PxC.sum(1, keepdims=True),
+    )
+
+
+def finished(workdir, found, *, labels=LABELS, chosen=None, **changes):
+    """A run's folder as evaluation leaves it, with these predictions."""
+    numbers = np.unique(found.replica_P).tolist()
+    chosen = numbers if chosen is None else chosen
+    counts_RxCxC = statistics.speaker_confusions(found).sum(1)
+    best = found.of(chosen)
+    intervals = statistics.intervals(best)
+    results = {
+        "config": "cnn2d-demo",
+        **{"model": "cnn2d", "input": "mfcc", "protocol": "tfds", "corpus": "a corpus"},
+        **{"unseen_speakers": True, "unseen_sentences": False, "labels": labels},
+        **{"n_train": 9, "n_train_examples": 36, "n_val": 3, "monitor": "accuracy"},
+        "n_test": len(set(best.clip_P)),
+        "n_test_speakers": len(set(best.speaker_P)),
+        **metrics.summary(counts_RxCxC[np.isin(numbers, chosen)].sum(0), labels),
+        **{name: interval["mean"] for name, interval in intervals.items()},
+        "intervals": intervals,
+        "replicas": [
+            {
+                **{"replica": number, "seed": number, "fold": "0", "setting": {}},
+                **{"chosen": number in chosen, "best_epoch": 2, "val": 0.5},
+                **{"n_test": int(counts.sum()), **metrics.summary(counts, labels)},
+            }
+            for number, counts in zip(numbers, counts_RxCxC, strict=True)
+        ],
+        "settings": [],
+        "calibration": calibration.calibration(best),
+        "coverage": calibration.coverage(best),
+        "breakdown": {},
+    }
+    files.write_json(workdir / "results.json", results | changes)
+    columns = (found.replica_P, found.clip_P, found.speaker_P, found.label_P, found.prediction_P)
+    with (workdir / "predictions.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["replica", "id", "speaker", "true", "predicted", *labels])
+        for *row, true, predicted, probability_C in zip(
+            *columns, found.probability_PxC, strict=True
+        ):
+            probabilities = [f"{p:.6f}" for p in probability_C]
+            writer.writerow([*row, labels[true], labels[predicted], *probabilities])
+    return workdir
+
+
+def test_a_run_comes_back_as_it_was_written(tmp_path):
+    found = predictions()
+    run = compare.load(finished(tmp_path / "one", found))
+    assert run.name == "one" and run.results["n_test"] == 60
+    for name in ("replica_P", "clip_P", "speaker_P", "label_P", "prediction_P"):
+        np.testing.assert_array_equal(getattr(run.predictions, name), getattr(found, name), name)
+    np.testing.assert_allclose(run.predictions.probability_PxC, found.probability_PxC, atol=1e-6)
+
+
+def test_only_the_chosen_replicas_count(tmp_path):
+    found = predictions(n_replicas=4)
+    run = compare.load(finished(tmp_path / "swept", found, chosen=[1, 2]))
+    assert set(run.predictions.replica_P) == {1, 2}
+    alone = compare.load(finished(tmp_path / "alone", found.of([1, 2])))
+    (pair,) = compare.write([run, alone], tmp_path)["pairs"]
+    assert pair["differences"]["accuracy"]["difference"] == 0
+
+
+def test_rounding_and_divergence_do_not_change_what_was_predicted(tmp_path):
+    nearly = np.array([[0.4, 0.4000004, 0.1999996], [np.nan] * 3, [0.2, 0.5, 0.3]])
+    clips, speakers = np.array(["a", "b", "c"]), np.array(["s", "s", "t"])
+    found = Predictions(np.zeros(3, int), clips, speakers, np.arange(3), nearly)
+    run = compare.load(finished(tmp_path, found))
+    assert run.predictions.prediction_P.tolist() == [1, 0, 1]
+
+
+def test_files_of_a_comparison(tmp_path):
+    better = compare.load(finished(tmp_path / "better", predictions(0.9)))
+    worse = compare.load(finished(tmp_path / "worse", predictions(0.1, n_replicas=3)))
+    out = tmp_path / "out"
+    found = compare.write([better, worse], out)
+    assert json.loads((out / "compare.json").read_text()) == found
+    (pair,) = found["pairs"]
+    assert (pair["a"], pair["b"]) == ("better", "worse") and not found["not_comparable"]
+    expected = statistics.differences(better.predictions, worse.predictions)
+    for name, one in pair["differences"].items():
+        assert one == expected[name] | {"excludes_0": True}
+    with (out / "compare.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["name"] for row in rows] == ["better", "worse"]
+    assert [row["n_replicas"] for row in rows] == ["2", "3"]
+    for row, run in zip(rows, (better, worse), strict=True):
+        for name in ("accuracy", "uar", "macro_f1"):
+            for value in ("mean", "sd", "low", "high"):
+                expected = run.results["intervals"][name][value]
+                assert float(row[f"{name}_{value}"]) == expected
+    assert (out / "compare.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_page_says_what_a_number_is_of(tmp_path):
+    a = compare.load(finished(tmp_path / "a", predictions(0.9)))
+    b = compare.load(finished(tmp_path / "b", predictions(0.1, n_replicas=1)))
+    seen = compare.load(
+        finished(
+            tmp_path / "seen",
+            predictions(clips=range(30, 90)),
+            protocol="random_file",
+            unseen_speakers=False,
+        )
+    )
+    compare.write([a, b, seen], tmp_path)
+    page = (tmp_path / "compare.md").read_text()
+    lines = {line.split(" | ")[0]: line for line in page.splitlines()}
+    score = a.results["intervals"]["accuracy"]
+    assert "| tfds | 5, unseen | a corpus | 2 | 60 |" in lines["| a"]
+    assert (
+        f"| {100 * score['mean']:.1f} ± {100 * score['sd']:.1f} "
+        f"[{100 * score['low']:.1f}, {100 * score['high']:.1f}] |"
+    ) in lines["| a"]
+    assert "±" not in lines["| b"] and "[" in lines["| b"]
+    assert "| random\\_file | 5, **seen** in training | a corpus |" in lines["| seen"]
+    difference = lines["| a − b"]
+    assert "| tfds | 5, unseen | 60 | **+" in difference and difference.count("**") == 6
+    reason = "- seen and unseen speakers: different test clips: a and seen; b and seen"
+    assert reason in page.splitlines()
+    assert "| a − seen" not in page
+
+
+def test_a_run_beside_itself_does_not_stand_out(tmp_path):
+    run = compare.load(finished(tmp_path / "a", predictions()))
+    (pair,) = compare.write([run, run], tmp_path)["pairs"]
+    for one in pair["differences"].values():
+        assert one == {"difference": 0, "low": 0, "high": 0, "excludes_0": False}
+    assert "**+0.0**" not in (tmp_path / "compare.md").read_text()
+
+
+def test_a_single_run_and_a_single_speaker(tmp_path):
+    run = compare.load(finished(tmp_path / "a", predictions(n_speakers=1)))
+    found = compare.write([run], tmp_path)
+    assert not found["pairs"] and not found["not_comparable"]
+    page = (tmp_path / "compare.md").read_text()
+    assert "## " not in page and "| 1, unseen |" in page and "[" not in page.replace("![", "")
+    (pair,) = compare.write([run, run], tmp_path)["pairs"]
+    assert pair["differences"]["uar"]["excludes_0"] is None
+
+
+@pytest.mark.parametrize(
+    ("other", "changes", "reason"),
+    [
+        ({}, {"corpus": "another"}, "different corpora"),
+        ({}, {"labels": ["joy", "calm", "anger"]}, "different classes"),
+        ({"clips": range(1, 61)}, {}, "different test clips, as of other folds"),
+        ({"clips": range(60, 120)}, {"protocol": "loso"}, "protocols loso and tfds: different"),
+        ({"n_speakers": 6}, {}, "different test clips"),
+        ({}, {"protocol": "loso"}, ""),
+        ({"seed": 5, "n_replicas": 3}, {}, ""),
+    ],
+)
+def test_why_runs_are_not_comparable(tmp_path, other, changes, reason):
+    a = compare.load(finished(tmp_path / "a", predictions()))
+    b = compare.load(finished(tmp_path / "b", predictions(**other), **changes))
+    for one, two in ((a, b), (b, a)):
+        found = compare.not_comparable(one, two)
+        assert found.startswith(reason) and bool(found) == bool(reason)
+
+
+def test_the_same_clips_in_other_folds_are_not_comparable(tmp_path):
+    whole = predictions(n_replicas=1)
+    folds = Predictions(
+        np.repeat([0, 1], 30),
+        *(getattr(whole, name) for name in ("clip_P", "speaker_P", "label_P", "probability_PxC")),
+    )
+    a = compare.load(finished(tmp_path / "whole", whole))
+    b = compare.load(finished(tmp_path / "folds", folds))
+    assert compare.not_comparable(a, b) == "the same test clips, but in other folds"
+
+
+def test_names_are_told_apart_and_stand_as_they_are(tmp_path, capsys):
+    for folder in ("x/run", "y/run", "<b>_|"):
+        finished(tmp_path / folder, predictions())
+    folders = [str(tmp_path / name) for name in ("x/run", "y/run", "<b>_|")]
+    compare.main([*folders, f"--out={tmp_path / 'out'}"])
+    found = json.loads((tmp_path / "out" / "compare.json").read_text())
+    assert [run["name"] for run in found["runs"]] == [*folders[:2], "<b>_|"]
+    printed = capsys.readouterr().out
+    assert (tmp_path / "out" / "compare.md").read_text() in printed
+    assert "| &lt;b&gt;\\_\\| |" in printed
+    with pytest.raises(UserError, match="given twice"):
+        compare.main([folders[0], str(tmp_path / "y" / ".." / "x" / "run")])
+
+
+def cut(line, n=1):
+    return line.rsplit(",", n)[0]
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        (lambda lines: lines[:1], "has not the columns and rows"),
+        (lambda lines: [], "cannot be read"),
+        (lambda lines: [lines[0].replace("joy", "rage"), *lines[1:]], "has not the columns"),
+        (lambda lines: [*lines[:4], cut(lines[4]), *lines[5:]], "line 5, is damaged"),
+        (lambda lines: [*lines[:4], lines[4] + ",0.1", *lines[5:]], "line 5, is damaged"),
+        (lambda lines: [*lines[:-1], "x" + lines[-1]], "line 121, is damaged"),
+        (lambda lines: [*lines[:2], cut(lines[2]) + ",1.5", *lines[3:]], "line 3, is damaged"),
+        (lambda lines: [*lines[:2], cut(lines[2], 3) + 3 * ",1.5", *lines[3:]], "line 3, is"),
+        (lambda lines: [*lines[:2], cut(lines[2]) + ",inf", *lines[3:]], "line 3, is damaged"),
+        (lambda lines: [*lines, lines[-1]], "has a clip twice"),
+        (lambda lines: lines[:-1], "is of another evaluation"),
+        (lambda lines: [line for line in lines if line[0] != "1"], "is of another evaluation"),
+    ],
+)
+def test_damaged_predictions_are_one_sentence(tmp_path, change, match):
+    path = finished(tmp_path, predictions(3.0)) / "predictions.csv"
+    path.write_text("\n".join(change(path.read_text().splitlines())))
+    with pytest.raises(UserError, match=match) as error:
+        compare.load(tmp_path)
+    assert str(path) in str(error.value) and run_files.REMEDY in str(error.value)
+
+
+def test_missing_and_damaged_files_are_one_sentence(tmp_path):
+    finished(tmp_path, predictions())
+    results = json.loads((tmp_path / "results.json").read_text())
+    (tmp_path / "predictions.csv").unlink()
+    with pytest.raises(UserError, match=r"predictions.csv does not exist; run --mode=evaluate"):
+        compare.load(tmp_path)
+    finished(tmp_path, predictions())
+    for damaged in (
+        results | {"replicas": [{"chosen": True}]},
+        results | {"replicas": 3},
+        {k: v for k, v in results.items() if k != "intervals"},
+        results | {"intervals": {"accuracy": None}},
+        results | {"intervals": results["intervals"] | {"uar": {"mean": 0.5}}},
+    ):
+        files.write_json(tmp_path / "results.json", damaged)
+        with pytest.raises(UserError, match=r"results.json .*run --mode=evaluate"):
+            compare.load(tmp_path)
+    (tmp_path / "results.json").unlink()
+    with pytest.raises(UserError, match=r"results.json does not exist; run --mode=evaluate"):
+        compare.load(tmp_path)
+
+
+def test_the_command_ends_with_a_sentence(tmp_path):
+    command = [sys.executable, "-m", "ser_jax.compare", str(tmp_path / "nowhere")]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert run.returncode == 1 and run.stdout == ""
+    assert run.stderr.startswith("error: ") and run.stderr.count("\n") == 1

@@ -1,0 +1,249 @@
+"""Many replicas at once: each is what it would be alone, wherever and with whomever it trains."""
+
+import json
+import signal
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from train_test import assert_same_run, best, history, signal_at_step
+
+from ser_jax import checkpoints, crowd, devices, evaluate, files, metric_log, train
+from ser_jax.errors import Interrupted, UserError
+from ser_jax.leakage import LeakageError
+
+# Six steps move each weight by some thousandths; another order, seed or rate, the loss by 0.01.
+CLOSE = 5e-4
+SWEEP = {"optimizer__learning_rate": (3e-4, 1e-3), "train__dropout": (0.0, 0.5)}
+
+
+def crowded(tiny, model="cnn1d", **sections):
+    """A tiny network for two epochs, and further values as section={key: value}."""
+    config = tiny(model)
+    config.train.epochs = 2
+    for section, values in sections.items():
+        for key, value in values.items():
+            config[section][key] = value
+    return config
+
+
+@pytest.fixture(scope="module")
+def six(tiny):
+    """Two seeds of each of three folds."""
+
+    def get_config(**sections):
+        sections = {"replicas": {"seeds": 2}, "split": {"fold": "all"}} | sections
+        return crowded(tiny, **sections)
+
+    return get_config
+
+
+@pytest.fixture(scope="module")
+def finished(six, tiny_records, tmp_path_factory) -> Path:
+    workdir = tmp_path_factory.mktemp("runs") / "six"
+    train.train(six(), tiny_records, workdir)
+    return workdir
+
+
+def assert_close_runs(one: Path, other: Path, tolerance: float = CLOSE) -> None:
+    rows, others = history(one), history(other)
+    assert len(rows) == len(others) > 0
+    for a, b in zip(rows, others, strict=True):
+        assert a == pytest.approx(b, rel=tolerance, abs=tolerance)
+    for a, b in zip(best(one), best(other), strict=True):
+        np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance)
+
+
+def of_replica(number: int, rows: list[dict]) -> list[dict]:
+    return [row | {"replica": 0} for row in rows if row["replica"] == number]
+
+
+@pytest.mark.parametrize("strategy", devices.STRATEGIES)
+def test_a_replica_in_a_crowd_equals_the_same_replica_alone(tiny, tiny_records, tmp_path, strategy):
+    together = crowded(tiny, replicas={"strategy": strategy})
+    together.replicas.sweep.update(SWEEP)
+    train.train(together, tiny_records, tmp_path / "crowd")
+    rows, weights = history(tmp_path / "crowd"), checkpoints.load_best(tmp_path / "crowd")[0]
+    replicas = checkpoints.load_best(tmp_path / "crowd")[1]["replicas"]
+    assert len(replicas) == 4
+    assert len({row["train/loss"] for row in rows}) == len(rows)  # no two are the same
+    for number in (0, 3):
+        replica = replicas[number]
+        alone = crowded(tiny)
+        alone.seed = replica["seed"]
+        alone.optimizer.learning_rate = replica["setting"]["optimizer.learning_rate"]
+        alone.train.dropout = replica["setting"]["train.dropout"]
+        workdir = tmp_path / f"alone{number}"
+        train.train(alone, tiny_records, workdir)
+        for a, b in zip(history(workdir), of_replica(number, rows), strict=True):
+            assert a == pytest.approx(b, rel=CLOSE, abs=CLOSE)
+        own = checkpoints.load_best(workdir)[0]["params"]
+        for a, b in zip(*map(jax.tree.leaves, (own, weights["params"])), strict=True):
+            np.testing.assert_allclose(a[0], b[number], rtol=CLOSE, atol=CLOSE)
+
+
+# (replica, data) of the mesh, and how a device runs its own replicas.
+LAYOUTS = [(2, 4, "vmap"), (1, 8, "device"), (3, 2, "map"), (6, 1, "device")]
+
+
+@pytest.mark.parametrize(("replica", "data", "strategy"), LAYOUTS)
+def test_one_device_equals_many(six, tiny_records, tmp_path, finished, replica, data, strategy):
+    config = six(devices={"replica": replica, "data": data})
+    config.replicas.strategy = strategy
+    train.train(config, tiny_records, tmp_path / "run")
+    assert_close_runs(tmp_path / "run", finished)
+
+
+def test_each_fold_has_its_own_number_of_steps(tiny, tiny_records, tmp_path):
+    """Four folds of six speakers: two of the four replicas run out of batches before the others."""
+    together = crowded(tiny, split={"n_folds": 4, "fold": "all"})
+    train.train(together, tiny_records, tmp_path / "crowd")
+    parts = files.read_json(tmp_path / "crowd" / "split.json")
+    assert len({len(fold["train"]) for fold in parts.values()}) > 1
+    for fold in (0, 3):
+        alone = crowded(tiny, split={"n_folds": 4, "fold": str(fold)})
+        train.train(alone, tiny_records, tmp_path / f"{fold}")
+        rows = of_replica(fold, history(tmp_path / "crowd"))
+        for a, b in zip(history(tmp_path / f"{fold}"), rows, strict=True):
+            assert a == pytest.approx(b, rel=CLOSE, abs=CLOSE)
+
+
+def test_a_stopped_crowd_goes_on_bit_for_bit(six, tiny_records, tmp_path, monkeypatch):
+    config = six(devices={"replica": 2, "data": 2})
+    train.train(config, tiny_records, tmp_path / "uninterrupted")
+    monkeypatch.setattr(crowd, "SECONDS_A_CALL", 0.0)
+    with monkeypatch.context() as patch:
+        patch.setattr(train._Loop, "_after_some_steps", signal_at_step(5, signal.SIGTERM))
+        with pytest.raises(Interrupted, match="after step 5; all is saved"):
+            train.train(config, tiny_records, tmp_path / "stopped")
+    assert len(history(tmp_path / "stopped")) == 6
+    train.train(config, tiny_records, tmp_path / "stopped")
+    assert_same_run(tmp_path / "stopped", tmp_path / "uninterrupted")
+
+
+def test_a_run_goes_on_with_another_layout(six, tiny_records, tmp_path, finished):
+    config = six(devices={"replica": 3})
+    config.train.epochs = 1
+    train.train(config, tiny_records, tmp_path / "run")
+    config = six(replicas={"seeds": 2, "strategy": "vmap", "at_once": 2})
+    train.train(config, tiny_records, tmp_path / "run")
+    assert_close_runs(tmp_path / "run", finished)
+
+
+def test_streamed_crowd_equals_resident(six, tiny_records, tmp_path, finished):
+    config = six(devices={"replica": 2, "data": 2}, input={"memory_limit_gb": 0.0})
+    train.train(config, tiny_records, tmp_path / "streamed")
+    assert_close_runs(tmp_path / "streamed", finished)
+
+
+def test_a_replica_that_has_stopped_changes_no_more(tiny, tiny_records, tmp_path, capsys):
+    sections = {"train": {"epochs": 6, "stopping_patience": 1, "monitor": "loss"}}
+    config = crowded(tiny, "paper", **sections)  # it has no BatchNorm: at rate 0 nothing moves
+    config.replicas.sweep.optimizer__learning_rate = (0.0, 3e-3)
+    train.train(config, tiny_records, tmp_path / "run")
+    still, moving = (
+        [row for row in history(tmp_path / "run") if row["replica"] == number] for number in (0, 1)
+    )
+    assert [row["epoch"] for row in still] == [1, 2] and len(moving) > 2
+    assert "1 of 2" in capsys.readouterr().out
+    weights = checkpoints.load_best(tmp_path / "run")[0]
+    assert weights["epoch"].tolist()[0] == 1
+    alone = crowded(tiny, "paper", **sections)
+    alone.optimizer.learning_rate = 3e-3
+    train.train(alone, tiny_records, tmp_path / "alone")
+    for a, b in zip(
+        history(tmp_path / "alone"),
+        of_replica(0, [r | {"replica": 0} for r in moving]),
+        strict=True,
+    ):
+        assert a == pytest.approx(b, rel=CLOSE, abs=CLOSE)
+
+
+def test_a_replica_that_fails_is_stopped_and_the_others_go_on(tiny, tiny_records, tmp_path, capsys):
+    config = crowded(tiny)
+    config.replicas.sweep.optimizer__l2 = (1e38, 0.01)
+    train.train(config, tiny_records, tmp_path / "run")
+    assert [(row["epoch"], row["replica"]) for row in history(tmp_path / "run")] == [
+        (1, 0),
+        (1, 1),
+        (2, 1),
+    ]
+    assert "Replica 0 (seed 0, fold 0, optimizer.l2=1e+38) is stopped" in capsys.readouterr().out
+    results = evaluate.evaluate(config, tiny_records, tmp_path / "run")
+    assert [r["chosen"] for r in results["replicas"]] == [False, True]
+    assert results["replicas"][0]["val"] is None
+    text = (tmp_path / "run" / "results.json").read_text()
+    assert json.loads(text)["settings"][0]["val"]["mean"] is None
+
+
+def test_where_all_replicas_fail_the_run_fails(tiny, tiny_records, tmp_path):
+    config = crowded(tiny, replicas={"seeds": 2}, optimizer={"l2": 1e38})
+    with pytest.raises(UserError, match="not finite in epoch 1, step 1; lower optimizer.learning"):
+        train.train(config, tiny_records, tmp_path / "run")
+
+
+def test_a_crowd_that_does_not_fit_is_cut_and_said(
+    six, tiny_records, tmp_path, monkeypatch, capsys
+):
+    asked = []
+
+    def little(layout, bytes_a_replica, free_bytes):
+        asked.append((bytes_a_replica, free_bytes))
+        return at_once(layout, bytes_a_replica, 2.6 * bytes_a_replica)
+
+    at_once = devices.at_once
+    monkeypatch.setattr(devices, "at_once", little)
+    config = six(replicas={"seeds": 2, "strategy": "vmap"})
+    config.train.epochs = 1
+    train.train(config, tiny_records, tmp_path / "run")
+    ((bytes_a_replica, free_bytes),) = asked
+    assert 0 < bytes_a_replica < free_bytes
+    assert "6 replicas, 2 at once (strategy vmap)" in capsys.readouterr().out
+
+
+def test_the_setting_that_is_best_on_validation_is_the_result(tiny, tiny_records, tmp_path):
+    config = crowded(tiny, replicas={"seeds": 2}, train={"monitor": "loss"})
+    config.replicas.sweep.optimizer__learning_rate = (0.0, 1e-2)
+    train.train(config, tiny_records, tmp_path / "run")
+    results = evaluate.evaluate(config, tiny_records, tmp_path / "run")
+    by_setting = [entry["val"]["mean"] for entry in results["settings"]]
+    best_setting = results["settings"][int(np.argmin(by_setting))]
+    assert best_setting["chosen"] and sum(e["chosen"] for e in results["settings"]) == 1
+    chosen = [r for r in results["replicas"] if r["chosen"]]
+    assert [r["setting"] for r in chosen] == [best_setting["setting"]] * 2
+    assert results["accuracy"] == pytest.approx(np.mean([r["accuracy"] for r in chosen]))
+    assert results["best_epoch"] == chosen[0]["best_epoch"]
+
+
+def test_a_second_training_starts_from_the_same_seed_and_fold(
+    six, tiny_records, tmp_path, finished
+):
+    config = six(optimizer={"learning_rate": 0.0})
+    config.init_from = str(finished)
+    config.train.epochs = 1
+    train.train(config, tiny_records, tmp_path / "second")
+    params = [checkpoints.load_best(w)[0]["params"] for w in (finished, tmp_path / "second")]
+    for a, b in zip(*map(jax.tree.leaves, params), strict=True):
+        np.testing.assert_array_equal(a, b)
+    config.replicas.seeds = 3
+    with pytest.raises(UserError, match="has no replicas of seed 2, fold 0"):
+        train.train(config, tiny_records, tmp_path / "third")
+
+
+def test_a_second_training_of_all_folds_from_one_is_a_leak(six, tiny, tiny_records, tmp_path):
+    first = crowded(tiny)
+    first.train.epochs = 1
+    train.train(first, tiny_records, tmp_path / "first")
+    config = six()
+    config.init_from = str(tmp_path / "first")
+    with pytest.raises(LeakageError, match="a test clip of this run"):
+        train.train(config, tiny_records, tmp_path / "second")
+
+
+def test_the_log_keeps_whole_epochs(tmp_path):
+    log = metric_log.MetricLog(tmp_path, 0)
+    for epoch in (1, 2):
+        log.write([{"epoch": epoch, "replica": number, "val/loss": 1.0} for number in (0, 1)])
+    metric_log.MetricLog(tmp_path, 1)
+    assert [row["epoch"] for row in history(tmp_path)] == [1, 1]
