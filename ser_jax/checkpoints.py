@@ -33,7 +33,7 @@ def load_last(workdir: Path, like: TrainState) -> tuple[int, TrainState] | None:
 
     Args:
       workdir: of the run.
-      like: jax.ShapeDtypeStructs of the state.
+      like: jax.ShapeDtypeStructs of the state, with the shardings to load it to.
 
     Raises:
       UserError: it is damaged.
@@ -43,7 +43,7 @@ def load_last(workdir: Path, like: TrainState) -> tuple[int, TrainState] | None:
     with _checkpointer(workdir, "last") as checkpointer:
         if checkpointer.latest is None:
             return None
-        return checkpointer.latest.step, _load(checkpointer, _abstract(like))
+        return checkpointer.latest.step, _load(checkpointer, like)
 
 
 def save_best(workdir: Path, epoch: int, state: TrainState, metadata: dict[str, Any]) -> None:
@@ -59,8 +59,14 @@ def save_best(workdir: Path, epoch: int, state: TrainState, metadata: dict[str, 
         checkpointer.save(epoch, weights, custom_metadata=metadata, overwrite=True)
 
 
-def load_best(workdir: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+def load_best(
+    workdir: Path, sharding: jax.sharding.Sharding | None = None
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """The best weights as a tree of arrays, and their metadata.
+
+    Args:
+      workdir: of the run.
+      sharding: where the arrays go; devices.everywhere() by default.
 
     Raises:
       UserError: there are none, or they are damaged.
@@ -78,7 +84,11 @@ def load_best(workdir: Path) -> tuple[dict[str, Any], dict[str, Any]]:
             raise _damaged(checkpointer) from error
         if found.metadata is None or found.custom_metadata is None:
             raise _damaged(checkpointer)
-        return _load(checkpointer, _abstract(found.metadata)), dict(found.custom_metadata)
+        sharding = sharding or devices.everywhere()
+        abstract = jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), found.metadata
+        )
+        return _load(checkpointer, abstract), dict(found.custom_metadata)
 
 
 def _folder(workdir: Path, name: str) -> Path:
@@ -92,12 +102,6 @@ def _checkpointer(workdir: Path, name: str) -> ocp.training.Checkpointer:
         for unfinished in folder.glob("*orbax-checkpoint-tmp*"):  # of a save that was killed
             shutil.rmtree(unfinished, ignore_errors=True)
     return ocp.training.Checkpointer(folder, preservation_policy=policy)
-
-
-def _abstract(tree: Any) -> Any:
-    """Shapes and types on every device, so that a checkpoint loads on any machine."""
-    everywhere = devices.everywhere()
-    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=everywhere), tree)
 
 
 def _load(checkpointer: ocp.training.Checkpointer, abstract: Any) -> Any:

@@ -192,6 +192,9 @@ def initialise(coordinator: str, n_processes: int, process: int) -> bool:
     Raises:
       UserError: the processes do not find each other.
     """
+    # Accelerators queue their work; CPUs may swap programs, and then two processes wait for ever,
+    # each in another exchange.
+    jax.config.update("jax_cpu_enable_async_dispatch", False)
     try:
         jax.distributed.initialize(
             coordinator or None,

@@ -9,7 +9,16 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from ser_jax import checkpoints, devices, files, metric_log, parallel, record_reader, task
+from ser_jax import (
+    checkpoints,
+    devices,
+    files,
+    metric_log,
+    parallel,
+    record_reader,
+    replicas,
+    task,
+)
 from ser_jax import results as results_of
 from ser_jax.evaluator import Evaluator, Weights
 from ser_jax.statistics import Predictions
@@ -28,10 +37,13 @@ def evaluate(config: ConfigDict, records_folder: Path, workdir: Path) -> dict[st
     Raises:
       UserError: nothing is trained there, or it was trained with another config.
     """
-    weights, _ = checkpoints.load_best(workdir)
+    layout = devices.layout(config, len(replicas.expand(config)))
+    # One replica a device at a time: nothing to gain from more, and memory for any number.
+    layout = dataclasses.replace(layout, at_once=layout.mesh.shape["replica"])
+    weights, _ = checkpoints.load_best(workdir, layout.whole)
     metric_log.claim(workdir, config, records_folder.parent.name)
     this = task.make(config, record_reader.open_records(records_folder))
-    predictions, loss_R = _predict(this, weights)
+    predictions, loss_R = _predict(this, weights, layout)
     best = devices.fetch((weights["value"], weights["epoch"]))
     results = results_of.collect(this, predictions, loss_R, *best)
     if devices.is_first():
@@ -41,11 +53,10 @@ def evaluate(config: ConfigDict, records_folder: Path, workdir: Path) -> dict[st
     return results
 
 
-def _predict(this: task.Task, weights: dict[str, Any]) -> tuple[Predictions, np.ndarray]:
+def _predict(
+    this: task.Task, weights: dict[str, Any], layout: devices.Layout
+) -> tuple[Predictions, np.ndarray]:
     """Test predictions of all replicas, and the mean cross-entropy of each."""
-    layout = devices.layout(this.config, len(this.replicas))
-    # One replica a device at a time: nothing to gain from more, and memory for any number.
-    layout = dataclasses.replace(layout, at_once=layout.mesh.shape["replica"])
     groups = parallel.cut(
         Weights(
             weights["params"],

@@ -109,14 +109,13 @@ def join(groups: Sequence[Any], layout: Layout) -> Any:
 
 
 def cut(tree: Any, layout: Layout) -> list[Any]:
-    """One tree with all R replicas → groups, on their devices."""
+    """One tree with all R replicas, as `join` gives it → groups, on their devices."""
 
     @functools.partial(jax.jit, out_shardings=layout.each)
     def part(tree, start):
         size = layout.at_once
         return jax.tree.map(lambda leaf: jax.lax.dynamic_slice_in_dim(leaf, start, size), tree)
 
-    tree = jax.device_put(tree, layout.whole)
     return [part(tree, group.start) for group in layout.groups]
 
 

@@ -13,7 +13,7 @@ import pytest
 from end_to_end_test import ROOT, launch
 from train_test import CLOCK
 
-SLOW = "--config.train.epochs=40"  # some seconds, so that a kill finds the run under way
+LONG = ("--config.train.epochs=8", "--config.train.stopping_patience=0")
 
 
 def start(number: int, port: int, *arguments: str) -> subprocess.Popen:
@@ -74,8 +74,8 @@ def assert_same(one: Path, other: Path) -> None:
 
 @pytest.fixture(scope="module")
 def arguments(flags) -> tuple[str, ...]:
-    """Three replicas of three folds, so that two rows of devices do not share them out evenly."""
-    return (*flags, "--config.split.fold=all", "--config.replicas.seeds=2")
+    """Two replicas for two rows of devices, each row with a device of each process or not."""
+    return (*flags, "--config.replicas.seeds=2", "--config.train.epochs=2")
 
 
 def test_two_processes_equal_one(arguments, tmp_path):
@@ -92,17 +92,17 @@ def test_two_processes_equal_one(arguments, tmp_path):
 
 
 def test_two_processes_that_are_killed_go_on(arguments, tmp_path):
-    arguments = (*arguments, SLOW)
+    arguments = (*arguments, *LONG)
     finish(start_both(*arguments, f"--workdir={tmp_path / 'whole'}"))
     workdir = tmp_path / "killed"
     processes = start_both(*arguments, f"--workdir={workdir}")
-    while len(rows(workdir)) < 2 * 6:
+    while len(rows(workdir)) < 2 * 2:
         assert all(process.poll() is None for process in processes)
         time.sleep(0.01)
     for process in processes:
         process.send_signal(signal.SIGKILL)
         process.communicate()
-    assert 2 <= rows(workdir)[-1]["epoch"] < 40
+    assert 2 <= rows(workdir)[-1]["epoch"] < 8
     consoles = finish(start_both(*arguments, f"--workdir={workdir}"))
     assert "Going on after step" in consoles[0]
     assert_same(workdir, tmp_path / "whole")
