@@ -61,14 +61,14 @@ def of_replica(number: int, rows: list[dict]) -> list[dict]:
 
 @pytest.mark.parametrize("strategy", devices.STRATEGIES)
 def test_a_replica_in_a_crowd_equals_the_same_replica_alone(tiny, tiny_records, tmp_path, strategy):
-    together = crowded(tiny, replicas={"strategy": strategy})
+    together = crowded(tiny, replicas={"seeds": 2, "strategy": strategy})
     together.replicas.sweep.update(SWEEP)
     train.train(together, tiny_records, tmp_path / "crowd")
     rows, weights = history(tmp_path / "crowd"), checkpoints.load_best(tmp_path / "crowd")[0]
     replicas = checkpoints.load_best(tmp_path / "crowd")[1]["replicas"]
-    assert len(replicas) == 4
+    assert len(replicas) == 8
     assert len({row["train/loss"] for row in rows}) == len(rows)  # no two are the same
-    for number in (0, 3):
+    for number in (0, 7):
         replica = replicas[number]
         alone = crowded(tiny)
         alone.seed = replica["seed"]
