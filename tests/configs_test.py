@@ -66,7 +66,7 @@ def test_every_run_of_the_study_has_the_default_keys_and_initialises(variant):
         # The run's own page tells how to make it again by this name.
         model, *variants_of = entry.config.name.split("-")
         alone = importlib.import_module(f"configs.{model}").get_config(",".join(variants_of))
-        for section in ("model", "features", "optimizer"):
+        for section in ("model", "optimizer"):
             assert entry.config[section].to_dict() == alone[section].to_dict()
         assert entry.config.input.kind == alone.input.kind
         assert entry.config.train.batch_size == alone.train.batch_size

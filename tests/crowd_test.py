@@ -137,7 +137,16 @@ def test_streamed_crowd_equals_resident(six, tiny_records, tmp_path, finished):
     assert_close_runs(tmp_path / "streamed", finished)
 
 
-def test_a_replica_that_has_stopped_changes_no_more(tiny, tiny_records, tmp_path, capsys):
+def test_a_replica_that_has_stopped_changes_no_more(
+    tiny, tiny_records, tmp_path, capsys, monkeypatch
+):
+    save_last, steps = checkpoints.save_last, []
+
+    def save_and_look(workdir, step, state):
+        steps.append(state.step.tolist())
+        save_last(workdir, step, state)
+
+    monkeypatch.setattr(checkpoints, "save_last", save_and_look)
     sections = {"train": {"epochs": 6, "stopping_patience": 1, "monitor": "loss"}}
     config = crowded(tiny, "paper", **sections)  # it has no BatchNorm: at rate 0 nothing moves
     config.replicas.sweep.optimizer__learning_rate = (0.0, 3e-3)
@@ -147,8 +156,9 @@ def test_a_replica_that_has_stopped_changes_no_more(tiny, tiny_records, tmp_path
     )
     assert [row["epoch"] for row in still] == [1, 2] and len(moving) > 2
     assert "1 of 2" in capsys.readouterr().out
-    weights = checkpoints.load_best(tmp_path / "run")[0]
-    assert weights["epoch"].tolist()[0] == 1
+    # Three steps an epoch: the first replica's after two, the second's after all.
+    assert steps[-1] == [2 * 3, len(moving) * 3]
+    assert checkpoints.load_best(tmp_path / "run")[0]["epoch"].tolist()[0] == 1
     alone = crowded(tiny, "paper", **sections)
     alone.optimizer.learning_rate = 3e-3
     train.train(alone, tiny_records, tmp_path / "alone")

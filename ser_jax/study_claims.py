@@ -1,0 +1,130 @@
+"""The report's claims, each confirmed or not by the runs, with the number.
+
+A claim of "more" is confirmed if the 95 % limits of the difference, over speakers and trainings,
+lie above 0, not confirmed if they lie below, and undecided otherwise: around 0, or without limits.
+"""
+
+import dataclasses
+import math
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+
+from ser_jax import study_numbers
+from ser_jax.plots import chosen_replicas, percent
+from ser_jax.study_effects import Effect
+from ser_jax.study_entries import SEEN, Entry, plain
+from ser_jax.study_numbers import Number
+
+CONFIRMED, NOT_CONFIRMED, UNDECIDED = "confirmed", "not confirmed", "undecided"
+REPORTED = {"cnn1d": 0.4308, "cnn2d": 0.538}  # accuracies of the report's Table 1 …
+CORPUS = "CREMA-D"  # … on this corpus
+METRIC = "accuracy"  # which the report speaks of
+
+
+@dataclasses.dataclass(frozen=True)
+class Line:
+    """One claim under one protocol.
+
+    Attributes:
+      claim: in words.
+      runs: those that decide it.
+      verdict: of the three above.
+      reason: the number, or what is missing.
+    """
+
+    claim: str
+    runs: tuple[Entry, ...]
+    verdict: str
+    reason: str
+
+
+def lines(entries: Sequence[Entry], effects: Iterable[Effect]) -> list[Line]:
+    """Every claim under every protocol that the study has runs for."""
+    return [*_reaches(entries), *_more(effects), *_listeners(entries)]
+
+
+def verdict(low: float | None, high: float | None, threshold: float = 0.0) -> str:
+    """Where the limits lie."""
+    if low is None or high is None:
+        return UNDECIDED
+    return CONFIRMED if low > threshold else NOT_CONFIRMED if high < threshold else UNDECIDED
+
+
+def points(number: Number) -> str:
+    """A difference in percentage points, with its limits."""
+    text = f"{100 * number.value:+.1f}"
+    if number.low is None:
+        return f"{text} points{_why_no_limits(number)}"
+    return f"{text} [{100 * number.low:+.1f}, {100 * number.high:+.1f}] points"
+
+
+def share(number: Number) -> str:
+    """A metric in per cent, with its limits."""
+    if number.low is None:
+        return f"{percent(number.value)}{_why_no_limits(number)}"
+    return f"{percent(number.value)} [{100 * number.low:.1f}, {100 * number.high:.1f}]"
+
+
+def _why_no_limits(number: Number) -> str:
+    return " (one training)" if number.n < 2 else " (one test speaker)"
+
+
+def _more(effects: Iterable[Effect]) -> Iterator[Line]:
+    for effect in effects:
+        runs = (effect.run, effect.against)
+        if not effect.claim:
+            continue
+        if effect.numbers is None:
+            yield _missing(effect.claim, runs)
+            continue
+        number = effect.numbers[METRIC]
+        yield Line(effect.claim, runs, verdict(number.low, number.high), points(number))
+
+
+def _reaches(entries: Sequence[Entry]) -> Iterator[Line]:
+    for entry in plain(entries):
+        reported = REPORTED.get(entry.config.model.name)
+        if not reported or entry.protocol != SEEN:
+            continue
+        claim = f"The {entry.model} reaches {100 * reported:.4g} %."
+        if not entry.run:
+            yield _missing(claim, (entry,))
+            continue
+        number, corpus = study_numbers.values(entry.run)[METRIC], entry.run.results["corpus"]
+        found, reason = verdict(number.low, number.high, reported), share(number)
+        if corpus != CORPUS:
+            found, reason = UNDECIDED, f"{reason}; the claim is about {CORPUS}, this is {corpus}"
+        yield Line(claim, (entry,), found, reason)
+
+
+def _listeners(entries: Sequence[Entry]) -> Iterator[Line]:
+    """For each protocol the network that was best on validation, so that no test chooses it."""
+    claim = "The best network recognises more than listeners do."
+    shown = plain(entries)
+    for protocol in dict.fromkeys(entry.protocol for entry in shown):
+        here = tuple(entry for entry in shown if entry.protocol == protocol)
+        if not all(entry.run for entry in here):
+            yield _missing(claim, here)
+            continue
+        best = max(here, key=_validation)
+        human = best.run.results.get("human")
+        if not human:
+            yield Line(claim, (best,), UNDECIDED, "no listener has rated these clips")
+            continue
+        number, heard = study_numbers.values(best.run)[METRIC], human[METRIC]
+        reason = f"{best.model} {share(number)}, each rating {percent(heard)}"
+        yield Line(claim, (best,), verdict(number.low, number.high, heard), reason)
+
+
+def _validation(entry: Entry) -> float:
+    """Mean validation value of the run's trainings, larger is better; a failed one is the worst."""
+    value_R = [replica["val"] for replica in chosen_replicas(entry.run.results)]
+    if None in value_R:
+        return -math.inf
+    return float(np.mean(value_R)) * (-1 if entry.run.results["monitor"] == "loss" else 1)
+
+
+def _missing(claim: str, runs: tuple[Entry, ...]) -> Line:
+    names = ", ".join(entry.name for entry in runs if not entry.run)
+    return Line(claim, runs, UNDECIDED, f"no result of {names}")
