@@ -100,12 +100,15 @@ def _stack(leaves: Sequence[jax.Array], layout: Layout) -> jax.Array:
 
 def join(groups: Sequence[Any], layout: Layout) -> Any:
     """Groups → one tree with all R replicas, which hangs on no layout."""
+    return _concatenation(layout.whole)(list(groups))
 
-    @functools.partial(jax.jit, out_shardings=layout.whole)
-    def concatenate(groups):
-        return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *groups)
 
-    return concatenate(list(groups))
+@functools.cache  # joined for every checkpoint, compiled once
+def _concatenation(whole: jax.sharding.Sharding) -> Callable[[list[Any]], Any]:
+    return jax.jit(
+        lambda groups: jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *groups),
+        out_shardings=whole,
+    )
 
 
 def cut(tree: Any, layout: Layout) -> list[Any]:

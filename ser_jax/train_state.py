@@ -3,6 +3,7 @@
 Axes: F feature columns, C classes. A leading replica axis can be put on every leaf from outside.
 """
 
+import functools
 from typing import Any
 
 import flax.linen as nn
@@ -115,7 +116,7 @@ def create(
       normalisation: fitted on the training part.
     """
     init_key, key = jax.random.split(jax.random.key(seed))
-    variables = jax.jit(model.init, static_argnames="train")(init_key, example_input, train=False)
+    variables = _initial_variables(model, init_key, example_input)
     params, batch_stats = variables["params"], variables.get("batch_stats", {})
     zero = jnp.zeros((), jnp.int32)
     state = TrainState(
@@ -133,6 +134,11 @@ def create(
         stopped=jnp.zeros((), bool),
     )
     return _unshared(state)
+
+
+@functools.partial(jax.jit, static_argnames="model")  # compiled once for all replicas
+def _initial_variables(model: nn.Module, key: jax.Array, example_input: jax.Array) -> Any:
+    return model.init(key, example_input, train=False)
 
 
 def start_from(state: TrainState, params: Any, batch_stats: Any) -> TrainState:
