@@ -14,6 +14,7 @@ from typing import Any
 from ser_jax import compare_page, files, metrics, plots, plots_compare, statistics
 from ser_jax.compare_page import FACTS
 from ser_jax.errors import UserError, exit_with_message
+from ser_jax.replicas import chosen_replicas
 from ser_jax.run_files import Run, load
 
 
@@ -61,7 +62,7 @@ def not_comparable(a: Run, b: Run) -> str:
 
 
 def _row(run: Run) -> dict[str, Any]:
-    chosen = plots.chosen_replicas(run.results)
+    chosen = chosen_replicas(run.results)
     return {
         "name": run.name,
         "config": run.results["config"],

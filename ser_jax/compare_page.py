@@ -6,8 +6,8 @@ import io
 from collections.abc import Sequence
 from typing import Any
 
-from ser_jax.markdown import escape, table
-from ser_jax.plots_compare import TITLES
+from ser_jax.markdown import escape, limits, table
+from ser_jax.metrics import TITLES
 
 # What a run is, as results.json has it.
 FACTS = """model input protocol unseen_speakers unseen_sentences corpus n_test
@@ -90,18 +90,13 @@ def _speakers(row: dict[str, Any]) -> str:
 
 def _score(score: dict[str, float | None]) -> str:
     spread = "" if score["sd"] is None else f" ± {100 * score['sd']:.1f}"
-    return f"{100 * score['mean']:.1f}{spread}{_limits(score, '.1f')}"
+    return f"{100 * score['mean']:.1f}{spread}{limits(score['low'], score['high'])}"
 
 
 def _difference(score: dict[str, Any]) -> str:
     text = f"{100 * score['difference']:+.1f}"
-    return (f"**{text}**" if score["excludes_0"] else text) + _limits(score, "+.1f")
-
-
-def _limits(score: dict[str, Any], digits: str) -> str:
-    if score["low"] is None:
-        return ""
-    return f" [{100 * score['low']:{digits}}, {100 * score['high']:{digits}}]"
+    text = f"**{text}**" if score["excludes_0"] else text
+    return text + limits(score["low"], score["high"], "+.1f")
 
 
 def rows(runs: Sequence[dict[str, Any]]) -> str:

@@ -31,7 +31,7 @@ def claim(workdir: Path, config: ConfigDict, records_name: str) -> None:
     path = workdir / "config.json"
     ours = json.loads(config.to_json()) | {"records": records_name}
     if path.exists():
-        differing = _differences(_flat(files.read_json(path)), _flat(ours))
+        differing = _differences(flat(files.read_json(path)), flat(ours))
         if differing:
             raise UserError(
                 f"{workdir} belongs to a run with another config: {'; '.join(differing)}. Choose "
@@ -93,16 +93,18 @@ def line(rows: Sequence[dict[str, float]], n_epochs: int, n_replicas: int) -> st
     )
 
 
-def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
+def flat(tree: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested sections → {"train.epochs": 10}."""
     if not isinstance(tree, dict):
         return {prefix: tree}
-    return {k: v for name, sub in tree.items() for k, v in _flat(sub, f"{prefix}.{name}").items()}
+    start = f"{prefix}." if prefix else ""
+    return {k: v for name, sub in tree.items() for k, v in flat(sub, start + name).items()}
 
 
 def _differences(theirs: dict[str, Any], ours: dict[str, Any]) -> list[str]:
     keys = sorted(theirs.keys() | ours.keys())
     return [
-        f"{key[1:]} was {theirs.get(key)!r} and is {ours.get(key)!r}"
+        f"{key} was {theirs.get(key)!r} and is {ours.get(key)!r}"
         for key in keys
-        if theirs.get(key) != ours.get(key) and key[1:] not in _FREE
+        if theirs.get(key) != ours.get(key) and key not in _FREE
     ]

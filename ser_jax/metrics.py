@@ -84,6 +84,8 @@ def per_class(confusion: np.ndarray) -> dict[str, np.ndarray]:
 
 # What a run is judged by.
 HEADLINE = {"accuracy": accuracy, "uar": uar, "macro_f1": macro_f1, "weighted_f1": weighted_f1}
+# What tables of runs show of it, and how it is called there.
+TITLES = {"accuracy": "accuracy", "uar": "UAR", "macro_f1": "macro-F1"}
 
 
 def summary(confusion: np.ndarray, labels: Sequence[str]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ser_jax import files
+from ser_jax.replicas import chosen_replicas
 
 # Okabe and Ito's colours, which every kind of colour vision tells apart.
 BLUE, VERMILION = "#0072B2", "#D55E00"
@@ -58,11 +59,6 @@ def heading(results: dict[str, Any]) -> tuple[str, str]:
     """`titles` with the number of clips, two lines."""
     tested, protocol = titles(results)
     return tested, f"{protocol} · {test_clips(results)}"
-
-
-def chosen_replicas(results: dict[str, Any]) -> list[dict[str, Any]]:
-    """Those that the results are about: all, or of a sweep those of the chosen setting."""
-    return [replica for replica in results["replicas"] if replica["chosen"]]
 
 
 def test_clips(results: dict[str, Any]) -> str:

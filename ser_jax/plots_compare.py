@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from ser_jax import plots
+from ser_jax.metrics import TITLES
+from ser_jax.replicas import chosen_replicas
 from ser_jax.run_files import Run
 
-TITLES = {"accuracy": "accuracy", "uar": "UAR", "macro_f1": "macro-F1"}
 # Filled and hollow as well as blue and vermilion: whether a number is of new speakers.
 UNSEEN = {"color": plots.BLUE, "marker": "o", "label": "unseen speakers"}
 SEEN = {
@@ -57,7 +58,7 @@ def _row(axes: Any, row: int, metric: str, results: dict[str, Any]) -> None:
         ha="center",
         fontsize=9,
     )
-    chosen = plots.chosen_replicas(results)
+    chosen = chosen_replicas(results)
     if len(chosen) > 1:
         axes.plot([r[metric] for r in chosen], [row + 0.22] * len(chosen), linestyle="", **REPLICA)
     if metric in results.get("human", {}):
@@ -65,7 +66,7 @@ def _row(axes: Any, row: int, metric: str, results: dict[str, Any]) -> None:
 
 
 def _label(run: Run) -> str:
-    results, n = run.results, len(plots.chosen_replicas(run.results))
+    results, n = run.results, len(chosen_replicas(run.results))
     (name,) = plots.shorten([run.name], 48)
     speakers = f"{results['n_test_speakers']} speakers"
     return f"{name}\n{results['protocol']}, {speakers}, {n} replica{'s' if n > 1 else ''}"

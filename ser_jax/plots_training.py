@@ -10,6 +10,7 @@ import numpy as np
 
 from ser_jax import plots
 from ser_jax.plots import GREY, percent
+from ser_jax.replicas import chosen_replicas
 
 TRAIN = {"color": plots.BLUE, "linestyle": "--", "marker": "o", "label": "training"}
 VALIDATION = {"color": plots.VERMILION, "linestyle": "-", "marker": "s", "label": "validation"}
@@ -33,7 +34,7 @@ def curves(epochs: Mapping[int, Sequence[Mapping[str, float]]], results: dict[st
     """
     import matplotlib
 
-    chosen = plots.chosen_replicas(results)
+    chosen = chosen_replicas(results)
     rows = [epochs[replica["replica"]] for replica in chosen]
     best_R = np.array([replica["best_epoch"] for replica in chosen])
     epoch_E = np.array(sorted({row["epoch"] for replica in rows for row in replica}))
@@ -137,7 +138,7 @@ def _legend(best_R: np.ndarray) -> list[Any]:
 
 def _selection(results: dict[str, Any]) -> list[str]:
     """Which replicas are shown, if not all."""
-    replicas, chosen = results["replicas"], plots.chosen_replicas(results)
+    replicas, chosen = results["replicas"], chosen_replicas(results)
     if len(chosen) == len(replicas):
         return []
     setting = plots.setting_text(chosen[0]["setting"])

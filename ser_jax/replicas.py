@@ -2,8 +2,11 @@
 
 import dataclasses
 import itertools
+import math
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from ml_collections import ConfigDict
 
 from ser_jax import splits
@@ -57,6 +60,19 @@ def expand(config: ConfigDict) -> tuple[Replica, ...]:
     return tuple(
         Replica(seed, fold, setting) for setting in settings for fold in folds for seed in seeds
     )
+
+
+def chosen_replicas(results: dict[str, Any]) -> list[dict[str, Any]]:
+    """Those that the results are about: all, or of a sweep those of the chosen setting."""
+    return [replica for replica in results["replicas"] if replica["chosen"]]
+
+
+def validation(replicas: Sequence[dict[str, Any]], monitor: str) -> float:
+    """Mean monitored value of some replicas of a result, larger is better; −∞ if one failed."""
+    values = [replica["val"] for replica in replicas]
+    if None in values:
+        return -math.inf
+    return float(np.mean(values)) * (-1 if monitor == "loss" else 1)
 
 
 def _check(config: ConfigDict, key: str, values: tuple) -> None:

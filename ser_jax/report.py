@@ -15,6 +15,7 @@ from ser_jax import (
     plots_training,
 )
 from ser_jax.errors import UserError
+from ser_jax.replicas import chosen_replicas
 from ser_jax.report_page import page
 
 EPOCH_KEYS = """epoch train/loss train/l2 train/accuracy train/macro_f1
@@ -40,7 +41,7 @@ def write(workdir: Path) -> Path:
     """
     epochs = read_epochs(workdir / "metrics.jsonl")
     results = read_results(workdir / "results.json")
-    for replica in plots.chosen_replicas(results):
+    for replica in chosen_replicas(results):
         if replica["replica"] not in epochs:
             raise UserError(
                 f"{workdir / 'metrics.jsonl'} holds no epoch of replica {replica['replica']} of "

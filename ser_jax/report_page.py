@@ -9,8 +9,9 @@ import numpy as np
 from ser_jax import metrics, plots
 from ser_jax.markdown import escape, table
 from ser_jax.plots import percent
+from ser_jax.replicas import chosen_replicas
 
-METRICS = dict(zip(metrics.HEADLINE, ("accuracy", "UAR", "macro-F1", "weighted F1"), strict=True))
+METRICS = {**metrics.TITLES, "weighted_f1": "weighted F1"}
 MOST_ROWS = 25  # of a table; of an attribute with more values the page tells the extremes
 
 Epochs = Mapping[int, Sequence[Mapping[str, float]]]
@@ -56,7 +57,7 @@ def _headline(results: dict[str, Any]) -> str:
 
 def _meaning(results: dict[str, Any]) -> str:
     """What the headline's numbers are, and what they are not."""
-    n, n_speakers = len(plots.chosen_replicas(results)), results["n_test_speakers"]
+    n, n_speakers = len(chosen_replicas(results)), results["n_test_speakers"]
     what = (
         "One training: how much another seed would change is not known."
         if n == 1
@@ -79,7 +80,7 @@ def _facts(epochs: Epochs, results: dict[str, Any]) -> list[list[str]]:
     speakers = "**were heard in training too**: expect less of new speakers"
     examples = f"{results['n_train_examples']:,} examples with their augmented views"
     first = " (of the first fold)" if len(_values(results, "fold")) > 1 else ""
-    chosen = plots.chosen_replicas(results)
+    chosen = chosen_replicas(results)
     best = [replica["best_epoch"] for replica in chosen]
     last = max(epochs[replica["replica"]][-1]["epoch"] for replica in chosen)
     facts = [
@@ -191,7 +192,7 @@ of which it is most certain it gets {percent(hits[0.5])} right, of the tenth {pe
 def _training(epochs: Epochs, results: dict[str, Any]) -> str:
     penalties = [
         row["train/l2"]
-        for replica in plots.chosen_replicas(results)
+        for replica in chosen_replicas(results)
         for row in epochs[replica["replica"]]
         if row["epoch"] == replica["best_epoch"]
     ]
@@ -240,7 +241,7 @@ def _replicas(results: dict[str, Any]) -> str:
     mean += [_spread(results["intervals"][key]) for key in ("accuracy", "uar")]
     rows.append(mean)
     text = f"## Replicas\n\n{table([*columns, 'accuracy', 'UAR'], rows)}"
-    if len(plots.chosen_replicas(results)) < len(replicas):
+    if len(chosen_replicas(results)) < len(replicas):
         text += "\n\nThe last row is of the chosen setting's replicas."
     return text
 
@@ -265,7 +266,7 @@ python launch.py --config={config} --config.seed={seeds[0]}{many} --workdir=<new
 
 def _values(results: dict[str, Any], key: str) -> list[Any]:
     """The different values of a key among the chosen replicas."""
-    return sorted({replica[key] for replica in plots.chosen_replicas(results)})
+    return sorted({replica[key] for replica in chosen_replicas(results)})
 
 
 def _count(n_speakers: int) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from ser_jax import breakdown, calibration, metrics, statistics
+from ser_jax.replicas import chosen_replicas, validation
 from ser_jax.statistics import Predictions
 from ser_jax.task import Task
 
@@ -45,16 +46,16 @@ def collect(
 
 def sentence(results: dict[str, Any]) -> str:
     """The headline, for the console."""
-    chosen = [r for r in results["replicas"] if r["chosen"]]
+    chosen = chosen_replicas(results)
     setting = ", ".join(f"{key}={value}" for key, value in chosen[0]["setting"].items())
-    names = {"accuracy": "accuracy", "uar": "UAR", "macro_f1": "macro-F1"}
     return (
         f"Test ({results['corpus']}, {results['protocol']}, {results['n_test']} clips of "
         f"{results['n_test_speakers']} speakers, {len(chosen)} replica{'s' * (len(chosen) > 1)}"
         + (f", {setting}: best on validation" if setting else "")
         + "): "
         + ", ".join(
-            f"{title} {_with_interval(results['intervals'][name])}" for name, title in names.items()
+            f"{title} {_with_interval(results['intervals'][name])}"
+            for name, title in metrics.TITLES.items()
         )
         + ". In brackets: 95 % over speakers."
     )
@@ -88,7 +89,10 @@ def _replicas(
             }
         )
     monitor = this.config.train.monitor
-    best = max(_distinct(found), key=lambda setting: _validation(found, setting, monitor))
+    best = max(
+        _distinct(found),
+        key=lambda setting: validation([r for r in found if r["setting"] == setting], monitor),
+    )
     for replica in found:
         replica["chosen"] = replica["setting"] == best
     return found
@@ -100,14 +104,6 @@ def _distinct(replicas: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         if replica["setting"] not in settings:
             settings.append(replica["setting"])
     return settings
-
-
-def _validation(replicas: Sequence[dict[str, Any]], setting: dict[str, Any], monitor: str) -> float:
-    """Mean monitored value of a setting, larger is better; one with a failed replica is last."""
-    values = [r["val"] for r in replicas if r["setting"] == setting]
-    if None in values:
-        return -np.inf
-    return float(np.mean(values)) * (-1 if monitor == "loss" else 1)
 
 
 def _settings(replicas: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from ser_jax import metrics, plots, report, statistics
+from ser_jax import metrics, report, statistics
 from ser_jax.errors import UserError
+from ser_jax.replicas import chosen_replicas
 from ser_jax.statistics import Predictions
 
 REMEDY = "run --mode=evaluate with this --workdir"
@@ -53,7 +54,7 @@ def load(workdir: Path) -> Run:
     try:
         correct_of = {
             replica["replica"]: round(replica["accuracy"] * replica["n_test"])
-            for replica in plots.chosen_replicas(results)
+            for replica in chosen_replicas(results)
         }
         complete = all(
             results["intervals"][name].keys() >= {"mean", "sd", "low", "high"}

@@ -5,13 +5,12 @@ lie above 0, not confirmed if they lie below, and undecided otherwise: around 0,
 """
 
 import dataclasses
-import math
 from collections.abc import Iterable, Iterator, Sequence
 
-import numpy as np
-
 from ser_jax import study_numbers
-from ser_jax.plots import chosen_replicas, percent
+from ser_jax.markdown import limits
+from ser_jax.plots import percent
+from ser_jax.replicas import chosen_replicas, validation
 from ser_jax.study_effects import Effect
 from ser_jax.study_entries import SEEN, Entry, plain
 from ser_jax.study_numbers import Number
@@ -53,20 +52,20 @@ def verdict(low: float | None, high: float | None, threshold: float = 0.0) -> st
 
 def points(number: Number) -> str:
     """A difference in percentage points, with its limits."""
-    text = f"{100 * number.value:+.1f}"
-    if number.low is None:
-        return f"{text} points{_why_no_limits(number)}"
-    return f"{text} [{100 * number.low:+.1f}, {100 * number.high:+.1f}] points"
+    text = f"{100 * number.value:+.1f}{limits(number.low, number.high, '+.1f')}"
+    return f"{text} points{_why_no_limits(number)}"
 
 
-def share(number: Number) -> str:
-    """A metric in per cent, with its limits."""
-    if number.low is None:
-        return f"{percent(number.value)}{_why_no_limits(number)}"
-    return f"{percent(number.value)} [{100 * number.low:.1f}, {100 * number.high:.1f}]"
+def share(number: Number, *, with_sd: bool = False) -> str:
+    """A metric in per cent, with its limits; with its sd between trainings, if there is one."""
+    sd = f" ± {100 * number.sd:.1f}" if with_sd and number.sd is not None else ""
+    text = f"{100 * number.value:.1f}{sd} %"
+    return f"{text}{limits(number.low, number.high)}{_why_no_limits(number)}"
 
 
 def _why_no_limits(number: Number) -> str:
+    if number.low is not None:
+        return ""
     return " (one training)" if number.n < 2 else " (one test speaker)"
 
 
@@ -118,11 +117,8 @@ def _listeners(entries: Sequence[Entry]) -> Iterator[Line]:
 
 
 def _validation(entry: Entry) -> float:
-    """Mean validation value of the run's trainings, larger is better; a failed one is the worst."""
-    value_R = [replica["val"] for replica in chosen_replicas(entry.run.results)]
-    if None in value_R:
-        return -math.inf
-    return float(np.mean(value_R)) * (-1 if entry.run.results["monitor"] == "loss" else 1)
+    results = entry.run.results
+    return validation(chosen_replicas(results), results["monitor"])
 
 
 def _missing(claim: str, runs: tuple[Entry, ...]) -> Line:

@@ -55,21 +55,28 @@ def _numbers(effect: Effect) -> dict[str, Number] | None:
 Pairs = Sequence[tuple[Entry, Entry]]
 
 
-def _models(pairs: Pairs) -> Iterator[Effect]:
+def _with_values(
+    pairs: Pairs, key: str, ours: str, theirs: str, but: Sequence[str] = ()
+) -> Iterator[tuple[Entry, Entry]]:
+    """Pairs with these values of a key that differ in nothing else, or in what `but` names."""
+    section, name = key.split(".")
     for a, b in pairs:
-        names = (a.config.model.name, b.config.model.name)
-        if names == ("cnn2d", "cnn1d") and alike(a, b, but=MODEL):
-            claim = f"The {a.model} recognises more than the {b.model}."
-            yield Effect("Models", f"{a.model} instead of {b.model}", a, b, claim)
+        found = (a.config[section][name], b.config[section][name])
+        if found == (ours, theirs) and alike(a, b, but=but or (key,)):
+            yield a, b
+
+
+def _models(pairs: Pairs) -> Iterator[Effect]:
+    for a, b in _with_values(pairs, "model.name", "cnn2d", "cnn1d", but=MODEL):
+        claim = f"The {a.model} recognises more than the {b.model}."
+        yield Effect("Models", f"{a.model} instead of {b.model}", a, b, claim)
 
 
 def _inputs(pairs: Pairs) -> Iterator[Effect]:
-    for a, b in pairs:
-        kinds = (a.config.input.kind, b.config.input.kind)
-        if kinds == ("log_mel", "mfcc") and alike(a, b, but=("input.kind",)):
-            claim = "The mel spectrogram is the better input of the 2D CNN."
-            claim = claim if a.config.model.name == "cnn2d" else ""
-            yield Effect("Inputs", f"{a.model} instead of {INPUTS['mfcc']}", a, b, claim)
+    for a, b in _with_values(pairs, "input.kind", "log_mel", "mfcc"):
+        claim = "The mel spectrogram is the better input of the 2D CNN."
+        claim = claim if a.config.model.name == "cnn2d" else ""
+        yield Effect("Inputs", f"{a.model} instead of {INPUTS['mfcc']}", a, b, claim)
 
 
 def _protocols(pairs: Pairs) -> Iterator[Effect]:
@@ -95,10 +102,8 @@ def _views(pairs: Pairs) -> Iterator[Effect]:
 
 
 def _class_weights(pairs: Pairs) -> Iterator[Effect]:
-    for a, b in pairs:
-        weights = (a.config.train.class_weights, b.config.train.class_weights)
-        if weights == ("balanced", "none") and alike(a, b, but=("train.class_weights",)):
-            yield Effect("Class weights", f"{a.model}, balanced", a, b)
+    for a, b in _with_values(pairs, "train.class_weights", "balanced", "none"):
+        yield Effect("Class weights", f"{a.model}, balanced", a, b)
 
 
 def _listed(names: Sequence[str]) -> str:

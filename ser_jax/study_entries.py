@@ -11,6 +11,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from ser_jax.metric_log import flat
 from ser_jax.run_files import Run
 
 SEEN = "random_file"  # the report's protocol; the others promise unseen speakers …
@@ -65,16 +66,8 @@ class Entry:
 
 def changes(config: ConfigDict, base: ConfigDict) -> dict[str, Any]:
     """What the base has otherwise, as {"train.epochs": 10}; nothing depends on the name."""
-    ours, theirs = _flat(config.to_dict()), _flat(base.to_dict())
+    ours, theirs = flat(config.to_dict()), flat(base.to_dict())
     return {k: v for k, v in ours.items() if v != theirs.get(k) and k != "name"}
-
-
-def _flat(tree: dict[str, Any]) -> dict[str, Any]:
-    found = {}
-    for key, value in tree.items():
-        inner = _flat(value) if isinstance(value, dict) else {}
-        found |= {f"{key}.{name}": each for name, each in inner.items()} or {key: value}
-    return found
 
 
 def alike(a: Entry, b: Entry, but: Sequence[str]) -> bool:

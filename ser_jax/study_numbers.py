@@ -17,7 +17,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ser_jax import metrics, statistics
-from ser_jax.plots import chosen_replicas
+from ser_jax.replicas import chosen_replicas
 from ser_jax.run_files import Run
 
 LEVEL = 0.95
@@ -76,9 +76,9 @@ def unpaired(a: Run, b: Run) -> dict[str, Number]:
     Under two protocols on one corpus some speakers are tested twice, which this takes no account
     of; the limits are, if anything, too wide.
     """
-    found = {}
-    for name, one in values(a).items():
-        other = values(b)[name]
+    ours, theirs, found = values(a), values(b), {}
+    for name, one in ours.items():
+        other = theirs[name]
         value = one.value - other.value
         low, high = _difference(value, *((x.value, x.low, x.high) for x in (one, other)))
         speakers = _difference(

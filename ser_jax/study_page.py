@@ -5,12 +5,12 @@ from pathlib import Path
 
 from ser_jax import study_numbers
 from ser_jax.markdown import escape, table
+from ser_jax.metrics import TITLES
 from ser_jax.plots import percent
 from ser_jax.study_claims import CONFIRMED, REPORTED, Line, points, share
 from ser_jax.study_effects import Effect
 from ser_jax.study_entries import Entry, plain
 
-METRICS = {"accuracy": "accuracy", "uar": "UAR", "macro_f1": "macro-F1"}
 PICTURES = ("curves.png", "confusion.png")  # of a run, in its report
 
 # What a question's table is to be read with.
@@ -109,15 +109,9 @@ def _table1(shown: Sequence[Entry]) -> str:
 
 
 def _accuracy(entry: Entry) -> str:
-    return _share(study_numbers.values(entry.run)["accuracy"]) if entry.run else "not finished"
-
-
-def _share(number: study_numbers.Number) -> str:
-    """Mean ± sd with limits."""
-    text = share(number)
-    if number.sd is None:
-        return text
-    return text.replace(" %", f" ± {100 * number.sd:.1f} %", 1)
+    if not entry.run:
+        return "not finished"
+    return share(study_numbers.values(entry.run)["accuracy"], with_sd=True)
 
 
 def _heard(shown: Iterable[Entry], protocol: str) -> str:
@@ -138,13 +132,13 @@ def _effects(effects: Sequence[Effect]) -> list[str]:
                 f"{effect.run.speakers} ({escape(effect.run.protocol)})",
                 *(
                     points(effect.numbers[metric]) if effect.numbers else "not finished"
-                    for metric in METRICS
+                    for metric in TITLES
                 ),
             ]
             for effect in effects
             if effect.question == question
         ]
-        heads = ["", "test speakers", *METRICS.values()]
+        heads = ["", "test speakers", *TITLES.values()]
         parts += [f"## {question}", NOTES[question], table(heads, rows, "---")]
     if any(effect.numbers for effect in effects):
         parts.insert(0, "![What each change does](effects.png)")
@@ -169,14 +163,14 @@ def _runs(entries: Sequence[Entry], workdir: Path) -> str:
                 f"{results['n_test']:,} of {results['n_test_speakers']}",
                 f"{entry.config.train.epochs}",
                 f"{numbers['accuracy'].n}",
-                *(_share(numbers[metric]) for metric in METRICS),
+                *(share(numbers[metric], with_sd=True) for metric in TITLES),
                 f"{entry.seconds / 60:.1f}",
             ]
         )
     heads = """run model protocol views training_clips test_clips_of_speakers epochs_at_most
         trainings""".split()
     heads = [head.replace("_", " ") for head in heads]
-    return table([*heads, *METRICS.values(), "minutes"], rows, "---")
+    return table([*heads, *TITLES.values(), "minutes"], rows, "---")
 
 
 def _pictures(shown: Sequence[Entry], workdir: Path) -> list[str]:
