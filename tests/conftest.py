@@ -3,22 +3,41 @@
 import importlib
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 # Before JAX is imported: tests run on the CPU, whatever the machine has.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("MPLBACKEND", "Agg")
-# The one CPU shows itself as eight devices; a run takes one of them unless told otherwise.
-_DEVICES = "--xla_force_host_platform_device_count=8"
-os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_DEVICES}".strip()
-# The tests train the same small networks again and again, here and in processes of their own.
+# The one CPU shows itself as eight devices; a run takes one of them unless told otherwise. Most of
+# the tests' time is compilation: without LLVM's optimisations it takes half of it. What is in
+# XLA_FLAGS already comes later and wins, so =3 there tests what users run.
+_FLAGS = "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
+os.environ["XLA_FLAGS"] = f"{_FLAGS} {os.environ.get('XLA_FLAGS', '')}".strip()
+# The tests train the same small networks again and again, here and in processes of their own. Each
+# of pytest's workers has its own cache: one that is half written may be read, and then JAX warns.
 _CACHE = tempfile.TemporaryDirectory(prefix="ser_jax_tests_")
 os.environ["JAX_COMPILATION_CACHE_DIR"] = _CACHE.name
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 
 import pytest  # noqa: E402
 
+from tests.browser import chromium  # noqa: E402
+
+# Those that take longest begin first, for a file's tests are all one worker's.
+_LONGEST = "distributed crowd end_to_end result_page waste train study export features inspect"
+
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """A worker for each processor that is ours, as far as there are long files for them."""
+    return min(len(_LONGEST.split()), len(os.sched_getaffinity(0)))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    rank = {f"{name}_test": number for number, name in enumerate(_LONGEST.split())}
+    items.sort(key=lambda item: rank.get(item.path.stem, len(rank)))
 
 
 @pytest.fixture
@@ -30,19 +49,33 @@ def shared_data() -> Path:
 
 
 @pytest.fixture(scope="session")
-def made_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def browser() -> Iterator[object]:
+    """Headless Chromium, where there is one."""
+    with chromium() as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
+def of_all_workers(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for what is made under a lock, and by the first that wants it."""
+    own = tmp_path_factory.getbasetemp()
+    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+
+@pytest.fixture(scope="session")
+def made_corpus(of_all_workers: Path) -> Path:
     """Six made voices, two sentences, six emotions: 72 clips."""
     from data_prep import synthetic
 
-    root = tmp_path_factory.mktemp("corpus") / "synthetic"
+    root = of_all_workers / "corpus" / "synthetic"
     synthetic.write(root, n_speakers=6, n_sentences=2, seed=0, jobs=1)
     return root
 
 
 @pytest.fixture(scope="session")
-def records_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def records_dir(of_all_workers: Path) -> Path:
     """Where the tests' records go; what one test has prepared the next one finds."""
-    return tmp_path_factory.mktemp("records")
+    return of_all_workers / "records"
 
 
 @pytest.fixture(scope="session")
@@ -58,7 +91,8 @@ def tiny(made_corpus: Path, records_dir: Path):
         config.features.n_mfcc = 16
         config.augmentation.views = ("noise",)
         config.split.n_folds = 3
-        config.model.widths = (8,) * len(config.model.widths)
+        # A first and a last layer: those between would only be compiled, again and again.
+        config.model.update(widths=(8, 8), kernels=config.model.kernels[:2])
         config.model.dense = 16
         config.train.epochs = 3
         config.train.batch_size = 16
@@ -76,6 +110,14 @@ def tiny_records(tiny) -> Path:
     return prepare(tiny())
 
 
+@pytest.fixture(scope="module")
+def tiny_task(tiny, tiny_records):
+    """The task of both."""
+    from ser_jax import record_reader, task
+
+    return task.make(tiny(), record_reader.open_records(tiny_records))
+
+
 @pytest.fixture(scope="session")
 def flags(made_corpus, records_dir):
     """What shrinks configs/cnn2d.py:demo to seconds, as `tiny` does."""
@@ -89,7 +131,8 @@ def flags(made_corpus, records_dir):
         "--config.features.n_mfcc=16",
         "--config.augmentation.views=('noise',)",
         "--config.split.n_folds=3",
-        "--config.model.widths=(8,8,8,8)",
+        "--config.model.widths=(8,8)",
+        "--config.model.kernels=(6,6)",
         "--config.model.dense=16",
         "--config.train.epochs=3",
         "--config.train.batch_size=16",
