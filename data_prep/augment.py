@@ -6,11 +6,11 @@ made before anyone splits; the split then takes the views of training clips only
 
 import dataclasses
 import hashlib
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from ser_jax import audio
+from data_prep import phase_vocoder
 from ser_jax.errors import UserError
 
 ORIGINAL = "original"
@@ -52,18 +52,40 @@ def augment(
     augmentation: Augmentation, view: str, waveform_S: np.ndarray, sampling_rate: int, clip_id: str
 ) -> np.ndarray:
     """One view of a clip: float32 [samples] in, float32 [samples] out."""
+    [(_, view_S)] = views_of(augmentation, (view,), waveform_S, sampling_rate, clip_id)
+    return view_S
+
+
+def views_of(
+    augmentation: Augmentation,
+    views: Sequence[str],
+    waveform_S: np.ndarray,
+    sampling_rate: int,
+    clip_id: str,
+) -> Iterator[tuple[str, np.ndarray]]:
+    """Several views of a clip, each with its name; together they take less time than one by one."""
+    vocoder = phase_vocoder.PhaseVocoder(waveform_S)
+    for view in views:
+        yield view, _view(augmentation, view, waveform_S, vocoder, sampling_rate, clip_id)
+
+
+def _view(
+    augmentation: Augmentation,
+    view: str,
+    waveform_S: np.ndarray,
+    vocoder: phase_vocoder.PhaseVocoder,
+    sampling_rate: int,
+    clip_id: str,
+) -> np.ndarray:
     if view == ORIGINAL:
         return waveform_S
     key = f"{augmentation.seed}\0{clip_id}\0{view}".encode()
     random = np.random.default_rng(int.from_bytes(hashlib.sha256(key).digest()))
     if view == "noise":
         return _add_noise(waveform_S, random.uniform(*augmentation.snr_db), random)
-    import librosa  # slow to import, and noise needs none of it
-
     if view == "pitch":
-        steps = random.uniform(*augmentation.semitones)
-        return librosa.effects.pitch_shift(waveform_S, sr=sampling_rate, n_steps=steps)
-    return librosa.effects.time_stretch(waveform_S, rate=random.uniform(*augmentation.rate))
+        return vocoder.pitch_shift(sampling_rate, random.uniform(*augmentation.semitones))
+    return vocoder.time_stretch(random.uniform(*augmentation.rate))
 
 
 def _add_noise(waveform_S: np.ndarray, snr_db: float, random: np.random.Generator) -> np.ndarray:
@@ -71,18 +93,3 @@ def _add_noise(waveform_S: np.ndarray, snr_db: float, random: np.random.Generato
     power = np.mean(waveform_S.astype(np.float64) ** 2)
     noise_S = random.standard_normal(len(waveform_S)) * np.sqrt(power / 10 ** (snr_db / 10))
     return (waveform_S + noise_S).astype(np.float32)
-
-
-def load_views(
-    augmentation: Augmentation, view: str, sampling_rate: int, clips: list[tuple[str, Path]]
-) -> list[np.ndarray | str]:
-    """Decodes and augments clips, given as (id, path); a bad clip gives its error's text."""
-
-    def load(clip_id: str, path: Path) -> np.ndarray | str:
-        try:
-            waveform_S = audio.load(path, sampling_rate)
-        except UserError as error:
-            return str(error)
-        return augment(augmentation, view, waveform_S, sampling_rate, clip_id)
-
-    return [load(clip_id, path) for clip_id, path in clips]

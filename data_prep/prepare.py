@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from data_prep import augment, beam_pipeline, corpora, records, synthetic
+from data_prep import augment, beam_pipeline, corpora, recipe, records, synthetic
 from ser_jax.errors import UserError
 from ser_jax.features import FeatureSpec
 
@@ -32,23 +32,39 @@ def prepare(config: ConfigDict, beam_runner: str = "", beam_options: Sequence[st
     if config.corpus.name == "synthetic":
         synthetic.write(root, **config.corpus.made)
     if not root.exists() and config.corpus.name in corpora.READERS:
-        settings = records.settings(spec, augmentation, config.records_dtype)
+        settings = recipe.settings(spec, augmentation, config.records_dtype)
         found = records.find(settings, config.corpus.name, records_dir)
         print(f"{root} is not there; using the records {found}.")
         return found
+    corpus = read_corpus(config)
+    if corpus.ignored:
+        print(f"{len(corpus.ignored)} audio files are no clips, such as {corpus.ignored[0]}.")
+    wanted = recipe.Recipe(corpus, spec, augmentation, config.records_dtype)
+    folder = records.build(wanted, records_dir, beam)
+    print(f"Records: {folder}")
+    return folder
+
+
+def read_corpus(config: ConfigDict) -> corpora.Corpus:
+    """The clips that the config describes.
+
+    Raises:
+      UserError: no such folder, or nothing usable in it.
+    """
     tables = Path(config.corpus.tables_dir) if config.corpus.tables_dir else None
     if tables and not tables.is_dir():
         raise UserError(f"corpus.tables_dir={tables} is no folder; correct or clear it.")
-    corpus = corpora.read(
+    return corpora.read(
         config.corpus.name,
-        root,
+        Path(config.corpus.root),
         emotions=config.corpus.emotions,
         tables_dir=tables,
         drop_defects=config.corpus.drop_defects,
     )
-    if corpus.ignored:
-        print(f"{len(corpus.ignored)} audio files are no clips, such as {corpus.ignored[0]}.")
-    recipe = records.Recipe(corpus, spec, augmentation, config.records_dtype)
-    folder = records.build(recipe, records_dir, beam)
-    print(f"Records: {folder}")
-    return folder
+
+
+def recordings(config: ConfigDict) -> dict[str, corpora.Utterance] | None:
+    """The clips that the config describes, by id; None where their audio is gone."""
+    if not Path(config.corpus.root).exists():
+        return None
+    return {utterance.id: utterance for utterance in read_corpus(config).utterances}

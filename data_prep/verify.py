@@ -21,12 +21,9 @@ import numpy as np
 
 from data_prep import corpora
 from data_prep.download import in_threads, read_manifest
-from ser_jax import audio, files
+from ser_jax import audio, audio_files, files
 from ser_jax.errors import UserError, exit_with_message
 
-# −80 dB re full scale, about 3 steps of 16 bits. The quietest speech of RAVDESS is at −64 dB, of
-# 16 clips of CREMA-D at −41 dB.
-SILENT_RMS = 1e-4
 FULL_SCALE = 1 - 2**-15  # the largest positive 16-bit sample
 CLIPPED_RUN = 3  # consecutive samples at full scale; peak normalisation makes only single ones
 BLOCK = 2**20  # samples decoded at a time: a recording of hours fits in memory
@@ -42,7 +39,7 @@ REMEDIES = {
     "cut short": "the file ends before its header says; fetch or copy it again",
     "empty": "no samples; replace the files",
     "not finite": "NaN or infinite samples; replace the files",
-    "silent": f"RMS below {20 * math.log10(SILENT_RMS):.0f} dB of full scale; leave them out",
+    "silent": f"RMS below {20 * math.log10(audio.SILENT_RMS):.0f} dB of full scale; leave them out",
     "identical": "the same bytes under several names; keep one, or none if their labels differ",
     "reader": "the corpus cannot be read as it is",
     "clipped": f"{CLIPPED_RUN} or more consecutive samples at full scale; listen to them",
@@ -189,12 +186,12 @@ def _listen(path: Path, check: _Check) -> _Check:
             squares += np.square(mono_S).sum()
             clipped = clipped or _has_run(np.abs(block_SxC) >= FULL_SCALE, CLIPPED_RUN)
         check = dataclasses.replace(check, seconds=sound.frames / sound.samplerate, clipped=clipped)
-    if missing := _missing_bytes(path):
+    if missing := audio_files.missing_bytes(path):
         return dataclasses.replace(check, fault="cut short", detail=f"{missing} bytes are missing")
     if not samples:
         return dataclasses.replace(check, fault="empty", detail="no samples")
     rms = math.sqrt(max(squares / samples - (total / samples) ** 2, 0.0))  # without a DC offset
-    if rms < SILENT_RMS:
+    if rms < audio.SILENT_RMS:
         return dataclasses.replace(check, fault="silent", detail=f"RMS {rms:.1e} of full scale")
     return check
 
@@ -205,15 +202,6 @@ def _has_run(full_SxC: np.ndarray, length: int) -> bool:
     if starts < 1 or not full_SxC.any():
         return False
     return bool(np.all([full_SxC[i : starts + i] for i in range(length)], axis=0).any())
-
-
-def _missing_bytes(path: Path) -> int:
-    """How many bytes a WAV lacks by its RIFF header; libsndfile would read what there is."""
-    with path.open("rb") as file:
-        head = file.read(12)
-    if head[:4] != b"RIFF" or head[4:8] == b"\xff" * 4:  # all ones: the length was never known
-        return 0
-    return max(int.from_bytes(head[4:8], "little") + 8 - path.stat().st_size, 0)
 
 
 def _faults(checks: Sequence[_Check]) -> Iterator[Finding]:

@@ -1,9 +1,10 @@
-"""What every worker process does first. Light to import, since each of them imports it."""
+"""What every worker process does first, and what it is given to do at once. Light to import."""
 
 import multiprocessing
 import os
 import signal
 import threading
+from collections.abc import Sequence
 
 
 def exit_with_parent() -> None:
@@ -20,3 +21,8 @@ def exit_with_parent() -> None:
 
     if parent is not None:
         threading.Thread(target=wait, daemon=True).start()
+
+
+def batches(items: Sequence, size: int) -> list[Sequence]:
+    """The items in order, so many at a time; the last may be fewer."""
+    return [items[i : i + size] for i in range(0, len(items), size)]

@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import types
 from pathlib import Path
@@ -18,8 +19,13 @@ import pytest
 import soundfile
 import tensorflow_datasets as tfds
 from features_test import librosa_features
+from tensorflow_datasets.core import shuffle
+from tensorflow_datasets.core.utils import shard_utils
 
-from data_prep import augment, corpora, records
+from data_prep import augment, corpora, examples, phase_vocoder, records
+from data_prep import recipe as recipes
+from data_prep.recipe import Recipe
+from data_prep.record_sorting import Sorter
 from ser_jax import audio, features
 from ser_jax.errors import UserError
 from ser_jax.features import FeatureSpec
@@ -35,8 +41,8 @@ def tone(seconds: float, hz: float) -> np.ndarray:
     return 0.3 * np.sin(2 * np.pi * hz * np.arange(int(RATE * seconds)) / RATE)
 
 
-def recipe_of(root: Path, dtype: str = "float32") -> records.Recipe:
-    return records.Recipe(corpora.read("crema_d", root), SPEC, AUGMENTATION, dtype)
+def recipe_of(root: Path, dtype: str = "float32") -> Recipe:
+    return Recipe(corpora.read("crema_d", root), SPEC, AUGMENTATION, dtype)
 
 
 def contents(folder: Path) -> dict[str, tuple[int, bytes]]:
@@ -66,16 +72,16 @@ class Workers:
     maps: list[str] = dataclasses.field(default_factory=list)
 
     def install(self, patch: pytest.MonkeyPatch) -> None:
-        examples = records._examples
+        add = Sorter.add
 
         def look_and_go_on(*args):
             children = multiprocessing.active_children()
             self.maps = [Path(f"/proc/{child.pid}/maps").read_text() for child in children]
-            return examples(*args)
+            return add(*args)
 
         patch.setattr(os, "sched_getaffinity", lambda pid: set(range(self.number)))
         patch.setattr(records, "CLIPS_A_BATCH", 2)
-        patch.setattr(records, "_examples", look_and_go_on)
+        patch.setattr(Sorter, "add", look_and_go_on)
 
 
 @pytest.fixture(scope="module")
@@ -104,6 +110,16 @@ def built(tones, workers, tmp_path_factory) -> Path:
         return records.build(recipe_of(tones), tmp_path_factory.mktemp("records"))
 
 
+def test_a_build_leaves_nothing_beside_its_records(tones, tmp_path, monkeypatch):
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", os.fspath(temporary))
+    folder = records.build(recipe_of(tones), tmp_path / "records")
+    assert not list(temporary.iterdir())
+    assert [path.name for path in folder.parent.iterdir()] == ["1.0.0"]
+    assert all(path.is_file() for path in folder.iterdir())
+
+
 def test_records_hold_what_the_corpus_says(tones, built):
     corpus = corpora.read("crema_d", tones)
     info = tfds.builder_from_directory(os.fspath(built)).info
@@ -126,7 +142,6 @@ def test_records_hold_what_the_corpus_says(tones, built):
 def test_same_recipe_is_found_and_nothing_is_built(tones, built, tmp_path, monkeypatch):
     # Whoever builds fails.
     monkeypatch.setattr(concurrent.futures, "ProcessPoolExecutor", None)
-    monkeypatch.setattr(records, "_examples", None)
     before = contents(built)
     moved = shutil.copytree(tones, tmp_path / "the same clips elsewhere")
     for root in (tones, moved):
@@ -134,14 +149,14 @@ def test_same_recipe_is_found_and_nothing_is_built(tones, built, tmp_path, monke
     assert contents(built) == before
 
 
-def other_label(recipe: records.Recipe) -> records.Recipe:
+def other_label(recipe: Recipe) -> Recipe:
     first, *rest = recipe.corpus.utterances
     changed = (dataclasses.replace(first, emotion="fear"), *rest)
     corpus = dataclasses.replace(recipe.corpus, utterances=changed)
     return dataclasses.replace(recipe, corpus=corpus)
 
 
-def other_byte(recipe: records.Recipe) -> records.Recipe:
+def other_byte(recipe: Recipe) -> Recipe:
     path = recipe.corpus.utterances[0].path
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
@@ -149,7 +164,7 @@ def other_byte(recipe: records.Recipe) -> records.Recipe:
     return recipe
 
 
-def other_listener(recipe: records.Recipe) -> records.Recipe:
+def other_listener(recipe: Recipe) -> Recipe:
     table = recipe.corpus.utterances[0].path.with_name("tabulatedVotes.csv")
     table.write_text(table.read_text().replace("100001,2", "100001,3"))
     return recipe_of(table.parent)
@@ -179,12 +194,39 @@ def test_a_change_of_code_asks_for_new_records_and_a_comment_does_not(tmp_path, 
     def version(source: str) -> str:
         (tmp_path / "code.py").write_text(source)
         module = types.SimpleNamespace(__file__=tmp_path / "code.py")
-        monkeypatch.setattr(records, "_SOURCES", (module,))
-        return records._code_version.__wrapped__()
+        monkeypatch.setattr(recipes, "_SOURCES", (module,))
+        return recipes._code_version.__wrapped__()
 
     code = 'def f(x):\n    """Doubles."""\n    return 2 * x\n'
     assert version(code) == version(code.replace("Doubles", "Twice") + "# more\n")
     assert version(code) != version(code.replace("2", "3"))
+
+
+@pytest.mark.parametrize("bytes_a_file", [1000, 2**26])
+def test_files_are_those_of_tfds_own_sorting(tones, tmp_path, monkeypatch, bytes_a_file):
+    monkeypatch.setattr(shard_utils.ShardConfig, "min_shard_size", bytes_a_file)
+    ours = records.build(recipe_of(tones), tmp_path / "ours")
+
+    def one_by_one(self, name):
+        recipe = self.builder_config.recipe
+        for _, example in examples.make(recipe, (name,), recipe.corpus.utterances, {}):
+            yield example["id"], example
+
+    theirs = tfds.core.GeneratorBasedBuilder._generate_splits
+    monkeypatch.setattr(records._Records, "_generate_splits", theirs)
+    monkeypatch.setattr(records._Records, "_generate_examples", one_by_one)
+    built = records.build(recipe_of(tones), tmp_path / "theirs")
+    assert built.relative_to(tmp_path / "theirs") == ours.relative_to(tmp_path / "ours")
+    one, other = ({name: x for name, (_, x) in contents(f).items()} for f in (ours, built))
+    assert one == other
+    assert len(list(ours.glob("*-noise.array_record-*"))) == (4 if bytes_a_file == 1000 else 1)
+
+
+def test_what_tfds_would_not_sort_in_memory_needs_no_tensorflow(tones, tmp_path, monkeypatch):
+    monkeypatch.setattr(shuffle, "MAX_MEM_BUFFER_SIZE", 1000)
+    folder = records.build(recipe_of(tones), tmp_path)
+    assert len(view(folder, "original")) == len(CODES)
+    assert "tensorflow" not in sys.modules
 
 
 def test_float16_is_the_same_rounded_and_leaves_the_old_records(tones, built, monkeypatch):
@@ -206,6 +248,21 @@ def test_records_do_not_depend_on_the_number_of_processes(tones, built, tmp_path
     alone = records.build(recipe_of(tones), tmp_path)
     for name in ("original", "noise"):
         assert_same_features(view(alone, name), view(built, name))
+
+
+def test_a_clip_is_decoded_and_analysed_once_for_all_its_views(tones, monkeypatch):
+    done: list[str] = []
+
+    def counted(function, name):
+        return lambda *args: done.append(name) or function(*args)
+
+    monkeypatch.setattr(audio, "load", counted(audio.load, "decoded"))
+    monkeypatch.setattr(phase_vocoder, "_analyse", counted(phase_vocoder._analyse, "analysed"))
+    corpus = corpora.read("crema_d", tones)
+    recipe = Recipe(corpus, SPEC, augment.Augmentation())
+    views = (augment.ORIGINAL, *augment.VIEWS)
+    assert len(list(examples.make(recipe, views, corpus.utterances, {}))) == 4 * len(CODES)
+    assert done == ["decoded", "analysed"] * len(CODES)
 
 
 @pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="tells it from /proc")
@@ -281,16 +338,16 @@ import multiprocessing, os, signal, sys
 from pathlib import Path
 sys.path.insert(0, {os.fspath(Path(__file__).parent)!r})
 import conftest, records_test
-from data_prep import records
-examples, calls = records._examples, []
+from data_prep import record_sorting, records
+add, calls = record_sorting.Sorter.add, []
 def tires(*args):
     calls.append(args)
-    if len(calls) == 2:  # the originals are there, the noise is not
+    if len(calls) == 8:  # some records of either view are there
         pids = [str(child.pid) for child in multiprocessing.active_children()]
         os.write(1, " ".join(pids).encode())
         os.kill(os.getpid(), signal.SIGKILL)
-    return examples(*args)
-records._examples = tires
+    return add(*args)
+record_sorting.Sorter.add = tires
 records.build(records_test.recipe_of(Path({os.fspath(tones)!r})), Path({os.fspath(tmp_path)!r}))
 """
     root = Path(__file__).parents[1]
@@ -333,7 +390,7 @@ def test_an_interrupted_build_leaves_nothing_finished(tones, tmp_path, monkeypat
     def interrupted(*args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(records, "_examples", interrupted)
+    monkeypatch.setattr(Sorter, "add", interrupted)
     recipe = recipe_of(tones)
     with pytest.raises(KeyboardInterrupt):
         records.build(recipe, tmp_path)
@@ -362,7 +419,7 @@ def test_records_are_found_without_their_audio(tones, built, tmp_path):
 def test_records_of_real_clips_equal_librosa_and_their_augmented_audio(shared_data, tmp_path):
     corpus = corpora.read("crema_d", shared_data / "crema_d")
     spec, augmentation = FeatureSpec(), augment.Augmentation()
-    folder = records.build(records.Recipe(corpus, spec, augmentation), tmp_path)
+    folder = records.build(Recipe(corpus, spec, augmentation), tmp_path)
     tolerance = {"log_mel": 2e-3, "mfcc": 5e-3, "zero_crossing_rate": 1e-7, "energy": 1e-8}
     for name in (augment.ORIGINAL, *augment.VIEWS):
         rows = view(folder, name)

@@ -1,0 +1,110 @@
+"""All that determines the records of a corpus, and the fingerprint that tells one from another."""
+
+import ast
+import concurrent.futures
+import dataclasses
+import functools
+import hashlib
+import json
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from data_prep import augment, corpora, phase_vocoder, workers
+from ser_jax import audio, features, files
+from ser_jax.errors import UserError
+
+FILES_A_BATCH = 1024  # of checksums
+_SOURCES = (audio, augment, features, phase_vocoder)  # the code that makes a feature
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """All that determines the records.
+
+    Attributes:
+      corpus: the clips.
+      spec: the features.
+      augmentation: the views beside the original.
+      dtype: how features are stored, "float32" or "float16".
+    """
+
+    corpus: corpora.Corpus
+    spec: features.FeatureSpec
+    augmentation: augment.Augmentation
+    dtype: str = "float32"
+
+    def __post_init__(self):
+        if self.dtype not in ("float32", "float16"):
+            raise UserError(f"records_dtype is float32 or float16, not {self.dtype!r}.")
+
+    def settings(self) -> dict[str, Any]:
+        """What the records depend on beside the clips themselves, as JSON values."""
+        return settings(self.spec, self.augmentation, self.dtype)
+
+    def fingerprint(self) -> str:
+        """Twelve hex digits that change with the settings, the labels or the bytes of any clip."""
+        # JSON of [settings, name, labels, clips], clip by clip, for its text is as long as they.
+        head = [self.settings(), self.corpus.name, self.corpus.labels]
+        digest = hashlib.sha256(f"{json.dumps(head, sort_keys=True)[:-1]}, [".encode())
+        for number, (u, checksum) in enumerate(
+            zip(self.corpus.utterances, _checksums(self.corpus), strict=True)
+        ):
+            clip = [u.id, u.emotion, u.speaker, dict(u.attributes), u.votes, checksum]
+            digest.update(f"{', ' * (number > 0)}{json.dumps(clip, sort_keys=True)}".encode())
+        digest.update(b"]]")
+        return digest.hexdigest()[:12]
+
+    def without_clips(self) -> "Recipe":
+        """The same of no clips: little enough to be sent to a worker with every batch."""
+        corpus = dataclasses.replace(self.corpus, utterances=(), ignored=())
+        return dataclasses.replace(self, corpus=corpus)
+
+
+def settings(
+    spec: features.FeatureSpec, augmentation: augment.Augmentation, dtype: str
+) -> dict[str, Any]:
+    """See Recipe.settings."""
+    everything = {
+        "features": dataclasses.asdict(spec),
+        "augmentation": dataclasses.asdict(augmentation),
+        "dtype": dtype,
+        "code": _code_version(),
+        # They transform and resample.
+        "libraries": {name: metadata.version(name) for name in ("scipy", "soxr")},
+    }
+    return json.loads(json.dumps(everything))  # tuples become lists, as they will on disk
+
+
+def _checksums(corpus: corpora.Corpus) -> Iterator[str]:
+    """SHA-256 of each clip's file; a file that is missing is found out when it is decoded."""
+
+    def checksum(utterance: corpora.Utterance) -> str:
+        return files.sha256_of(utterance.path) if utterance.path.is_file() else "missing"
+
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        for some in workers.batches(corpus.utterances, FILES_A_BATCH):  # not a future a clip
+            yield from pool.map(checksum, some)
+
+
+@functools.cache
+def _code_version() -> str:
+    """Changes with the code that makes a feature, not with its comments and docstrings."""
+    digest = hashlib.sha256()
+    for module in _SOURCES:
+        tree = ast.parse(Path(module.__file__).read_text(encoding="utf-8"))
+        for node in ast.walk(tree):
+            body = getattr(node, "body", None)
+            if isinstance(body, list) and body and _is_docstring(body[0]):
+                body[0] = ast.Pass()
+        digest.update(ast.dump(tree).encode())
+    return digest.hexdigest()[:12]
+
+
+def _is_docstring(node: ast.AST) -> bool:
+    return (
+        isinstance(node, ast.Expr)
+        and isinstance(node.value, ast.Constant)
+        and isinstance(node.value.value, str)
+    )
