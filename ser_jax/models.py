@@ -11,8 +11,9 @@ from typing import Any, ClassVar
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax import lax
 
-from ser_jax import layers
+from ser_jax import convolution, layers
 from ser_jax.errors import UserError
 
 Layer = Callable[[jax.Array], jax.Array]
@@ -43,6 +44,7 @@ class Network(nn.Module):
       padding: of the pools, "same" or "valid".
       batch_norm_momentum: of the running statistics, which validation uses. With Keras's 0.99 they
         need some hundreds of steps; a small corpus wants 0.9.
+      portable: convolve as the library does, whatever the machine: for programs that go elsewhere.
       dtype: of the arithmetic. Parameters, batch statistics and logits are float32 in any case.
       input_kind: "vector" (x_BxL) or "plane" (x_BxTxF).
     """
@@ -56,6 +58,7 @@ class Network(nn.Module):
     padding: str = "same"
     batch_norm_momentum: float = 0.99
     dtype: str = "float32"
+    portable: bool = False
 
     input_kind: ClassVar[str] = "plane"
 
@@ -103,7 +106,9 @@ class Network(nn.Module):
     def conv(self, x: jax.Array, layer: int) -> jax.Array:
         """Convolution number `layer`, then ReLU."""
         kernel = (self.kernels[layer],) * (x.ndim - 2)
-        return nn.relu(Conv(self.widths[layer], kernel, dtype=self.dtype)(x))
+        how = lax.conv_general_dilated if self.portable else convolution.convolve
+        made = Conv(self.widths[layer], kernel, dtype=self.dtype, conv_general_dilated=how)
+        return nn.relu(made(x))
 
     def hidden(self, x: jax.Array) -> jax.Array:
         """Flatten, dense layer, ReLU."""
@@ -196,7 +201,7 @@ def build(
     defaults = {
         field.name: field.default
         for field in dataclasses.fields(MODELS[name])
-        if field.name not in ("n_classes", "dtype", "parent", "name")
+        if field.name not in ("n_classes", "dtype", "portable", "parent", "name")
     }
     values = dict(fields or {})
     for key, value in values.items():

@@ -1,0 +1,64 @@
+"""A program that asks for large pages gets them, and is otherwise what it was."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ser_jax import host_memory
+
+ROOT = Path(__file__).parents[1]
+# Page faults of ten additions of 64 MiB, each of which writes to fresh memory.
+PROGRAM = """
+import os, resource, sys
+from ser_jax import host_memory
+print("begun", os.getpid())
+if sys.argv[1] == "large":
+    host_memory.use_large_pages()
+import jax, jax.numpy as jnp
+add = jax.jit(lambda x: x + 1)
+x = jnp.zeros(2**24)
+add(x).block_until_ready()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(10):
+    add(x).block_until_ready()
+print(sys.argv[1:], resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+def run(*arguments: str, **environment: str) -> list[str]:
+    inherited = {k: v for k, v in os.environ.items() if k != "GLIBC_TUNABLES"}
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, *arguments],
+        cwd=ROOT,
+        env=inherited | environment,
+        capture_output=True,
+        text=True,
+    )
+    assert not done.returncode, done.stderr
+    return done.stdout.splitlines()
+
+
+@pytest.mark.skipif(not host_memory._are_optional(), reason="large pages are not optional here")
+def test_starts_again_once_as_the_same_process_with_a_tenth_of_the_page_faults():
+    [_, usual] = run("usual", "an argument")
+    first, second, large = run("large", "an argument")
+    assert first == second  # one process, begun twice
+    assert large.rpartition(" ")[0] == "['large', 'an argument']"
+    assert int(large.split()[-1]) < int(usual.split()[-1]) / 10
+
+
+def test_a_user_who_has_tuned_malloc_is_left_alone():
+    assert len(run("large", GLIBC_TUNABLES="")) == 2
+
+
+@pytest.mark.parametrize("state", ["[always] madvise never", "always madvise [never]", None])
+def test_starts_again_only_where_it_changes_something(state, tmp_path, monkeypatch):
+    monkeypatch.setattr(host_memory, "_KERNEL", tmp_path / "enabled")
+    monkeypatch.delenv("GLIBC_TUNABLES", raising=False)
+    monkeypatch.setattr(os, "execve", lambda *_: pytest.fail("started again"))
+    if state:
+        (tmp_path / "enabled").write_text(state)
+    host_memory.use_large_pages()
