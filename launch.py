@@ -12,7 +12,7 @@ from pathlib import Path
 from absl import app, flags
 from ml_collections import ConfigDict, config_flags
 
-from ser_jax import command_line
+from ser_jax import command_line, compilation_cache, host_memory
 from ser_jax.errors import exit_with_message
 
 MODES = ("all", "prepare", "train", "evaluate", "report")
@@ -40,6 +40,7 @@ def main(argv: list[str]) -> None:
     """Runs what --mode asks for. Imports wait for it, so that --help is quick."""
     if argv[1:]:
         sys.exit(f"error: the argument {argv[1]!r} belongs to no flag; see --help.")
+    compilation_cache.enable()
     config, mode, is_first = CONFIG.value, MODE.value, True
     if DISTRIBUTED.value:
         from ser_jax import devices
@@ -67,11 +68,14 @@ def run(config: ConfigDict, workdir: Path, mode: str, is_first: bool) -> None:
 
         evaluate(config, records, workdir)
     if mode in ("all", "report") and is_first:
+        from data_prep.prepare import recordings
         from ser_jax.report import write
 
-        print(f"The report is {write(workdir)}.")
+        page = write(workdir, recordings(config), config.report.clips_a_cell)
+        print(f"The report is {page}.")
 
 
 if __name__ == "__main__":
+    host_memory.use_large_pages()
     parse = command_line.parser(flags.FLAGS, CONFIG)
     app.run(lambda argv: exit_with_message(lambda: main(argv)), flags_parser=parse)

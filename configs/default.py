@@ -100,6 +100,7 @@ def get_config() -> ConfigDict:
     train.label_smoothing = 0.0
     train.class_weights = "none"  # balanced: each class weighs the same in the loss
     train.compute_dtype = "float32"  # or bfloat16
+    train.tensorboard = False  # also write event files, to <workdir>/tensorboard
 
     # Replicas are trained together: every seed with every fold and every swept value.
     config.replicas = replicas = ConfigDict()
@@ -119,4 +120,8 @@ def get_config() -> ConfigDict:
 
     config.evaluate = evaluate = ConfigDict()
     evaluate.batch_size = 64
+
+    config.report = report = ConfigDict()
+    # Listed, played and drawn on the page for each cell of the confusion matrix; 0 takes all.
+    report.clips_a_cell = 10
     return config

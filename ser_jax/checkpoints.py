@@ -19,7 +19,7 @@ from orbax.checkpoint import v1 as ocp
 
 from ser_jax import devices
 from ser_jax.errors import UserError
-from ser_jax.train_state import TrainState
+from ser_jax.train_state import Normalisation, TrainState, Weights
 
 
 def save_last(workdir: Path, step: int, state: TrainState) -> None:
@@ -89,6 +89,15 @@ def load_best(
             lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), found.metadata
         )
         return _load(checkpointer, abstract), dict(found.custom_metadata)
+
+
+def weights_of(best: dict[str, Any]) -> Weights:
+    """What predicts, out of what `load_best` gives."""
+    return Weights(
+        best["params"],
+        best.get("batch_stats", {}),  # a network without BatchNorm has none
+        Normalisation(**best["normalisation"]),
+    )
 
 
 def _folder(workdir: Path, name: str) -> Path:

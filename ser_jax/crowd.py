@@ -14,9 +14,9 @@ import numpy as np
 
 from ser_jax import checkpoints, devices, optimizer, parallel, train_step
 from ser_jax.devices import Layout
-from ser_jax.evaluator import Weights
+from ser_jax.feed import Feed
 from ser_jax.task import Task
-from ser_jax.train_state import Sums, TrainState
+from ser_jax.train_state import Sums, TrainState, Weights
 
 SECONDS_A_CALL = 2.0  # the devices work that long before the host looks for Ctrl-C
 STEPS_A_LOOK = 16  # likewise, where batches are streamed
@@ -40,7 +40,7 @@ class Crowd:
         self.layout = layout = _fitted(task, devices.layout(config, len(states)), step, states[0])
         if layout.n_replicas > 1:
             step = parallel.busy_only(step)
-        self.feed = parallel.Feed(task.examples, layout)
+        self.feed = Feed(task.examples, layout)
         self._steps = parallel.compile_steps(step, layout)
         self._step = parallel.compile_step(step, layout)
         self._end_of_epoch = parallel.compile_end_of_epoch(

@@ -4,29 +4,21 @@ Axes: R replicas, B batch, C classes, M clips.
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from ser_jax import devices, input_pipeline, parallel, train_step
 from ser_jax.devices import Layout
+from ser_jax.feed import Feed
 from ser_jax.task import Task
-from ser_jax.train_state import Normalisation, Sums
-
-
-class Weights(NamedTuple):
-    """What predicts, with a leading axis for the replicas of a group."""
-
-    params: Any
-    batch_stats: Any
-    normalisation: Normalisation
+from ser_jax.train_state import Sums, Weights
 
 
 class Evaluator:
     """A model, compiled once, over the original views of clips."""
 
-    def __init__(self, task: Task, feed: parallel.Feed, layout: Layout):
+    def __init__(self, task: Task, feed: Feed, layout: Layout):
         self._feed, self._layout = feed, layout
         self._batch_size = task.config.evaluate.batch_size
         zero = Sums.zero(len(task.records.labels))

@@ -6,6 +6,7 @@ Axes: N examples, T frames, F feature columns.
 """
 
 import concurrent.futures
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
@@ -16,6 +17,7 @@ from ser_jax.errors import UserError
 from ser_jax.features import INPUTS
 
 _FIT_AT_ONCE = 512  # examples
+_ALIGNMENT = 64  # bytes; XLA:CPU's
 
 Item = TypeVar("Item")
 Loaded = TypeVar("Loaded")
@@ -67,18 +69,16 @@ class Examples:
         self._planes = INPUTS[kind]
         builder = record_reader.open_builder(records.folder)
         names = (record_reader.ORIGINAL, *views)
-        self._views = [
-            record_reader.View(builder, name, ["planes"], self._planes) for name in names
-        ]
+        self._views = [record_reader.View(builder, name, self._features_of) for name in names]
         n_clips, n_views = len(records.clips.ids), len(self._views)
         self.width = sum(records.spec.width(plane) for plane in self._planes)
         self.label_N = np.tile(np.array(records.clips.labels, np.int32), n_views)
         self.clip_N = np.tile(np.arange(n_clips, dtype=np.int32), n_views)
         self.n_frames_N = np.zeros(n_views * n_clips, np.int32)
         self._position_N = np.zeros(n_views * n_clips, np.int64)  # in its view's files
-        clip_of = {clip_id.encode(): i for i, clip_id in enumerate(records.clips.ids)}
+        clip_of = {clip_id: i for i, clip_id in enumerate(records.clips.ids)}
         for view, name in enumerate(names):
-            self._scan(view, record_reader.View(builder, name, ["id", "n_frames"]), clip_of)
+            self._scan(view, record_reader.View(builder, name, _id_and_length), clip_of)
         self.max_frames = max_frames or int(self.n_frames_N[:n_clips].max())
         self.n_frames_N = np.minimum(self.n_frames_N, self.max_frames)
         self.x_NxTxF: np.ndarray | None = None
@@ -88,35 +88,53 @@ class Examples:
     @property
     def n_bytes(self) -> int:
         """What all features take in memory."""
-        return 4 * len(self.label_N) * self.max_frames * self.width
+        return len(self.label_N) * self.bytes_an_example
+
+    @property
+    def bytes_an_example(self) -> int:
+        return 4 * self.max_frames * self.width
 
     def read(self, example_B: np.ndarray) -> np.ndarray:
         """Features of some examples from disk: float32 [B, max_frames, F]."""
-        x_BxTxF = np.zeros((len(example_B), self.max_frames, self.width), np.float32)
+        x_BxTxF = _aligned_zeros((len(example_B), self.max_frames, self.width))
         n_clips = len(self.label_N) // len(self._views)
         for view, source in enumerate(self._views):
             here = np.flatnonzero(example_B // n_clips == view)
             position = self._position_N[example_B[here]]
             in_file_order = np.argsort(position)
             rows = source.read(position[in_file_order])
-            for row, (_, record) in zip(here[in_file_order], rows, strict=True):
-                plane_TxF = np.concatenate([record["planes"][p] for p in self._planes], axis=1)
-                plane_TxF = plane_TxF[: self.max_frames]
-                x_BxTxF[row, : len(plane_TxF)] = plane_TxF
+            for row, (_, x_TxF) in zip(here[in_file_order], rows, strict=True):
+                x_BxTxF[row, : len(x_TxF)] = x_TxF
         return x_BxTxF
 
     def batch(self, example_B: np.ndarray) -> np.ndarray:
         """Features of some examples, from memory or from disk."""
         return self.read(example_B) if self.x_NxTxF is None else self.x_NxTxF[example_B]
 
-    def _scan(self, view: int, source: record_reader.View, clip_of: dict[bytes, int]) -> None:
+    def _features_of(self, fields: record_reader.Fields) -> np.ndarray:
+        planes = [fields.plane(name)[: self.max_frames] for name in self._planes]
+        return planes[0] if len(planes) == 1 else np.concatenate(planes, axis=1)
+
+    def _scan(self, view: int, source: record_reader.View, clip_of: dict[str, int]) -> None:
         """Notes where each clip of a view is and how long."""
         if len(source) != len(clip_of):
             raise source.damaged("a view lacks clips")
-        for position, row in source:
-            example = view * len(clip_of) + clip_of[row["id"]]
-            self.n_frames_N[example] = row["n_frames"]
+        for position, (clip_id, n_frames) in source:
+            example = view * len(clip_of) + clip_of[clip_id]
+            self.n_frames_N[example] = n_frames
             self._position_N[example] = position
+
+
+def _id_and_length(fields: record_reader.Fields) -> tuple[str, int]:
+    return fields.text("id"), fields.numbers("n_frames")[0]
+
+
+def _aligned_zeros(shape: Sequence[int]) -> np.ndarray:
+    """float32, where XLA wants it: on a CPU it then takes the very array, not a copy of all."""
+    n_bytes = 4 * math.prod(shape)
+    memory = np.zeros(n_bytes + _ALIGNMENT, np.uint8)
+    start = -memory.ctypes.data % _ALIGNMENT
+    return memory[start : start + n_bytes].view(np.float32).reshape(shape)
 
 
 def fit_normalisation(examples: Examples, example_M: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -8,13 +8,14 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from ser_jax import devices, files
+from ser_jax import devices, files, tensorboard
 from ser_jax.errors import UserError
 
 # Names, places and devices may change between two starts of a run, and a run may be made longer,
 # for no epoch depends on how many follow. Nothing else that is computed may change.
 _FREE = """name records_dir corpus.title corpus.root corpus.tables_dir init_from train.epochs
-    input.memory_limit_gb replicas.strategy replicas.at_once devices.replica devices.data""".split()
+    train.tensorboard input.memory_limit_gb replicas.strategy replicas.at_once devices.replica
+    devices.data report.clips_a_cell""".split()
 
 
 def claim(workdir: Path, config: ConfigDict, records_name: str) -> None:
@@ -44,23 +45,36 @@ def claim(workdir: Path, config: ConfigDict, records_name: str) -> None:
 class MetricLog:
     """metrics.jsonl: one JSON object an epoch and replica, keys such as "val/uar"."""
 
-    def __init__(self, workdir: Path, n_epochs: int):
-        """Keeps the lines of the first `n_epochs`; later ones belong to epochs run anew."""
+    def __init__(self, workdir: Path, n_epochs: int, *, board: bool = False):
+        """Keeps the lines of the first `n_epochs`; later ones belong to epochs run anew.
+
+        Args:
+          workdir: of the run.
+          n_epochs: that are done.
+          board: also write event files for TensorBoard.
+        """
         self._path = workdir / "metrics.jsonl"
         text = self._path.read_text(encoding="utf-8") if self._path.exists() else ""
         kept = [line for line in text.splitlines(keepends=True) if _epoch_of(line) <= n_epochs]
+        self._board: tensorboard.Board | None = None
         if devices.is_first():
             files.write_text(self._path, "".join(kept))
+            if board:
+                self._board = tensorboard.Board(workdir / "tensorboard", map(json.loads, kept))
 
     def write(self, rows: Sequence[dict[str, float]]) -> None:
         """Appends an epoch; a number that is not finite becomes null, for JSON has no other."""
-        lines = []
-        for row in rows:
-            row = {k: v if math.isfinite(v) else None for k, v in row.items()}
-            lines.append(json.dumps(row, allow_nan=False) + "\n")
+        rows = [{k: v if math.isfinite(v) else None for k, v in row.items()} for row in rows]
         if devices.is_first():
             with self._path.open("a", encoding="utf-8") as file:
-                file.write("".join(lines))
+                file.write("".join(json.dumps(row, allow_nan=False) + "\n" for row in rows))
+        if self._board:
+            self._board.write(rows)
+
+    def close(self) -> None:
+        """Ends the event files; metrics.jsonl is whole at any time."""
+        if self._board:
+            self._board.close()
 
 
 def _epoch_of(line: str) -> float:

@@ -6,79 +6,18 @@ C classes.
 """
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ser_jax import input_pipeline, train_step
+from ser_jax import train_step
 from ser_jax.devices import Layout
+from ser_jax.feed import take
 from ser_jax.train_state import Sums, TrainState
 from ser_jax.train_step import Batch
-
-
-class Pool(NamedTuple):
-    """All examples, resident on each device."""
-
-    x_NxTxF: jax.Array
-    n_frames_N: jax.Array
-    label_N: jax.Array
-
-
-class Feed:
-    """Examples on the devices: all at once where they fit in memory, else batch by batch.
-
-    With several processes they come batch by batch, and each process reads its own share.
-
-    Attributes:
-      pool: the resident examples, or None.
-    """
-
-    def __init__(self, examples: input_pipeline.Examples, layout: Layout):
-        self._examples, self._layout = examples, layout
-        self.pool: Pool | None = None
-        if examples.x_NxTxF is not None:
-            pool = Pool(examples.x_NxTxF, examples.n_frames_N, examples.label_N)
-            self.pool = jax.device_put(pool, layout.whole)
-        self._take = jax.jit(_take, out_shardings=layout.rows)
-
-    def batches(self, order_GxSxB: np.ndarray, first: int = 0) -> Iterator[Batch]:
-        """Batches from step `first` of an order on; −1 stands for a row that only fills."""
-        orders = [order_GxSxB[:, step] for step in range(first, order_GxSxB.shape[1])]
-        if self.pool is None:
-            yield from input_pipeline.ahead(self._read, orders)
-        else:
-            for row_GxB in orders:
-                yield self._take(self.pool, row_GxB)
-
-    def _read(self, row_GxB: np.ndarray) -> Batch:
-        """A batch of which this process reads what its devices take."""
-        examples, shape = self._examples, (self._examples.max_frames, self._examples.width)
-
-        # Not device_put, which would ask the other processes, and that from a thread of its own.
-        def share(read: Callable[[np.ndarray], np.ndarray], *rest: int) -> jax.Array:
-            return jax.make_array_from_callback(
-                (*row_GxB.shape, *rest),
-                self._layout.rows,
-                lambda index: read(row_GxB[index[:2]].ravel()).reshape(
-                    *row_GxB[index[:2]].shape, *rest
-                ),
-            )
-
-        return Batch(
-            share(lambda row_B: examples.batch(np.maximum(row_B, 0)), *shape),
-            share(lambda row_B: examples.n_frames_N[row_B]),
-            share(lambda row_B: examples.label_N[row_B]),
-            share(lambda row_B: row_B >= 0),
-        )
-
-
-def _take(pool: Pool, row_GxB: jax.Array) -> Batch:
-    mask_GxB = row_GxB >= 0
-    row_GxB = jnp.maximum(row_GxB, 0)
-    return Batch(pool.x_NxTxF[row_GxB], pool.n_frames_N[row_GxB], pool.label_N[row_GxB], mask_GxB)
 
 
 def place(states: Sequence[Any], layout: Layout) -> list[Any]:
@@ -98,6 +37,20 @@ def _stack(leaves: Sequence[jax.Array], layout: Layout) -> jax.Array:
     return jax.make_array_from_callback(stacked.shape, layout.each, lambda index: stacked[index])
 
 
+def put_numbers(numbers: Sequence[int], layout: Layout) -> list[jax.Array]:
+    """Each number on every device. Given to a program as it is, it would be moved unseen.
+
+    Not by device_put to all at once, which would ask the other processes.
+    """
+    devices = layout.whole.addressable_devices
+    return [
+        jax.make_array_from_single_device_arrays(
+            (), layout.whole, [jax.device_put(np.int32(number), device) for device in devices]
+        )
+        for number in numbers
+    ]
+
+
 def join(groups: Sequence[Any], layout: Layout) -> Any:
     """Groups → one tree with all R replicas, which hangs on no layout."""
     return _concatenation(layout.whole)(list(groups))
@@ -105,10 +58,10 @@ def join(groups: Sequence[Any], layout: Layout) -> Any:
 
 @functools.cache  # joined for every checkpoint, compiled once
 def _concatenation(whole: jax.sharding.Sharding) -> Callable[[list[Any]], Any]:
-    return jax.jit(
-        lambda groups: jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *groups),
-        out_shardings=whole,
-    )
+    def concatenate(groups):
+        return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *groups)
+
+    return jax.jit(concatenate, out_shardings=whole)
 
 
 def cut(tree: Any, layout: Layout) -> list[Any]:
@@ -135,6 +88,7 @@ def shape_of(tree: Any, layout: Layout) -> Any:
 def each(function: Callable[..., Any], layout: Layout) -> Callable[..., Any]:
     """A function of one replica → of a group, as the layout's strategy has it."""
 
+    @functools.wraps(function)  # a program is called after what it does
     def local(*arguments):
         if layout.n_local == 1:
             alone = function(*jax.tree.map(lambda leaf: leaf[0], arguments))
@@ -162,6 +116,7 @@ def busy_only(
 ) -> Callable[[TrainState, Batch], TrainState]:
     """A step that changes nothing for a replica that has stopped, failed or run out of batches."""
 
+    @functools.wraps(step)
     def guarded(state: TrainState, batch: Batch) -> TrainState:
         busy = jnp.any(batch.mask_B) & ~state.stopped & (state.sums.bad_step < 0)
         return jax.tree.map(lambda new, old: jnp.where(busy, new, old), step(state, batch), state)
@@ -181,21 +136,26 @@ def compile_steps(
 
     def one(group, pool, order_GxSxB, i):
         row_GxB = jax.lax.dynamic_index_in_dim(order_GxSxB, i, axis=1, keepdims=False)
-        return step_of_group(group, _take(pool, row_GxB))
+        return step_of_group(group, take(pool, row_GxB))
 
-    compiled = functools.partial(jax.jit, donate_argnums=0, out_shardings=layout.each)
-
-    @compiled
-    def loop_on_device(group, pool, order_GxSxB, start, stop):
+    @functools.partial(jax.jit, donate_argnums=0, out_shardings=layout.each)
+    def train_steps(group, pool, order_GxSxB, start, stop):
         return jax.lax.fori_loop(
             start, stop, lambda i, group: one(group, pool, order_GxSxB, i), group
         )
 
-    alone = compiled(one)
+    # The step's number stays on the devices and counts itself, so that a step moves nothing.
+    @functools.partial(jax.jit, donate_argnums=(0, 3), out_shardings=(layout.each, layout.whole))
+    def step_and_count(group, pool, order_GxSxB, i):
+        return one(group, pool, order_GxSxB, i), i + 1
+
+    def loop_on_device(group, pool, order_GxSxB, start, stop):
+        return train_steps(group, pool, order_GxSxB, *put_numbers((start, stop), layout))
 
     def loop_on_host(group, pool, order_GxSxB, start, stop):
-        for i in range(start, stop):
-            group = alone(group, pool, order_GxSxB, i)
+        (i,) = put_numbers((start,), layout)
+        for _ in range(start, stop):
+            group, i = step_and_count(group, pool, order_GxSxB, i)
         return group
 
     # Inside a loop XLA:CPU convolves some fifty times slower (cnn2d, batch 8, jax 0.10.2: 8 s a
@@ -213,13 +173,13 @@ def compile_step(
 def compile_end_of_epoch(
     end_of_epoch: Callable[[TrainState, Sums, jax.Array], TrainState], layout: Layout
 ) -> Callable[[TrainState, Sums, int], TrainState]:
-    """(group, validation sums, epoch) → group."""
+    """(group, validation sums, epoch) → group; the state is donated."""
 
     @functools.partial(jax.jit, donate_argnums=0, out_shardings=layout.each)
     def end(group, sums, epoch):
         return each(lambda state, sums: end_of_epoch(state, sums, epoch), layout)(group, sums)
 
-    return end
+    return lambda group, sums, epoch: end(group, sums, *put_numbers((epoch,), layout))
 
 
 def compile_evaluation(

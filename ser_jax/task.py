@@ -66,6 +66,7 @@ class Task:
             "labels": list(self.records.labels),
             "corpus": self.corpus,
             "max_frames": self.examples.max_frames,
+            "min_frames": int(self.examples.n_frames_N.min()),  # of the shortest example
             "replicas": [dataclasses.asdict(replica) for replica in self.replicas],
         }
 

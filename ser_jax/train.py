@@ -3,6 +3,7 @@
 All replicas of a run go through an epoch together.
 """
 
+import contextlib
 import threading
 import time
 from pathlib import Path
@@ -81,10 +82,21 @@ class _Loop:
 
     def run(self) -> None:
         """Runs the epochs that are left."""
-        n_epochs, n_replicas = self._config.train.epochs, len(self._task.replicas)
         self._done = self._crowd.restore(self._workdir)
         done = self._done // self._n_steps
-        log = metric_log.MetricLog(self._workdir, done)
+        board = self._config.train.tensorboard
+        with contextlib.closing(metric_log.MetricLog(self._workdir, done, board=board)) as log:
+            stopped_R = self._epochs(log, done)
+        value_R, epoch_R = self._crowd.look(lambda state: (state.best.value, state.best.epoch))
+        best = [f"{abs(v):.4f} in epoch {e}" for v, e in zip(value_R, epoch_R, strict=True)]
+        print(
+            f"Finished ({'early stopping' if stopped_R.all() else 'all epochs done'}). Best "
+            f"validation {self._config.train.monitor}: {', '.join(best)}."
+        )
+
+    def _epochs(self, log: metric_log.MetricLog, done: int) -> np.ndarray:
+        """Those after the first `done`; returns which replicas have stopped."""
+        n_epochs, n_replicas = self._config.train.epochs, len(self._task.replicas)
         stopped_R = self._crowd.look(lambda state: state.stopped)
         if self._done and done < n_epochs and not stopped_R.all():
             print(f"Going on after step {self._done}, in epoch {done + 1}.")
@@ -100,12 +112,7 @@ class _Loop:
             if devices.anywhere(self._stop.is_set()) and epoch < n_epochs:
                 raise self._interrupted(epoch)
             stopped_R = self._crowd.look(lambda state: state.stopped)
-        value_R, epoch_R = self._crowd.look(lambda state: (state.best.value, state.best.epoch))
-        best = [f"{abs(v):.4f} in epoch {e}" for v, e in zip(value_R, epoch_R, strict=True)]
-        print(
-            f"Finished ({'early stopping' if stopped_R.all() else 'all epochs done'}). Best "
-            f"validation {self._config.train.monitor}: {', '.join(best)}."
-        )
+        return stopped_R
 
     def _epoch(self, epoch: int, stopped_R: np.ndarray) -> list[dict[str, float]]:
         """Training, validation, and what follows from it; the best weights are saved."""

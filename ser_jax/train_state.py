@@ -4,7 +4,7 @@ Axes: F feature columns, C classes. A leading replica axis can be put on every l
 """
 
 import functools
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -32,6 +32,14 @@ class Normalisation:
 
     mean_F: jax.Array
     sd_F: jax.Array
+
+
+class Weights(NamedTuple):
+    """What predicts."""
+
+    params: Any
+    batch_stats: Any
+    normalisation: Normalisation
 
 
 @struct.dataclass

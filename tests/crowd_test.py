@@ -1,7 +1,9 @@
 """Many replicas at once: each is what it would be alone, wherever and with whomever it trains."""
 
+import functools
 import json
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
@@ -59,8 +61,29 @@ def of_replica(number: int, rows: list[dict]) -> list[dict]:
     return [row | {"replica": 0} for row in rows if row["replica"] == number]
 
 
+@pytest.fixture(scope="module")
+def alone(tiny, tiny_records, tmp_path_factory) -> Callable[[dict], Path]:
+    """The run of one replica by itself."""
+
+    @functools.cache
+    def run(seed: int, learning_rate: float, dropout: float) -> Path:
+        config = crowded(tiny, optimizer={"learning_rate": learning_rate})
+        config.seed, config.train.dropout = seed, dropout
+        workdir = tmp_path_factory.mktemp("runs") / "alone"
+        train.train(config, tiny_records, workdir)
+        return workdir
+
+    return lambda replica: run(
+        replica["seed"],
+        replica["setting"]["optimizer.learning_rate"],
+        replica["setting"]["train.dropout"],
+    )
+
+
 @pytest.mark.parametrize("strategy", devices.STRATEGIES)
-def test_a_replica_in_a_crowd_equals_the_same_replica_alone(tiny, tiny_records, tmp_path, strategy):
+def test_a_replica_in_a_crowd_equals_the_same_replica_alone(
+    tiny, tiny_records, tmp_path, alone, strategy
+):
     together = crowded(tiny, replicas={"seeds": 2, "strategy": strategy})
     together.replicas.sweep.update(SWEEP)
     train.train(together, tiny_records, tmp_path / "crowd")
@@ -69,13 +92,7 @@ def test_a_replica_in_a_crowd_equals_the_same_replica_alone(tiny, tiny_records, 
     assert len(replicas) == 8
     assert len({row["train/loss"] for row in rows}) == len(rows)  # no two are the same
     for number in (0, 7):
-        replica = replicas[number]
-        alone = crowded(tiny)
-        alone.seed = replica["seed"]
-        alone.optimizer.learning_rate = replica["setting"]["optimizer.learning_rate"]
-        alone.train.dropout = replica["setting"]["train.dropout"]
-        workdir = tmp_path / f"alone{number}"
-        train.train(alone, tiny_records, workdir)
+        workdir = alone(replicas[number])
         for a, b in zip(history(workdir), of_replica(number, rows), strict=True):
             assert a == pytest.approx(b, rel=CLOSE, abs=CLOSE)
         own = checkpoints.load_best(workdir)[0]["params"]

@@ -96,10 +96,56 @@ def test_in_memory_equals_streamed(examples, streamed):
     np.testing.assert_array_equal(examples.batch(some), examples.x_NxTxF[some])
 
 
-def test_reading_in_small_pieces_changes_nothing(opened, examples, monkeypatch):
-    monkeypatch.setattr(record_reader, "_READ_AT_ONCE", 7)
+@pytest.mark.parametrize(("limit", "value"), [("_READ_AT_ONCE", 7), ("_BYTES_AT_ONCE", 1)])
+def test_reading_in_small_pieces_changes_nothing(opened, examples, monkeypatch, limit, value):
+    monkeypatch.setattr(record_reader, limit, value)
     again = Examples(opened, kind="mfcc", views=["noise"])
     np.testing.assert_array_equal(again.x_NxTxF, examples.x_NxTxF)
+
+
+def test_loading_decodes_nothing_but_what_it_wants(opened, monkeypatch):
+    asked = []
+
+    class Noted(record_reader.Fields):
+        def text(self, name):
+            asked.append(name)
+            return super().text(name)
+
+        def plane(self, name):
+            asked.append(name)
+            return super().plane(name)
+
+    monkeypatch.setattr(record_reader, "Fields", Noted)
+    Examples(opened, kind="mfcc", memory_limit_gb=0.0)
+    assert asked == ["id"] * N_CLIPS
+    asked.clear()
+    Examples(opened, kind="mfcc", views=["noise"])
+    assert asked == 2 * N_CLIPS * ["id"] + 2 * N_CLIPS * ["mfcc"]
+
+
+def test_decoded_fields_are_those_of_tfds(opened, tiny_records):
+    builder = record_reader.open_builder(tiny_records)
+    planes, names = list(builder.info.features["planes"]), list(opened.attributes)
+
+    def take(fields: record_reader.Fields) -> tuple:
+        return (
+            fields.text("speaker"),
+            fields.numbers("n_frames"),
+            fields.numbers("votes"),
+            [fields.text(f"attributes/{name}") for name in names],
+            [fields.plane(name) for name in planes],
+        )
+
+    ours = [row for _, row in record_reader.View(builder, "noise", take)]
+    for row, (speaker, n_frames, votes, attributes, found) in zip(
+        builder.as_data_source("noise"), ours, strict=True
+    ):
+        assert row["speaker"].decode() == speaker
+        assert n_frames == (row["n_frames"],) and votes == tuple(row["votes"])
+        assert attributes == [row["attributes"][name].decode() for name in names]
+        for name, x_TxF in zip(planes, found, strict=True):
+            assert x_TxF.dtype == row["planes"][name].dtype
+            np.testing.assert_array_equal(x_TxF, row["planes"][name])
 
 
 def test_max_frames_is_the_longest_original_or_pads_and_cuts(opened, examples):
