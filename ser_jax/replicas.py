@@ -62,6 +62,21 @@ def expand(config: ConfigDict) -> tuple[Replica, ...]:
     )
 
 
+def best_setting(settings: Sequence[dict[str, Any]], value_R: np.ndarray) -> dict[str, Any]:
+    """The setting that was best on validation; of equals the first.
+
+    Args:
+      settings: of each replica.
+      value_R: monitored value of each replica's best epoch; larger is better, −∞ if it failed.
+    """
+    return max(
+        settings,
+        key=lambda setting: np.mean(
+            [value for other, value in zip(settings, value_R, strict=True) if other == setting]
+        ),
+    )
+
+
 def chosen_replicas(results: dict[str, Any]) -> list[dict[str, Any]]:
     """Those that the results are about: all, or of a sweep those of the chosen setting."""
     return [replica for replica in results["replicas"] if replica["chosen"]]

@@ -1,0 +1,325 @@
+"""The command: every file has its row, whatever is wrong with it, in formats that can be read."""
+
+import csv
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+import soundfile
+
+from ser_jax import audio_files, compilation_cache, engine, predict
+from ser_jax.errors import UserError
+from ser_jax.features import FeatureSpec
+
+ROOT = Path(__file__).parents[1]
+RATE = 16_000
+
+
+class LoudOrQuiet:
+    """An engine that tells loud clips from quiet ones; one replica of two is surer than the other.
+
+    It hears 2 s, and was trained on nothing shorter than 0.2 s.
+    """
+
+    corpus, labels, spec = "tones", ("loud", "quiet"), FeatureSpec()
+    min_frames, max_frames = 21, 200
+
+    def __call__(self, waveform_BxS, n_samples_B):
+        power_B = np.square(waveform_BxS).sum(axis=1) / n_samples_B
+        sure_RxB = np.array([[0.9], [0.7]]) * np.ones(len(power_B))
+        loud_RxB = np.where(power_B > 0.01, sure_RxB, 1 - sure_RxB)
+        return np.stack([loud_RxB, 1 - loud_RxB], axis=-1).astype(np.float32)
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch):
+    monkeypatch.setattr(engine, "load", lambda source: LoudOrQuiet())
+
+
+def tone(seconds: float, amplitude: float) -> np.ndarray:
+    return amplitude * np.sin(np.arange(round(seconds * RATE)) / 5)
+
+
+def write(path: Path, waveform: np.ndarray, rate: int = RATE) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(path, waveform, rate, format="WAV" if not path.suffix else None)
+    return path
+
+
+def run(*arguments, out: Path | None = None) -> int:
+    flags = ["--workdir=x", *map(str, arguments)]
+    return predict.main([*flags, f"--out={out}"] if out else flags)
+
+
+def csv_rows(path: Path) -> list[dict]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    """All kinds of files; those that can be read are loud."""
+    folder = tmp_path / "clips"
+    for name in ("b.wav", "a/z.WAV", 'new\nline, "x".wav', "=1+1.wav", "no_ending", ".hidden.wav"):
+        write(folder / name, tone(1, 0.5))
+    for name in ("c.flac", "d.ogg", "e.mp3"):
+        soundfile.write(folder / name, np.stack([tone(1, 0.5)] * 2, axis=1), 44_100)
+    (folder / "stub.wav").write_text("version https://git-lfs.github.com/spec/v1\n")
+    (folder / "text.wav").write_text("no sound at all\n" * 20)
+    (folder / "empty.wav").touch()
+    whole = (folder / "b.wav").read_bytes()
+    (folder / "header.wav").write_bytes(whole[:30])
+    (folder / "truncated.wav").write_bytes(whole[: len(whole) // 2])
+    (folder / "notes.txt").write_text("not meant to be audio")
+    os.symlink("nowhere", folder / "dangling.wav")
+    (folder / os.fsdecode(b"caf\xe9.wav")).write_bytes(whole)
+    return folder
+
+
+BAD = {"stub.wav", "text.wav", "empty.wav", "header.wav", "dangling.wav", "caf\\udce9.wav"}
+GOOD = {"b.wav", "z.WAV", 'new\nline, "x".wav', "=1+1.wav", "c.flac", "d.ogg", "e.mp3"}
+
+
+def test_a_row_a_file_and_bad_ones_end_nothing(folder, tmp_path, capsys):
+    out = tmp_path / "rows.csv"
+    assert run(folder, "--format=csv", out=out) == 1
+    rows = csv_rows(out)
+    paths = [row["path"] for row in rows]
+    assert paths == sorted(paths, key=lambda path: path.split("/"))
+    status = {Path(row["path"]).name: row["status"] for row in rows}
+    assert {name for name, s in status.items() if s == "error"} == BAD
+    assert {name for name, s in status.items() if s == "ok"} == GOOD | {"truncated.wav"}
+    for row in rows:
+        if row["status"] == "ok":
+            assert row["emotion"] == "loud" and float(row["confidence"]) == 0.8
+            assert float(row["disagreement"]) == 0 and float(row["quiet"]) == 0.2
+        else:
+            assert row["emotion"] == row["loud"] == "" and row["note"].endswith(".")
+    assert "Git LFS pointer" in next(row["note"] for row in rows if "stub" in row["path"])
+    note = {Path(row["path"]).name: row["note"] for row in rows}
+    missing = (folder / "b.wav").stat().st_size - (folder / "truncated.wav").stat().st_size
+    assert note["truncated.wav"] == f"cut short: {missing:,} bytes are missing"
+    assert note["b.wav"] == ""
+    assert f"{len(rows)} files, {len(BAD)} of them could not be read" in capsys.readouterr().err
+
+
+def test_the_order_is_that_of_the_arguments_and_twice_is_twice(folder, tmp_path):
+    out = tmp_path / "rows.jsonl"
+    named = [folder / "no_ending", folder / "b.wav", folder / "a", folder / "b.wav"]
+    assert run(*named, folder / "?.flac", "--format=jsonl", out=out) == 0
+    rows = [json.loads(line) for line in out.read_text().splitlines()]
+    expected = ["no_ending", "b.wav", "a/z.WAV", "b.wav", "c.flac"]
+    assert [row["path"] for row in rows] == [str(folder / name) for name in expected]
+    assert rows[0]["probabilities"] == {"loud": 0.8, "quiet": 0.2} and rows[0]["note"] == ""
+
+
+def test_a_list_on_stdin(folder, tmp_path, monkeypatch):
+    lines = f"{folder / 'b.wav'}\n\n{folder / 'a'}\r\n".encode() + os.fsencode(folder) + b"/x[1]\n"
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(lines)))
+    out = tmp_path / "rows.csv"
+    assert run(folder / "c.flac", "-", "--format=csv", out=out) == 1
+    names = [(Path(row["path"]).name, row["status"]) for row in csv_rows(out)]
+    assert names == [("c.flac", "ok"), ("b.wav", "ok"), ("z.WAV", "ok"), ("x[1]", "error")]
+
+
+def test_nothing_found_is_said(tmp_path, monkeypatch, capsys):
+    (tmp_path / "none").mkdir()
+    assert run(tmp_path / "none", tmp_path / "*.wav", tmp_path / "gone.wav") == 1
+    table = capsys.readouterr().out
+    assert "holds no audio file" in table and "matches no audio file" in table
+    assert "does not exist" in table
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"\n")))
+    with pytest.raises(UserError, match="the list on stdin names no file"):
+        run("-")
+
+
+def test_the_table_is_aligned_and_names_cannot_break_it(folder, capsys, monkeypatch):
+    red = write(folder / "\x1b[31mred.wav", tone(0.1, 0.5))
+    korean = write(folder / "소리.wav", tone(3, 0.001))
+    silent = write(folder / "silent.wav", tone(1, 0))
+    run(folder / 'new\nline, "x".wav', red, korean, silent, folder / "text.wav")
+    head, *lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 5 and "\x1b" not in "".join(lines)
+    assert "new\\nline" in lines[0] and "80 %" in lines[0]
+    assert lines[1].endswith("shorter than any training clip")
+    assert lines[2].index("quiet") == head.index("emotion") - 2  # two letters of double width
+    assert "only its first 2.0 s are used; --window hears all of it" in lines[2]
+    assert lines[3].endswith("silent: the label means nothing")
+    assert lines[4][head.index("emotion") :].startswith("error: cannot be decoded")
+
+    monkeypatch.setattr(predict.sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "56")
+    run(folder / "b.wav")
+    head, line = capsys.readouterr().out.splitlines()
+    assert line.startswith("…") and "b.wav  loud" in line and len(line) == 56
+    assert head.split() == ["file", "emotion", "sure", "disagree", "then"]
+
+
+@pytest.fixture
+def recording(tmp_path) -> Path:
+    """4 s loud, 4 s quiet, 4 s silent, 1.3 s loud."""
+    parts = [tone(4, 0.5), tone(4, 0.02), tone(4, 0), tone(1.3, 0.5)]
+    return write(tmp_path / "long.wav", np.concatenate(parts))
+
+
+def test_windows(recording, tmp_path):
+    out = tmp_path / "rows.csv"
+    assert run(recording, "--window=2", "--hop=2", "--format=csv", out=out) == 0
+    found = [(float(r["start"]), float(r["end"]), r["emotion"], r["note"]) for r in csv_rows(out)]
+    assert found == [
+        (0, 2, "loud", ""),
+        (2, 4, "loud", ""),
+        (4, 6, "quiet", ""),
+        (6, 8, "quiet", ""),
+        (8, 10, "", "silent"),
+        (10, 12, "", "silent"),
+        (11.3, 13.3, "loud", ""),
+    ]
+
+
+def test_segments_and_audacity(recording, tmp_path):
+    out = tmp_path / "rows.jsonl"
+    flags = ["--window=2", "--hop=2"]
+    assert run(recording, *flags, "--segments", "--format=jsonl", out=out) == 0
+    rows = [json.loads(line) for line in out.read_text().splitlines()]
+    expected = [(0, 4, "loud"), (4, 8, "quiet"), (8, 11.3, None), (11.3, 13.3, "loud")]
+    assert [(row["start"], row["end"], row["emotion"]) for row in rows] == expected
+    assert rows[0]["probabilities"] == {"loud": 0.8, "quiet": 0.2} and rows[2]["note"] == "silent"
+    assert run(recording, *flags, "--format=audacity", out=out) == 0
+    labels = [line.split("\t") for line in out.read_text().splitlines()]
+    assert [(float(a), float(b), name) for a, b, name in labels] == [
+        (a, b, name or "silent") for a, b, name in expected
+    ]
+    with pytest.raises(UserError, match="label track of one recording, and these are 2 files"):
+        run(recording, recording, *flags, "--format=audacity")
+
+
+WRONG = {
+    "--window=0": "'0' is no number of seconds",
+    "--window=nan": "'nan' is no number of seconds",
+    "--window=1 --hop=-1": "'-1' is no number of seconds",
+    "--window=1 --hop=1.5": "--hop=1.5 is longer than --window=1",
+    "--hop=1": "--hop needs --window",
+    "--segments": "--segments needs --window",
+    "--format=audacity": "--format=audacity needs --window",
+    "--format=xml": "invalid choice",
+}
+
+
+@pytest.mark.parametrize("flags", WRONG)
+def test_wrong_usage_is_one_sentence(flags, recording, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        run(recording, *flags.split())
+    assert stopped.value.code == 2
+    assert WRONG[flags] in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_a_window_that_is_longer_than_the_input_is_refused(recording):
+    with pytest.raises(UserError, match="--window=3 is longer than the 2.00 s that the model"):
+        run(recording, "--window=3")
+
+
+def test_the_output_is_whole_or_not_there(recording, tmp_path, monkeypatch):
+    out = tmp_path / "out" / "rows.csv"
+
+    def full_disk(self, row):
+        assert list(out.parent.iterdir())  # the temporary file
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(predict.Csv, "line", full_disk)
+    with pytest.raises(OSError, match="No space"):
+        run(recording, "--format=csv", out=out)
+    assert list(out.parent.iterdir()) == []
+
+
+@pytest.mark.parametrize(("bound", "value"), [("_AHEAD_BYTES", 1000), ("_AHEAD", 10)])
+def test_reading_ahead_keeps_the_order_and_a_bound(tmp_path, monkeypatch, bound, value):
+    monkeypatch.setattr(audio_files, bound, value)
+    found = []
+    for i in range(40):
+        path = tmp_path / f"{i}"
+        path.write_bytes(bytes(100))
+        found.append(audio_files.Found(str(path)))
+    begun, done = set(), 0
+
+    def load(path: Path) -> int:
+        begun.add(int(path.name))
+        if path.name == "7":
+            raise RuntimeError("a decoder's own error")
+        return int(path.name)
+
+    for i, (one, value) in enumerate(audio_files.load_ahead(found, load)):
+        assert value == (None if i == 7 else i)
+        assert bool(one.error) == (i == 7)
+        done += 1
+        assert len(begun) <= done + 10
+    assert done == 40
+
+
+def shell(command: str) -> subprocess.CompletedProcess:
+    return subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True)  # noqa: S603
+
+
+def test_help_needs_no_jax():
+    program = (
+        "import runpy, sys; sys.argv = ['predict', '--help']\n"
+        "try: runpy.run_module('ser_jax.predict', run_name='__main__')\n"
+        "except SystemExit: sys.exit('jax' in sys.modules or 'soundfile' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", program], cwd=ROOT).returncode == 0
+
+
+def test_a_closed_pipe_is_no_error(recording, tmp_path):
+    # The reader is gone before the first row: head -0 reads nothing.
+    program = (
+        "import sys; sys.argv = ['predict', '--workdir=x', sys.argv[1]]\n"
+        "from tests.predict_test import LoudOrQuiet, engine, predict\n"
+        "engine.load = lambda source: LoudOrQuiet()\n"
+        "predict.exit_with_message(predict.main)"
+    )
+    (tmp_path / "program.py").write_text(program)
+    done = shell(
+        f"PYTHONPATH=. {sys.executable} {tmp_path}/program.py {recording} | head -c0;"
+        "exit ${PIPESTATUS[0]}"
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.fixture
+def no_cache(monkeypatch, tmp_path):
+    """JAX as it is when nobody has said where to cache."""
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
+    monkeypatch.delenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    keys = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
+    before = {key: getattr(jax.config, key) for key in keys}
+    jax.config.update("jax_compilation_cache_dir", None)
+    yield
+    for key, value in before.items():
+        jax.config.update(key, value)
+
+
+def test_the_cache_is_the_users_unless_something_was_said(no_cache, tmp_path, monkeypatch):
+    compilation_cache.enable()
+    folder = tmp_path / "cache" / "ser_jax" / "compiled"
+    assert jax.config.jax_compilation_cache_dir == str(folder) and folder.is_dir()
+    assert jax.config.jax_persistent_cache_min_compile_time_secs == 0
+    jax.config.update("jax_compilation_cache_dir", "elsewhere")
+    compilation_cache.enable()
+    assert jax.config.jax_compilation_cache_dir == "elsewhere"
+    jax.config.update("jax_compilation_cache_dir", None)
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "")
+    compilation_cache.enable()
+    assert jax.config.jax_compilation_cache_dir is None
+
+
+def test_where_no_cache_can_be_written_there_is_none(no_cache, tmp_path):
+    (tmp_path / "cache").write_text("in the way")
+    compilation_cache.enable()
+    assert jax.config.jax_compilation_cache_dir is None

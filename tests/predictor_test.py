@@ -1,0 +1,240 @@
+"""Prediction equals evaluation, whatever the waveform came as, and says what to know about it."""
+
+import csv
+import dataclasses
+import json
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from data_prep.prepare import prepare
+from ser_jax import (
+    audio,
+    checkpoints,
+    engine,
+    evaluate,
+    metric_log,
+    record_reader,
+    task,
+    trained,
+)
+from ser_jax.errors import UserError
+from ser_jax.predictor import Prediction, Predictor
+
+ROOT = Path(__file__).parents[1]
+
+
+def evaluated(workdir: Path) -> dict[str, np.ndarray]:
+    """{clip: the mean over the replicas of its probabilities in predictions.csv}."""
+    found: dict[str, list] = {}
+    with (workdir / "predictions.csv").open(newline="") as file:
+        for row in csv.DictReader(file):
+            found.setdefault(row["id"], []).append([float(p) for p in list(row.values())[5:]])
+    return {clip: np.mean(values, axis=0) for clip, values in found.items()}
+
+
+def make_run(config, records: Path, workdir: Path) -> Path:
+    """A run that was evaluated, with weights that were drawn, not learnt: that takes a second."""
+    this = task.make(config, record_reader.open_records(records))
+    bests = []
+    for state in task.initial_states(this):
+        params = state.best.params
+        (last,) = [
+            layer for layer in params if params[layer].get("bias", np.zeros(0)).shape == (6,)
+        ]
+        # Opinions that differ, or all probabilities would be near one sixth; but logits of some ten
+        # at most, for float32's rounding of a logit is what 1e-5 in a probability has to cover.
+        params[last]["kernel"] = 30 * params[last]["kernel"]
+        best = state.best.replace(params=params, value=jnp.zeros(()))
+        bests.append((best, state.normalisation))
+    best, normalisation = jax.tree.map(lambda *leaves: jnp.stack(leaves), *bests)
+    metric_log.claim(workdir, config, records.parent.name)
+    both = SimpleNamespace(best=best, normalisation=normalisation)
+    checkpoints.save_best(workdir, 1, both, this.metadata())
+    evaluate.evaluate(config, records, workdir)
+    return workdir
+
+
+@pytest.fixture(scope="module")
+def run(tiny, tiny_records, tmp_path_factory) -> Path:
+    """Two replicas."""
+    config = tiny()
+    config.replicas.seeds = 2
+    return make_run(config, tiny_records, tmp_path_factory.mktemp("runs") / "run")
+
+
+@pytest.fixture(scope="module")
+def half_run(tiny, tmp_path_factory) -> Path:
+    """Records of half precision, and an input that is shorter than the longest clip."""
+    config = tiny("cnn1d")
+    config.records_dtype = "float16"
+    config.input.max_frames = 40
+    return make_run(config, prepare(config), tmp_path_factory.mktemp("runs") / "half")
+
+
+@pytest.fixture(scope="module")
+def opened(run) -> Predictor:
+    return Predictor(run)
+
+
+@pytest.fixture(scope="module")
+def clips(made_corpus) -> dict[str, np.ndarray]:
+    return {path.stem: audio.load(path, 16_000) for path in sorted(made_corpus.rglob("*.wav"))}
+
+
+@pytest.mark.parametrize("which", ["run", "half_run"])
+def test_probabilities_are_those_of_evaluation(which, clips, request):
+    workdir = request.getfixturevalue(which)
+    expected, predict = evaluated(workdir), Predictor(workdir)
+    found = list(predict.many((clips[name], 16_000) for name in expected))
+    assert len(found) == len(expected) > 10
+    assert np.std([p.probability_C for p in found], axis=0).max() > 0.1  # or this says little
+    for prediction, probability_C in zip(found, expected.values(), strict=True):
+        np.testing.assert_allclose(prediction.probability_C, probability_C, rtol=0, atol=1e-5)
+    longer = [p.notes != () and "longer" in p.notes[0] for p in found]
+    n_frames = [predict.engine.spec.n_frames(len(clips[name])) for name in expected]
+    assert longer == [n > predict.engine.max_frames for n in n_frames]
+    assert any(longer) == (which == "half_run")
+
+
+def test_the_command_equals_evaluation_in_a_process_of_its_own(run, made_corpus, tmp_path):
+    expected, out = evaluated(run), tmp_path / "rows.jsonl"
+    paths = "".join(f"{next(made_corpus.rglob(f'{name}.wav'))}\n" for name in expected)
+    command = [sys.executable, "-m", "ser_jax.predict", f"--workdir={run}", "-"]
+    done = subprocess.run(
+        [*command, "--format=jsonl", f"--out={out}"],
+        cwd=ROOT,
+        input=paths.encode(),
+        capture_output=True,
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    rows = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [Path(row["path"]).stem for row in rows] == list(expected)
+    for row, probability_C in zip(rows, expected.values(), strict=True):
+        assert list(row["probabilities"]) == sorted(row["probabilities"])
+        np.testing.assert_allclose(list(row["probabilities"].values()), probability_C, atol=1e-5)
+
+
+def test_company_and_order_change_nothing(opened, clips):
+    some = list(clips.values())[:11]
+    some[3] = np.tile(some[3], 5)
+    together = opened.batch(some)
+    for waveform_S, prediction in zip(some, together, strict=True):
+        alone = opened(waveform_S, 16_000)
+        np.testing.assert_allclose(alone.probability_RxC, prediction.probability_RxC, atol=1e-5)
+        assert alone.notes == prediction.notes
+
+
+def test_channels_rates_and_integers_are_the_same_sound(opened, clips):
+    waveform_S = next(iter(clips.values()))
+    reference = opened(waveform_S, 16_000).probability_C
+    as_integers = np.round(waveform_S * 32_768).astype(np.int16)
+    np.testing.assert_allclose(opened(as_integers, 16_000).probability_C, reference, atol=1e-3)
+    stereo_SxK = np.stack([1.5 * waveform_S, 0.5 * waveform_S], axis=1)
+    np.testing.assert_allclose(opened(stereo_SxK, 16_000).probability_C, reference, atol=1e-4)
+    at_48k = audio.resample(waveform_S, 16_000, 48_000)
+    np.testing.assert_allclose(opened(at_48k, 48_000).probability_C, reference, atol=0.05)
+    slow = opened(at_48k, 16_000)  # three times as long
+    assert np.abs(slow.probability_C - reference).max() > 0.01
+
+
+WRONG = {
+    "empty": (np.zeros(0), 16_000, "is empty"),
+    "not finite": (np.array([0.0, np.nan]), 16_000, "NaN or infinite"),
+    "transposed": (np.zeros((2, 900)), 16_000, r"transpose it to \[samples, channels\]"),
+    "a stack": (np.zeros((9, 2, 2)), 16_000, r"\(9, 2, 2\)"),
+    "words": (np.array(["a"]), 16_000, "cannot be used"),
+    "no rate": (np.zeros(900), 0, "in Hz"),
+    "too little": (np.zeros(1), 96_000, "shorter than one sample"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_what_is_no_waveform_is_refused_in_words(opened, name):
+    waveform, rate, sentence = WRONG[name]
+    with pytest.raises(UserError, match=sentence):
+        opened(waveform, rate)
+
+
+def test_notes(opened, clips):
+    waveform_S = next(iter(clips.values()))
+    assert opened(waveform_S, 16_000).notes == ()
+    assert "silent" in opened(np.full(40_000, 0.3), 16_000).notes[0]  # an offset is no sound
+    (note,) = opened(np.tile(waveform_S, 9), 16_000).notes
+    assert f"only its first {opened.seconds:.1f} s are used; --window" in note
+    assert opened(waveform_S[:3000], 16_000).notes == ("shorter than any training clip",)
+
+
+class Listener:
+    """An engine that remembers the shapes it was given, and answers with the clips' sums."""
+
+    corpus, labels, min_frames, max_frames = "", ("a", "b"), 2, 200
+
+    def __init__(self, spec):
+        self.spec, self.shapes = spec, []
+
+    def __call__(self, waveform_BxS, n_samples_B):
+        self.shapes.append(waveform_BxS.shape)
+        sum_B = waveform_BxS.sum(axis=1)
+        return np.stack([sum_B, n_samples_B - 1e9], axis=-1)[None]
+
+
+def test_few_programs_and_bounded_memory(opened, monkeypatch):
+    listener = Listener(opened.engine.spec)
+    monkeypatch.setattr(engine, "load", lambda source: listener)
+    predict = Predictor("anything")
+    random = np.random.default_rng(0)
+    n_samples = [*random.integers(1, 130 * 16_000, 40), *random.integers(1, 100_000, 200)]
+    for n in (1, 5, 9, 240):
+        found = predict.batch([np.ones(k, np.float32) for k in n_samples[:n]])
+        heard = [np.float32(min(k, 60 * 16_000)) for k in n_samples[:n]]
+        assert [p.probability_C[0] for p in found] == heard  # each its own, in order
+    predict.batch([np.ones(50 * 16_000, np.float32)] * 40)
+    shapes = set(listener.shapes)
+    assert {rows for rows, _ in shapes} <= {1, 8, 64}
+    assert len({length for _, length in shapes}) <= 5
+    assert max(rows * length for rows, length in shapes) <= 600 * 16_000
+
+
+def test_the_first_minute_of_a_long_recording_counts(opened):
+    random = np.random.default_rng(0)
+    minute_S = random.standard_normal(60 * 16_000).astype(np.float32) / 10
+    more_S = np.concatenate([minute_S, np.ones(50_000, np.float32)])
+    first, second = opened.batch([minute_S, more_S])
+    np.testing.assert_array_equal(first.probability_C, second.probability_C)
+    assert opened.batch([more_S[: opened.longest]])[0].notes == second.notes != ()
+
+
+def test_a_batch_shared_out_over_devices_is_the_same(run, clips):
+    this = trained.load(run)
+    waveform_BxS = np.zeros((8, 48_000), np.float32)
+    n_samples_B = np.array([min(len(clip), 48_000) for clip in list(clips.values())[:8]], np.int32)
+    for row, clip in enumerate(list(clips.values())[:8]):
+        waveform_BxS[row, : n_samples_B[row]] = clip[:48_000]
+    one, four = engine.TrainedEngine(this), engine.TrainedEngine(this, jax.devices()[:4])
+    expected = one(waveform_BxS, n_samples_B)
+    assert expected.shape == (2, 8, 6)
+    np.testing.assert_allclose(four(waveform_BxS, n_samples_B), expected, atol=1e-6)
+    few = four(waveform_BxS[:1], n_samples_B[:1])  # not divisible among four
+    np.testing.assert_allclose(few, expected[:, :1], atol=1e-5)
+
+
+def test_replicas_are_averaged_and_may_disagree():
+    probability_RxC = np.array([[0.9, 0.1, 0.0], [0.2, 0.7, 0.1], [0.2, 0.1, 0.7]])
+    prediction = Prediction(("a", "b", "c"), probability_RxC)
+    assert prediction.emotion == "a" and prediction.disagreement == pytest.approx(2 / 3)
+    assert prediction.confidence == pytest.approx(1.3 / 3)
+    assert dataclasses.is_dataclass(prediction)
+
+
+def test_no_model_is_said(tmp_path):
+    with pytest.raises(UserError, match="does not exist; give the --workdir"):
+        Predictor(tmp_path / "nothing")
+    with pytest.raises(UserError, match="holds no trained model"):
+        Predictor(tmp_path)
