@@ -1,0 +1,369 @@
+import dataclasses
+import json
+import subprocess
+import sys
+import wave
+import zipfile
+from types import SimpleNamespace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import export as jax_export
+
+from ser_jax import (
+    bundle,
+    checkpoints,
+    convolution,
+    export,
+    features,
+    files,
+    metrics,
+    models,
+    trained,
+)
+from ser_jax.errors import UserError
+from ser_jax.features import FeatureSpec
+from ser_jax.predictor import Predictor
+from ser_jax.replicas import Replica
+from ser_jax.train_state import Best, Normalisation, Weights
+
+RATE = 8000
+
+
+def made(name="cnn2d", kind="mfcc", n_replicas=2, corpus="crema_d", **settings):
+    """A network that nothing has trained, as if it had been."""
+    fields = {"widths": (4, 4, 4, 4) if name == "cnn2d" else (4, 4, 4), "dense": 8}
+    spec = FeatureSpec(
+        **{"sampling_rate": RATE, "frame_length": 200, "hop_length": 80, "n_fft": 256}
+        | {"n_mels": 20, "n_mfcc": 12}
+        | settings
+    )
+    labels, max_frames = ("anger", "joy", "sadness"), 60
+    model = models.build(name, len(labels), fields)
+    planes = sum(spec.width(plane) for plane in features.INPUTS[kind])
+    x_BxTxF = jnp.zeros((1, max_frames, planes))
+    norm = Normalisation(jnp.full(planes, -20.0), jnp.full(planes, 15.0))
+    weights, x = [], features.model_input(x_BxTxF, kind)
+    init = jax.jit(lambda key: model.init(key, x, train=False))
+    for seed in range(n_replicas):
+        found = init(jax.random.key(seed))
+        # Opinions that differ, or all probabilities would be near one third.
+        params = jax.tree.map(lambda w: w * (30 if w.shape[-1] == 3 else 1), found["params"])
+        weights.append(Weights(params, found.get("batch_stats", {}), norm))
+    return trained.Trained(
+        config={
+            "records_dtype": "float32",
+            "corpus": {"name": corpus},
+            "model": {"name": name, **fields},
+            "train": {"compute_dtype": "float32"},
+            "input": {"kind": kind},
+            "init_from": "",
+        },
+        corpus="some voices",
+        labels=labels,
+        spec=spec,
+        kind=kind,
+        min_frames=10,
+        max_frames=max_frames,
+        model=model,
+        replicas=tuple(Replica(seed, 0) for seed in range(n_replicas)),
+        numbers=tuple(range(n_replicas)),
+        epochs=(1,) * n_replicas,
+        weights=tuple(weights),
+    )
+
+
+def clips(lengths, n_samples):
+    waveform_BxS = np.random.default_rng(0).uniform(-0.3, 0.3, (len(lengths), n_samples))
+    return waveform_BxS.astype(np.float32), np.array(lengths, np.int32)
+
+
+def expected(this, waveform_BxS, n_samples_B):
+    x_BxTxF, n_frames_B = this.examples(waveform_BxS, n_samples_B)
+    logits = jax.jit(this.logits)
+    return np.stack([jax.nn.softmax(logits(w, x_BxTxF, n_frames_B)) for w in this.weights])
+
+
+@pytest.fixture(scope="module")
+def network():
+    return made()
+
+
+@pytest.fixture(scope="module")
+def contents(network):
+    return export.members(network)
+
+
+@pytest.fixture
+def file(contents, tmp_path):
+    export.write(tmp_path / "emotion.zip", contents)
+    return tmp_path / "emotion.zip"
+
+
+@pytest.fixture(scope="module")
+def workdir(network, tmp_path_factory):
+    """A run's folder with the same network, and what an evaluation might have found."""
+    folder = tmp_path_factory.mktemp("run")
+    weights = jax.tree.map(lambda *leaves: jnp.stack(leaves), *network.weights)
+    best = Best(weights.params, weights.batch_stats, jnp.zeros(2), jnp.ones(2, jnp.int32))
+    metadata = {
+        "config": network.config,
+        "corpus": network.corpus,
+        "labels": list(network.labels),
+        "features": dataclasses.asdict(network.spec),
+        "min_frames": network.min_frames,
+        "max_frames": network.max_frames,
+        "replicas": [dataclasses.asdict(replica) for replica in network.replicas],
+    }
+    state = SimpleNamespace(best=best, normalisation=weights.normalisation)
+    checkpoints.save_best(folder, 1, state, metadata)
+    uar = {"mean": 0.4321, "sd": 0.01, "low": 0.4, "high": 0.5}
+    results = dict.fromkeys(export._HEADLINE, "as it was") | dict.fromkeys(metrics.HEADLINE, 0.5)
+    results |= {"labels": list(network.labels), "intervals": {"uar": uar}, "breakdown": {}}
+    results["replicas"] = [
+        {"replica": number, "chosen": number < 2, "best_epoch": 1} for number in range(3)
+    ]
+    files.write_json(folder / "results.json", results)
+    return folder
+
+
+def test_any_number_of_clips_of_any_length_is_as_in_the_run(network, file):
+    engine = bundle.load(file)
+    assert (engine.corpus, engine.labels, engine.spec) == (
+        "some voices",
+        network.labels,
+        network.spec,
+    )
+    assert (engine.min_frames, engine.max_frames) == (10, 60)
+    for lengths, n_samples in (([5000], 5000), ([1, 700, 9000, 4000, 4321], 9000)):
+        batch = clips(lengths, n_samples)
+        found = engine(*batch)
+        assert found.shape == (2, len(lengths), 3) and found.dtype == np.float32
+        np.testing.assert_allclose(found, expected(network, *batch), atol=1e-6)
+        assert np.ptp(found, axis=0).max() > 0.1  # the replicas differ
+
+
+@pytest.mark.parametrize(
+    "network",
+    [
+        made("cnn1d", "vector", n_replicas=1, centered=False),
+        made("paper", "log_mel", n_replicas=1, n_fft=200, top_db=0.0),
+    ],
+    ids=["vector", "log-mel"],
+)
+def test_every_network_and_input(network, tmp_path):
+    export.write(tmp_path / "x.zip", export.members(network))
+    batch = clips([150, 3000], 3100)  # of the shorter not one frame is whole
+    np.testing.assert_allclose(
+        bundle.load(tmp_path / "x.zip")(*batch), expected(network, *batch), atol=1e-6
+    )
+
+
+def test_the_command_writes_what_predictor_opens(workdir, tmp_path, capsys):
+    out = tmp_path / "new" / "emotion.zip"
+    export.main([f"--workdir={workdir}", f"--out={out}"])
+    assert "2 replicas" in capsys.readouterr().out
+    assert [path.name for path in out.parent.iterdir()] == [out.name]
+    waveform = clips([20_000], 20_000)[0][0]
+    found, ours = (Predictor(path)(waveform, 16_000) for path in (out, workdir))
+    np.testing.assert_allclose(found.probability_RxC, ours.probability_RxC, atol=1e-6)
+    assert found.labels == ours.labels and found.emotion == ours.emotion
+
+    with zipfile.ZipFile(out) as archive:
+        told = json.loads(archive.read("results.json"))
+        readme = archive.read("README.txt").decode()
+        assert {info.date_time[0] for info in archive.infolist()} == {1980}
+        assert archive.namelist() == sorted(archive.namelist())
+    measured = files.read_json(workdir / "results.json")
+    assert told == {key: measured[key] for key in told}
+    assert "intervals" in told and "breakdown" not in told
+    assert "0.432 (95 % over speakers: 0.400-0.500)" in " ".join(readme.split())
+
+    first = out.read_bytes()
+    export.main([f"--workdir={workdir}", f"--out={out}"])
+    assert out.read_bytes() == first
+
+
+def test_results_of_another_model_are_not_passed_on(workdir):
+    this = trained.load(workdir)
+    assert export.headline(workdir, this)["labels"] == list(this.labels)
+    for other in ({"labels": ("a", "b")}, {"epochs": (1, 2)}, {"numbers": (0, 7)}):
+        with pytest.raises(UserError, match="not of the model"):
+            export.headline(workdir, dataclasses.replace(this, **other))
+    assert export.headline(workdir / "nowhere", this) is None
+
+
+def test_the_program_convolves_as_the_library_does(network, contents, monkeypatch):
+    monkeypatch.setattr(convolution, "LEAST_OUT_OF_ONE", 1)  # this machine would do otherwise
+    assert export.program(network) == contents[bundle.MODEL]
+
+
+def test_its_readme_is_a_program_that_needs_jax_and_numpy_only(network, file, tmp_path):
+    with zipfile.ZipFile(file) as archive:
+        lines = archive.read("README.txt").decode().splitlines()
+    start = lines.index("    import json, sys, wave, zipfile")
+    code = "\n".join(line[4:] for line in lines[start : lines.index("", start)])
+    code += "\nprint(*sys.modules, file=sys.stderr)"
+    samples = np.round(clips([4000], 4000)[0][0] * 32768).astype("<i2")
+    with wave.open(str(tmp_path / "clip.wav"), "wb") as out:
+        out.setparams((1, 2, RATE, 0, "NONE", ""))
+        out.writeframes(samples.tobytes())
+    run = subprocess.run(
+        [sys.executable, "-I", "-c", code, file, tmp_path / "clip.wav"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 0, run.stderr
+    probability_C = expected(network, samples[None] / np.float32(32768), np.array([4000]))[
+        :, 0
+    ].mean(0)
+    printed = dict(reversed(line.split()) for line in run.stdout.splitlines())
+    assert {k: float(v) for k, v in printed.items()} == pytest.approx(
+        dict(zip(network.labels, probability_C, strict=True)), abs=2e-6
+    )
+    loaded = {name.split(".")[0] for name in run.stderr.split()}
+    assert not loaded & {"ser_jax", "flax", "orbax", "optax", "librosa"}
+
+
+def test_opening_imports_nothing_of_training(file):
+    code = (
+        "import sys; from pathlib import Path; from ser_jax import bundle;"
+        f"bundle.load(Path({str(file)!r})); print(*sys.modules)"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = {name.split(".")[0] for name in run.stdout.split()}
+    assert not loaded & {
+        "flax",
+        "orbax",
+        "optax",
+        "librosa",
+        "tensorflow_datasets",
+        "ml_collections",
+    }
+
+
+def test_it_says_nothing_of_where_it_was_written(contents):
+    exported = jax_export.deserialize(bytearray(contents["model.bin"]))
+    assert ".py" not in exported.mlir_module()
+    assert exported.platforms == ("cpu", "cuda", "tpu") and not exported.has_vjp()
+
+
+def test_the_licence_note(tmp_path):
+    def note(given="", **config):
+        this = made(n_replicas=1)
+        this.config.update(config)
+        return export.export_texts.licence(this.config, "some voices", given)
+
+    assert "some voices" in note() and "ODbL" in note()
+    assert "CC BY-NC-SA 4.0" in note(corpus={"name": "ravdess"})
+    assert "not known" in note(corpus={"name": "csv"})
+    assert "another run, base;" in note(init_from="/home/me/runs/base")
+    assert "/home" not in note(init_from="/home/me/runs/base")
+    (tmp_path / "mine.txt").write_text("As you like.\n")
+    assert note(str(tmp_path / "mine.txt")) == note("As you like.") == "As you like.\n"
+    assert note("words " * 200).startswith("words words")
+    (tmp_path / "noise.txt").write_bytes(b"\xff\xfe\xfd")
+    for wrong in (tmp_path / "none.txt", tmp_path / "noise.txt", " "):
+        with pytest.raises(UserError, match="licence"):
+            note(str(wrong))
+
+
+def test_what_cannot_be_written_is_one_sentence(workdir, tmp_path, file, monkeypatch):
+    with pytest.raises(UserError, match="is a folder"):
+        export.main([f"--workdir={workdir}", f"--out={tmp_path}"])
+    before = file.read_bytes()
+    with pytest.raises(UserError, match="no trained model"):
+        export.main([f"--workdir={tmp_path}", f"--out={file}"])
+    with monkeypatch.context() as patched, pytest.raises(OSError):
+        patched.setattr(zipfile.ZipFile, "writestr", lambda *_: (_ for _ in ()).throw(OSError()))
+        export.write(file, {"a": b"b"})
+    assert file.read_bytes() == before and list(tmp_path.iterdir()) == [file]
+
+
+def zipped(path, members, compression=zipfile.ZIP_STORED):
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        for name, data in members.items():
+            archive.writestr(name, data)
+    return path
+
+
+def changed(contents, **fields):
+    """The members with other fields in model.json, whose checksums are right again."""
+    about = json.loads(contents["model.json"]) | fields
+    about["sha256"] = {
+        name: bundle.hashlib.sha256(data).hexdigest()
+        for name, data in contents.items()
+        if name != "model.json"
+    }
+    return contents | {"model.json": json.dumps(about).encode()}
+
+
+def test_a_damaged_file_is_one_sentence(contents, file, tmp_path):
+    def refused(path, why):
+        with pytest.raises(UserError, match=why) as caught:
+            bundle.load(path)
+        assert str(path) in str(caught.value)
+
+    path = tmp_path / "wrong.zip"
+    refused(path, "does not exist")
+    refused(tmp_path, "is a folder")
+    path.write_bytes(b"no zip")
+    refused(path, "no zip file")
+    path.write_bytes(file.read_bytes()[:-1000])
+    refused(path, "no zip file")
+    whole = bytearray(file.read_bytes())
+    whole[len(whole) // 2] ^= 1  # a weight
+    path.write_bytes(whole)
+    refused(path, "damaged")
+    refused(zipped(path, {"a.txt": b""}), "no export of ser_jax")
+    refused(zipped(path, contents | {"model.json": b"[" * 100_000}), "no JSON")
+    refused(zipped(path, contents | {"model.json": b"[]"}), "no export of ser_jax")
+    refused(zipped(path, contents | {"LICENCE.txt": b"none"}), "checksum")
+    refused(zipped(path, {k: v for k, v in contents.items() if k != "model.bin"}), "'model.bin'")
+    refused(zipped(path, changed(contents | {"../x": b""})), "'../x'")
+    refused(zipped(path, contents, zipfile.ZIP_DEFLATED), "compressed")
+    refused(zipped(path, changed(contents, format_version=2)), "format 2 .* update")
+    refused(zipped(path, changed(contents, labels=["one"])), "not the program")
+    refused(zipped(path, changed(contents, max_frames="60")), "has it wrong")
+    refused(zipped(path, changed(contents, features={"hops": 1})), "has it wrong")
+    refused(zipped(path, changed(contents | {"model.bin": b"\0" * 64})), "cannot read it")
+
+
+def test_a_program_that_calls_out_of_xla_is_refused(contents, tmp_path):
+    def function(waveform, n_samples):
+        probability_BxC = jax.ffi.ffi_call("format_disk", like)(waveform[:, :3])
+        return probability_BxC, jnp.stack([probability_BxC] * 2)
+
+    b, s = jax_export.symbolic_shape("b, s", constraints=["s >= 3"])
+    like = jax.ShapeDtypeStruct((b, 3), jnp.float32)
+    exported = jax_export.export(
+        jax.jit(function),
+        disabled_checks=[jax_export.DisabledSafetyCheck.custom_call("format_disk")],
+    )(jax.ShapeDtypeStruct((b, s), jnp.float32), jax.ShapeDtypeStruct((b,), jnp.int32))
+    foreign = changed(contents | {"model.bin": bytes(exported.serialize())})
+    with pytest.raises(UserError, match="outside of XLA"):
+        bundle.load(zipped(tmp_path / "x.zip", foreign))
+
+
+def test_onnx_gives_the_same_probabilities(network, tmp_path):
+    pytest.importorskip("jax2onnx", reason="jax2onnx is missing; see requirements-onnx.txt")
+    onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime is missing")
+    found = export.members(network, onnx=True)
+    export.write(tmp_path / "x.zip", found)
+    bundle.load(tmp_path / "x.zip")
+    session = onnxruntime.InferenceSession(found["model.onnx"], providers=["CPUExecutionProvider"])
+    n_samples = session.get_inputs()[0].shape[1]
+    for lengths in ([n_samples], [1, n_samples // 2, 3000]):
+        waveform_BxS, n_samples_B = clips(lengths, n_samples)
+        [mean] = session.run(None, {"waveform": waveform_BxS, "n_samples": n_samples_B})
+        each = expected(network, waveform_BxS, n_samples_B)
+        np.testing.assert_allclose(mean, each.mean(0), atol=1e-4)
+
+
+def test_onnx_without_its_libraries_is_one_sentence(network, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(UserError, match="requirements-onnx.txt"):
+        export.members(network, onnx=True)
