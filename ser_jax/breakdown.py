@@ -101,16 +101,26 @@ def breakdown(
     orders = {"emotion": list(labels)}
     found = {}
     for name, group_P in groups.items():
-        values = sorted(set(group_P.tolist()), key=lambda value: (value == UNKNOWN, value))
+        members = {value: predictions.where(rows) for value, rows in _rows_of(group_P).items()}
+        values = sorted(members, key=lambda value: (value == UNKNOWN, value))
+        if name in orders:
+            values.sort(key=orders[name].index)
         found[name] = [
             {
                 "value": value,
-                **_accuracy(predictions.where(group_P == value), n_resamples, seed),
-                "human": _human(predictions.where(group_P == value), votes),
+                **_accuracy(members[value], n_resamples, seed),
+                "human": _human(members[value], votes),
             }
-            for value in sorted(values, key=orders.get(name, values).index)
+            for value in values
         ]
     return found
+
+
+def _rows_of(group_P: np.ndarray) -> dict[str, np.ndarray]:
+    """{value: its rows, in order}; sorted once, not looked through for each of many speakers."""
+    values, value_P = np.unique(group_P, return_inverse=True)
+    rows = np.split(np.argsort(value_P, kind="stable"), np.cumsum(np.bincount(value_P))[:-1])
+    return dict(zip(values.tolist(), rows, strict=True))
 
 
 def _accuracy(predictions: Predictions, n_resamples: int, seed: int) -> dict[str, Any]:

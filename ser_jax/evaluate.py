@@ -20,9 +20,9 @@ from ser_jax import (
     task,
 )
 from ser_jax import results as results_of
-from ser_jax.evaluator import Evaluator, Weights
+from ser_jax.evaluator import Evaluator
+from ser_jax.feed import Feed
 from ser_jax.statistics import Predictions
-from ser_jax.train_state import Normalisation
 
 
 def evaluate(config: ConfigDict, records_folder: Path, workdir: Path) -> dict[str, Any]:
@@ -57,16 +57,9 @@ def _predict(
     this: task.Task, weights: dict[str, Any], layout: devices.Layout
 ) -> tuple[Predictions, np.ndarray]:
     """Test predictions of all replicas, and the mean cross-entropy of each."""
-    groups = parallel.cut(
-        Weights(
-            weights["params"],
-            weights.get("batch_stats", {}),
-            Normalisation(**weights["normalisation"]),
-        ),
-        layout,
-    )
+    groups = parallel.cut(checkpoints.weights_of(weights), layout)
     rows = [this.splits[replica.fold].test for replica in this.replicas]
-    evaluator = Evaluator(this, parallel.Feed(this.examples, layout), layout)
+    evaluator = Evaluator(this, Feed(this.examples, layout), layout)
     sums, probabilities = evaluator(groups, rows)
     row_P, clips = np.concatenate(rows), this.records.clips
     predictions = Predictions(

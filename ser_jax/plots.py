@@ -39,10 +39,10 @@ def figure(width: float, height: float, **options: Any) -> Any:
     return sheet
 
 
-def save(sheet: Any, path: Path) -> None:
+def save(sheet: Any, path: Path, dpi: int = 150) -> None:
     """Writes a figure as PNG, the same bytes for the same figure, with room for all its texts."""
     with files.replacing(path) as temporary:
-        sheet.savefig(temporary, dpi=150, bbox_inches="tight", metadata={"Software": None})
+        sheet.savefig(temporary, dpi=dpi, bbox_inches="tight", metadata={"Software": None})
 
 
 def titles(results: dict[str, Any]) -> tuple[str, str]:

@@ -1,6 +1,7 @@
-"""metrics.jsonl + results.json → pictures and a page."""
+"""metrics.jsonl + results.json + predictions.csv → pictures and two pages, of Markdown and HTML."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from ser_jax import (
     plots_confusion,
     plots_reliability,
     plots_training,
+    result_page,
+    run_files,
 )
 from ser_jax.errors import UserError
 from ser_jax.replicas import chosen_replicas
@@ -20,33 +23,37 @@ from ser_jax.report_page import page
 
 EPOCH_KEYS = """epoch train/loss train/l2 train/accuracy train/macro_f1
     val/loss val/accuracy val/macro_f1 learning_rate""".split()
-RESULT_KEYS = frozenset(
-    """config model input protocol unseen_speakers unseen_sentences corpus labels n_train
-    n_train_examples n_val n_test n_test_speakers accuracy uar intervals per_class confusion
-    monitor replicas settings calibration coverage breakdown""".split()
-)
 
 
-def write(workdir: Path) -> Path:
-    """Writes report/report.md and the pictures that it shows.
+def write(
+    workdir: Path, utterances: Mapping[str, Any] | None = None, clips_a_cell: int = 10
+) -> Path:
+    """Writes report/index.html, report/report.md and the pictures that both show.
 
     Args:
       workdir: the folder of a run that was trained and evaluated.
+      utterances: by clip id, objects with a path, votes and attributes, for the page to show and
+        play; None if the audio is not at hand.
+      clips_a_cell: so many clips of a cell of the confusion matrix are listed at most; 0 lists all.
 
     Returns:
-      The page's path.
+      The page's path, index.html.
 
     Raises:
-      UserError: metrics.jsonl or results.json is missing, damaged or of an older version.
+      UserError: a file of the run is missing, damaged, of an older version, or predictions.csv is
+        of another evaluation than results.json.
     """
     epochs = read_epochs(workdir / "metrics.jsonl")
-    results = read_results(workdir / "results.json")
+    results = run_files.read_results(workdir / "results.json")
     for replica in chosen_replicas(results):
         if replica["replica"] not in epochs:
             raise UserError(
                 f"{workdir / 'metrics.jsonl'} holds no epoch of replica {replica['replica']} of "
                 "results.json; run --mode=train and --mode=evaluate with this --workdir."
             )
+    predictions = None
+    if (workdir / "predictions.csv").exists():
+        predictions = run_files.load(workdir).predictions
     pictures = {
         "curves.png": plots_training.curves(epochs, results),
         "confusion.png": plots_confusion.confusion(results),
@@ -59,7 +66,7 @@ def write(workdir: Path) -> Path:
     for name, picture in pictures.items():
         plots.save(picture, folder / name)
     files.write_text(folder / "report.md", page(epochs, results))
-    return folder / "report.md"
+    return result_page.write(workdir, epochs, results, predictions, utterances, clips_a_cell)
 
 
 def read_epochs(path: Path) -> dict[int, list[dict[str, float]]]:
@@ -91,17 +98,3 @@ def read_epochs(path: Path) -> dict[int, list[dict[str, float]]]:
         replica: [epochs[number] for number in sorted(epochs)]
         for replica, epochs in sorted(replicas.items())
     }
-
-
-def read_results(path: Path) -> dict[str, Any]:
-    remedy = "run --mode=evaluate with this --workdir"
-    results = files.read_json(path, remedy)
-    if not isinstance(results, dict):
-        raise UserError(f"{path} is not the JSON of an evaluation; {remedy}.")
-    missing = RESULT_KEYS - results.keys()
-    if missing:
-        raise UserError(f"{path} lacks {min(missing)!r}; {remedy}.")
-    n_classes = len(results["labels"])
-    if np.shape(results["confusion"]) != (n_classes, n_classes):
-        raise UserError(f"{path} has {n_classes} labels and another size of confusion; {remedy}.")
-    return results

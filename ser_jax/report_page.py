@@ -19,24 +19,29 @@ Epochs = Mapping[int, Sequence[Mapping[str, float]]]
 
 def page(epochs: Epochs, results: dict[str, Any]) -> str:
     """The report in Markdown."""
-    parts = [
-        f"# {escape(results['model'])} on {escape(results['corpus'])}",
-        _headline(results),
-        _meaning(results),
-        table(["", ""], _facts(epochs, results), "---"),
-        _perceived(results),
-        "## Per class",
-        _per_class(results),
-        "![Confusion matrix](confusion.png)",
-        "![Listeners' confusion beside the model's](human.png)" if "human" in results else "",
-        _breakdown(results),
-        _certainty(results),
-        _training(epochs, results),
-        _settings(results),
-        _replicas(results),
-        _reproduce(results),
-    ]
-    return "\n\n".join(part for part in parts if part) + "\n"
+    title = f"# {escape(results['model'])} on {escape(results['corpus'])}"
+    return "\n\n".join([title, *parts(epochs, results).values()]) + "\n"
+
+
+def parts(epochs: Epochs, results: dict[str, Any]) -> dict[str, str]:
+    """The report's parts by name, each in Markdown, in their order; those that have content."""
+    human = "![Listeners' confusion beside the model's](human.png)" if "human" in results else ""
+    every = {
+        "headline": _headline(results),
+        "meaning": _meaning(results),
+        "facts": table(["", ""], _facts(epochs, results), "---"),
+        "perceived": _perceived(results),
+        "per class": f"## Per class\n\n{_per_class(results)}",
+        "confusion": "![Confusion matrix](confusion.png)",
+        "human": human,
+        "breakdown": _breakdown(results),
+        "certainty": _certainty(results),
+        "training": _training(epochs, results),
+        "settings": _settings(results),
+        "replicas": _replicas(results),
+        "reproduce": _reproduce(results),
+    }
+    return {name: part for name, part in every.items() if part}
 
 
 def _headline(results: dict[str, Any]) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ser_jax import breakdown, calibration, metrics, statistics
-from ser_jax.replicas import chosen_replicas, validation
+from ser_jax.replicas import best_setting, chosen_replicas
 from ser_jax.statistics import Predictions
 from ser_jax.task import Task
 
@@ -88,11 +88,7 @@ def _replicas(
                 **metrics.summary(counts_CxC, labels),
             }
         )
-    monitor = this.config.train.monitor
-    best = max(
-        _distinct(found),
-        key=lambda setting: validation([r for r in found if r["setting"] == setting], monitor),
-    )
+    best = best_setting([replica.setting for replica in this.replicas], value_R)
     for replica in found:
         replica["chosen"] = replica["setting"] == best
     return found

@@ -12,12 +12,17 @@ from typing import Any
 
 import numpy as np
 
-from ser_jax import metrics, report, statistics
+from ser_jax import files, metrics, statistics
 from ser_jax.errors import UserError
 from ser_jax.replicas import chosen_replicas
 from ser_jax.statistics import Predictions
 
 REMEDY = "run --mode=evaluate with this --workdir"
+RESULT_KEYS = frozenset(
+    """config model input protocol unseen_speakers unseen_sentences corpus labels n_train
+    n_train_examples n_val n_test n_test_speakers accuracy uar intervals per_class confusion
+    monitor replicas settings calibration coverage breakdown""".split()
+)
 # predictions.csv has six digits: two classes that are nearly as probable can read the same.
 _ROUNDING = 2e-6
 
@@ -49,7 +54,7 @@ def load(workdir: Path) -> Run:
       UserError: a file is missing, damaged, or not of the same evaluation as the other.
     """
     path = workdir / "predictions.csv"
-    results = report.read_results(workdir / "results.json")
+    results = read_results(workdir / "results.json")
     predictions = read_predictions(path, results["labels"])
     try:
         correct_of = {
@@ -72,6 +77,24 @@ def load(workdir: Path) -> Run:
     if found != correct_of:
         raise UserError(f"{path} is of another evaluation than results.json; {REMEDY}.")
     return Run(workdir.resolve().name, results, predictions)
+
+
+def read_results(path: Path) -> dict[str, Any]:
+    """What results.json holds.
+
+    Raises:
+      UserError: it is missing, damaged or of an older version.
+    """
+    results = files.read_json(path, REMEDY)
+    if not isinstance(results, dict):
+        raise UserError(f"{path} is not the JSON of an evaluation; {REMEDY}.")
+    missing = RESULT_KEYS - results.keys()
+    if missing:
+        raise UserError(f"{path} lacks {min(missing)!r}; {REMEDY}.")
+    n_classes = len(results["labels"])
+    if np.shape(results["confusion"]) != (n_classes, n_classes):
+        raise UserError(f"{path} has {n_classes} labels and another size of confusion; {REMEDY}.")
+    return results
 
 
 def read_predictions(path: Path, labels: Sequence[str]) -> Predictions:

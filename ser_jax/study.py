@@ -8,11 +8,19 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from ser_jax import devices, evaluate, files, report, run_files, study_report, train
+from ser_jax import (
+    compilation_cache,
+    devices,
+    evaluate,
+    files,
+    report,
+    run_files,
+    study_report,
+    train,
+)
 from ser_jax.errors import Interrupted, UserError
 from ser_jax.study_entries import Entry, changes
 
@@ -37,7 +45,7 @@ def run(config: ConfigDict, workdir: Path, prepare: Prepare) -> None:
       UserError: a run failed. The others were done.
       Interrupted: Ctrl-C or SIGTERM came; all is saved.
     """
-    _keep_compiled(workdir)
+    compilation_cache.enable()  # many runs are the same program
     entries = {entry.name: entry for entry in expand(config, workdir)}
     for entry in list(entries.values()):
         entries[entry.name] = _attempt(lambda e: _recalled(e, prepare, entries), entry)
@@ -89,13 +97,6 @@ def expand(config: ConfigDict, workdir: Path) -> list[Entry]:
     return [
         Entry(name, configs[name], changes(configs[name], base), workdir / name) for name in order
     ]
-
-
-def _keep_compiled(workdir: Path) -> None:
-    """Many runs are the same program, and compiling it takes longer than a short training."""
-    if not jax.config.jax_compilation_cache_dir:
-        jax.config.update("jax_compilation_cache_dir", str(workdir / ".compiled"))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
 
 
 def _attempt(step: Callable[[Entry], Entry], entry: Entry) -> Entry:

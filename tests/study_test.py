@@ -57,7 +57,7 @@ def some_run(shares, *, val=0.5, corpus="CREMA-D", human=None) -> run_files.Run:
     predictions = some_predictions(shares)
     counts = statistics.speaker_confusions(predictions).sum(1)
     summary = metrics.summary(counts.sum(0), LABELS)
-    results = dict.fromkeys(run_files.report.RESULT_KEYS) | summary
+    results = dict.fromkeys(run_files.RESULT_KEYS) | summary
     results |= {
         "corpus": corpus,
         "monitor": "accuracy",
