@@ -1,0 +1,247 @@
+import csv
+import dataclasses
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from data_prep import augment, inspect_measure, inspect_numbers, inspect_samples
+from data_prep.inspect import inspect
+from data_prep.prepare import read_corpus
+from ser_jax import audio
+from ser_jax.errors import UserError
+from tests import browser as browsers
+
+ROOT = Path(__file__).parents[1]
+NASTY = """<script>document.title = "run"</script> & "quoted" 'name'"""
+
+
+@pytest.fixture(scope="module")
+def page(tiny, tmp_path_factory):
+    """(config, index.html) of the made corpus, two clips of each emotion."""
+    out = tmp_path_factory.mktemp("page") / "inspect"
+    return tiny(), inspect(tiny(), out, 2)
+
+
+def numbers_of(index):
+    return json.loads((index.parent / "inspect.json").read_text())
+
+
+def test_measures_are_those_of_the_samples(page):
+    config, index = page
+    paths = {u.id: u.path for u in read_corpus(config).utterances}
+    clips = numbers_of(index)["clips"]
+    assert len(clips) == len(paths) == 72
+    for clip in clips[::9]:
+        x, rate = soundfile.read(paths[clip["id"]])
+        frames = [x[i : i + rate // 40] for i in range(0, len(x), rate // 40)]
+        level = np.array([np.mean(f**2) for f in frames])
+        expected = {
+            "seconds": len(x) / rate,
+            "sampling_rate": rate,
+            "peak_db": 20 * np.log10(np.abs(x).max()),
+            "rms_db": 10 * np.log10(np.mean(x**2)),
+            "silence": np.mean(level <= level.max() / 1e4),
+        }
+        assert {key: clip[key] for key in expected} == pytest.approx(expected, abs=1e-4)
+
+
+def test_silence_counts_frames_far_below_the_loudest():
+    loud, quiet = np.full(400, 0.5, np.float32), np.full(400, 0.004, np.float32)
+    found = inspect_measure.measure(np.concatenate([loud, quiet, quiet, loud]), 16_000)
+    assert found.silence == 0.5 and found.peak_db == pytest.approx(-6.02, abs=0.01)
+    nothing = inspect_measure.measure(np.zeros(100, np.float32), 16_000)
+    assert (nothing.silence, nothing.peak_db, nothing.rms_db) == (1.0, -120.0, -120.0)
+
+
+def test_the_sample_is_seeded_and_of_different_speakers(page):
+    config, index = page
+    corpus = read_corpus(config)
+    chosen = inspect_samples.choose(corpus.utterances, corpus.labels, 3, seed=0)
+    assert [u.emotion for u in chosen] == [label for label in corpus.labels for _ in range(3)]
+    assert all(len({u.speaker for u in chosen[i : i + 3]}) == 3 for i in range(0, 18, 3))
+    assert chosen == inspect_samples.choose(corpus.utterances[::-1], corpus.labels, 3, seed=0)
+    assert chosen != inspect_samples.choose(corpus.utterances, corpus.labels, 3, seed=1)
+    everything = inspect_samples.choose(corpus.utterances, corpus.labels, 99, seed=0)
+    assert sorted(everything, key=lambda u: u.id) == list(corpus.utterances)
+
+
+def test_what_is_played_is_what_preparation_makes(page):
+    config, index = page
+    waveforms = {u.id: audio.load(u.path, 16_000) for u in read_corpus(config).utterances}
+    augmentation = augment.Augmentation(**config.augmentation)
+    for card in numbers_of(index)["sample"][::5]:
+        assert set(card["views"]) == {"original", "noise"}
+        for view, shown in card["views"].items():
+            clip = card["id"]
+            made = augment.augment(augmentation, view, waveforms[clip], 16_000, clip)
+            heard, rate = soundfile.read(index.parent / shown["audio"], dtype="float32")
+            assert rate == 16_000 and np.abs(heard - np.clip(made, -1, 1)).max() < 2 / 2**15
+        snr = float(card["views"]["noise"]["what"].split()[2])
+        assert 9 <= snr <= 31
+
+
+def test_the_page_sorts_filters_and_plays(page, browser):
+    _, index = page
+    with browsers.opened(browser, index) as shown:
+        assert shown.inner_text("h1").startswith("synthetic voices (not speech)")
+        assert shown.inner_text("#clips-count") == "72 clips; 1 to 72 shown."
+        durations = "#clips tbody tr td:nth-last-child(5)"
+        shown.click("#clips thead button >> text=duration")
+        upward = [float(t) for t in shown.locator(durations).all_inner_texts()]
+        shown.keyboard.press("Enter")  # the button has kept the focus
+        downward = [float(t) for t in shown.locator(durations).all_inner_texts()]
+        assert upward == sorted(upward) and downward == upward[::-1] and len(set(upward)) > 5
+        assert shown.locator("#clips [aria-sort=descending]").count() == 1
+        shown.select_option("#clips-filter select >> nth=0", label="anger")
+        assert shown.inner_text("#clips-count").startswith("12 clips;")
+        speaker = shown.inner_text("#clips tbody tr td:nth-of-type(2) >> nth=0")
+        shown.select_option("#clips-filter select >> nth=1", label=speaker)
+        assert shown.inner_text("#clips-count").startswith("2 clips;")
+        shown.fill("#clips-filter input", "no such clip")
+        assert shown.inner_text("#clips-count") == "No clip fits."
+
+        assert shown.inner_text("#sample-count") == "12 clips shown."
+        shown.select_option("#sample-filter select >> nth=0", label="fear")
+        assert shown.locator("#sample > li").count() == 2
+        shown.select_option("#sample-filter select >> nth=0", label="all")
+        shown.select_option("#sample-filter select >> nth=2", label="speaker")
+        facts = shown.locator("#sample > li > p:first-of-type").all_inner_texts()
+        assert facts == sorted(facts, key=lambda text: text.split(" · ")[0])
+        duration, position = browsers.played(shown)
+        assert duration > 0.3 and position > 0.1
+
+
+def test_the_page_is_readable_narrow_and_wide(page, browser):
+    _, index = page
+    for size in (browsers.WIDE, browsers.NARROW):
+        with browsers.opened(browser, index, size) as shown:
+            shown.evaluate("document.querySelectorAll('details').forEach(d => { d.open = true; })")
+            browsers.load_pictures(shown)
+            assert browsers.violations(shown) == []
+            assert browsers.overflow(shown) <= 0
+
+
+def a_table(folder, made_corpus, n_rows=250):
+    """A csv corpus with names that are markup, one bad file, and more rows than a page has."""
+    wav = sorted(made_corpus.rglob("*.wav"))[0]
+    folder.mkdir()
+    with (folder / "corpus.csv").open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["path", "emotion", "speaker", "room & <b>", "seconds", "said"])
+        for i in range(n_rows):
+            name = f"{i:03} <b>&'{i}'.wav"
+            shutil.copy(wav, folder / name)
+            emotion = "brief" if i == 10 else f"{NASTY} {i % 2}"
+            rows.writerow([name, emotion, NASTY, f"<i>{i % 3}", NASTY, f"{i} words"])
+    (folder / "007 <b>&'7'.wav").write_text("no audio")
+    soundfile.write(folder / "008 <b>&'8'.wav", np.zeros(4000), 16_000)
+    soundfile.write(folder / "009 <b>&'9'.wav", np.full(4000, 1 - 2**-15), 16_000)
+    soundfile.write(folder / "010 <b>&'10'.wav", np.full(1, 0.5), 48_000)
+    return folder / "corpus.csv"
+
+
+def test_names_are_text_bad_files_are_told_and_rows_are_paged(tiny, made_corpus, tmp_path, browser):
+    config = tiny().copy_and_resolve_references()
+    config.corpus.update(name="csv", root=str(a_table(tmp_path / "mine", made_corpus)))
+    index = inspect(config, tmp_path / "out", 1)
+    found = numbers_of(index)
+    assert {card["emotion"] for card in found["sample"]} == {f"{NASTY} 0", f"{NASTY} 1"}
+    assert len(found["unreadable"]) == 1 and found["clips"][7]["seconds"] is None
+    with browsers.opened(browser, index) as shown:
+        assert "what is in it" in shown.title()
+        assert shown.locator("#clips tbody tr").count() == 100
+        assert NASTY in shown.inner_text("#clips tbody")
+        assert "not decoded" in shown.inner_text("#clips tbody")
+        shown.click("#clips-next")
+        shown.click("#clips-next")
+        assert shown.inner_text("#clips-count") == "250 clips; 201 to 250 shown."
+        assert shown.is_disabled("#clips-next") and not shown.is_disabled("#clips-previous")
+        assert browsers.violations(shown) == []
+        shown.fill("#clips-filter input", "00")  # clips 0 to 9, and 100 and 200
+        bad = "td:text-is('not decoded')"
+        for last in ("not decoded", "not decoded"):  # upward, and downward
+            shown.click("#clips thead button >> text=peak level")
+            peaks = shown.locator("#clips tbody td:nth-last-child(3)").all_inner_texts()
+            assert peaks[-1] == last and peaks.count(last) == 1
+        assert "0.0" in peaks and "-0.0" not in peaks and shown.locator(bad).count() == 5
+    text = index.read_text()
+    assert text.count("<tr>") < 100 and "said: 250 different values" in text
+
+
+def test_values_are_counted_in_their_order_and_many_numbers_by_the_ten():
+    def counted(values):
+        clips = [{"emotion": "b", "speaker": "1", "attributes": {"seconds": v}} for v in values]
+        return inspect_numbers.counts_of(clips, ["a", "b"])
+
+    found = counted(["10", "9", "", "9"])
+    assert list(found["emotion"].items()) == [("a", 0), ("b", 4)]
+    assert list(found["seconds"].items()) == [("", 1), ("9", 2), ("10", 1)]
+    assert list(counted(["10", "9", "x"])["seconds"]) == ["10", "9", "x"]
+    many = counted([*map(str, range(5, 45)), "", "007"])["seconds"]
+    tens = {"": 1, "0 to 9": 6, "10 to 19": 10, "20 to 29": 10, "30 to 39": 10, "40 to 49": 5}
+    assert list(many.items()) == list(tens.items())
+
+
+def test_a_clip_of_zeros_does_not_flatten_the_charts_of_levels(tmp_path, monkeypatch):
+    drawn = {}
+    monkeypatch.setattr(
+        "data_prep.inspect_plots.histogram", lambda *a: drawn.update({a[1]: a[2]}) or NoPicture()
+    )
+    measures = [inspect_measure.measure(np.float32([x, 0]), 8000) for x in (0, 0.1, 0.2)]
+    parts = inspect_numbers.distributions(tmp_path, [dataclasses.asdict(m) for m in measures])
+    assert len(drawn["peak_db"]) == len(drawn["rms_db"]) == 2 and min(drawn["peak_db"]) > -30
+    assert "1 clip of zeros" in "".join(parts) and "-120.0" in "".join(parts)
+
+
+class NoPicture:
+    def savefig(self, path, **_):
+        path.touch()
+
+
+def test_an_older_page_is_replaced_and_another_folder_is_not(tiny, tmp_path):
+    out = tmp_path / "inspect"
+    inspect(tiny(), out, 1)
+    (out / "stale.txt").write_text("of the older page")
+    inspect(tiny(), out, 0)
+    assert not (out / "stale.txt").exists() and numbers_of(out / "index.html")["sample"] == []
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "thesis.txt").write_text("mine")
+    with pytest.raises(UserError, match="mine is not an inspection page"):
+        inspect(tiny(), mine, 1)
+    assert (mine / "thesis.txt").read_text() == "mine"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["inspect", "mine"]
+
+
+def test_what_goes_wrong_keeps_the_older_page(tiny, tmp_path, monkeypatch):
+    index = inspect(tiny(), tmp_path / "inspect", 0)
+    before = index.read_bytes()
+    monkeypatch.setattr("data_prep.inspect_page.write", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        inspect(tiny(), tmp_path / "inspect", 0)
+    assert index.read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir()] == ["inspect"]
+
+
+def test_the_command_line_says_what_is_wrong(tmp_path):
+    def run(*arguments):
+        command = [sys.executable, "-m", "data_prep.inspect", *arguments]
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+
+    config, out = "--config=configs/cnn2d.py", f"--out={tmp_path / 'page'}"
+    for arguments, said in (
+        ((config,), "out"),
+        ((config, out, "--config.corpus.rooot=x"), "rooot"),
+        ((config, out, f"--config.corpus.root={tmp_path / 'none'}"), "does not exist"),
+        ((config, out, "stray"), "belongs to no flag"),
+    ):
+        ended = run(*arguments)
+        assert ended.returncode == 1 and said in ended.stderr, ended.stderr
+        assert "Traceback" not in ended.stderr
+    assert "--clips" in run("--help").stdout
