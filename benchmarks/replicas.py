@@ -17,10 +17,21 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from ser_jax import devices, features, models, optimizer, parallel, train_state, train_step
+from benchmarks.networks import DROPOUT, L2, LEARNING_RATE, N_CLASSES, N_EXAMPLES
+from benchmarks.turns import spread
+from ser_jax import (
+    devices,
+    features,
+    models,
+    optimizer,
+    parallel,
+    train_state,
+    train_step,
+)
+from ser_jax.feed import Pool
 from ser_jax.train_state import Normalisation
 
-N_CLASSES, N_FRAMES, N_COLUMNS, N_EXAMPLES = 6, 94, 20, 512
+N_FRAMES, N_COLUMNS = 94, 20
 WIDTH = {"vector": N_COLUMNS + 2}  # zero crossings and energy beside the MFCC
 
 
@@ -32,31 +43,38 @@ def configured(model: str, widths: tuple[int, ...], batch: int) -> ConfigDict:
     return config
 
 
-def make(config: ConfigDict, n_replicas: int, strategy: str):
-    """A function that trains some steps of all replicas and waits for them."""
+def make(
+    config: ConfigDict,
+    n_replicas: int,
+    strategy: str,
+    n_frames: int = N_FRAMES,
+    n_examples: int = N_EXAMPLES,
+    **model_fields,
+):
+    """A function that trains some steps of all replicas and waits for them; and their states."""
     config.replicas.strategy = strategy
     layout = devices.layout(config, n_replicas)
     width = WIDTH.get(config.input.kind, N_COLUMNS)
     random = np.random.default_rng(0)
-    pool = parallel.Pool(
-        random.standard_normal((N_EXAMPLES, N_FRAMES, width), np.float32),
-        np.full(N_EXAMPLES, N_FRAMES, np.int32),
-        random.integers(0, N_CLASSES, N_EXAMPLES, np.int32),
+    pool = Pool(
+        random.standard_normal((n_examples, n_frames, width), np.float32),
+        np.full(n_examples, n_frames, np.int32),
+        random.integers(0, N_CLASSES, n_examples, np.int32),
     )
     pool = jax.device_put(pool, layout.whole)
     fields = {k: v for k, v in config.model.items() if k != "name"}
-    model = models.build(config.model.name, N_CLASSES, fields)
+    model = models.build(config.model.name, N_CLASSES, fields).clone(**model_fields)
     state = train_state.create(
         model,
         optimizer.make(config.optimizer.name),
         optimizer.plateau(config.optimizer),
-        features.model_input(np.zeros((1, N_FRAMES, width), np.float32), config.input.kind),
+        features.model_input(np.zeros((1, n_frames, width), np.float32), config.input.kind),
         seed=0,
         hyper=train_state.make_hyper(
-            learning_rate=1e-3,
+            learning_rate=LEARNING_RATE,
             min_learning_rate=0.0,
-            l2=1e-4,
-            dropout=0.2,
+            l2=L2,
+            dropout=DROPOUT,
             label_smoothing=0.0,
             class_weight_C=np.ones(N_CLASSES),
         ),
@@ -69,15 +87,25 @@ def make(config: ConfigDict, n_replicas: int, strategy: str):
         step = parallel.busy_only(step)
     steps = parallel.compile_steps(step, layout)
     groups = parallel.place([state] * n_replicas, layout)
-    shape = (layout.at_once, 64, config.train.batch_size)
-    order = jax.device_put(random.integers(0, N_EXAMPLES, shape, np.int32), layout.orders)
+    shape = (layout.at_once, 2 * n_examples // config.train.batch_size, config.train.batch_size)
 
     def run(n_steps: int) -> None:
+        order = jax.device_put(random.integers(0, n_examples, shape, np.int32), layout.orders)
         for i, group in enumerate(groups):
             groups[i] = steps(group, pool, order, 0, n_steps)
         jax.block_until_ready(groups)
 
-    return run
+    return run, groups
+
+
+def contestant(config: ConfigDict, n_frames: int, n_examples: int, **model_fields):
+    """One replica on its own, as benchmarks.turns has it: what it is, and some steps of it."""
+    run, groups = make(config, 1, "device", n_frames, n_examples, **model_fields)
+    return {
+        "library": f"ser_jax, JAX {jax.__version__}",
+        "parameters": sum(leaf.size for leaf in jax.tree.leaves(groups[0].params)),
+        "device": jax.devices()[0].device_kind,
+    }, run
 
 
 def main() -> None:
@@ -100,8 +128,8 @@ def main() -> None:
         "| ---: | --- | ---: | ---: |"
     )
     for n_replicas in map(int, options.replicas.split(",")):
-        runs = {"alone": make(config, 1, "device")} | {
-            strategy: make(config, n_replicas, strategy)
+        runs = {"alone": make(config, 1, "device")[0]} | {
+            strategy: make(config, n_replicas, strategy)[0]
             for strategy in options.strategies.split(",")
         }
         seconds: dict[str, list[float]] = {name: [] for name in runs}
@@ -114,10 +142,8 @@ def main() -> None:
         alone = n_replicas * statistics.median(seconds.pop("alone"))
         for name, values in seconds.items():
             middle = statistics.median(values)
-            spread = f"{min(values):.3f}–{max(values):.3f}"
             print(
-                f"| {n_replicas} | {name} | {middle:.3f} ({spread}) | {middle / alone:.2f} |",
-                flush=True,
+                f"| {n_replicas} | {name} | {spread(values)} | {middle / alone:.2f} |", flush=True
             )
 
 

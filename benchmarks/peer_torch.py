@@ -1,0 +1,138 @@
+"""The networks as one would write them in PyTorch.
+
+On a GPU: bfloat16 by autocast, channels last, torch.compile; all examples resident there, and
+nothing is read back within a round.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F  # noqa: N812 — its usual name
+
+from benchmarks.networks import (
+    DROPOUT,
+    L2,
+    LEARNING_RATE,
+    N_CLASSES,
+    N_EXAMPLES,
+    Network,
+)
+
+
+class Pool(nn.Module):
+    """Keras's "same": padded as little as possible, before and after; zeros do not count."""
+
+    def __init__(self, network: Network, space: tuple[int, ...], average: bool):
+        super().__init__()
+        k, s = network.pool, network.stride
+        total = [max((-(-n // s) - 1) * s + k - n, 0) for n in space]
+        pads = [(t // 2, t - t // 2) for t in total]
+        flat = len(space) == 1
+        self.kind = "average" if average else "max"
+        self.pool = {
+            ("max", True): F.max_pool1d,
+            ("max", False): F.max_pool2d,
+            ("average", False): F.avg_pool2d,
+        }[self.kind, flat]
+        self.window, self.pads = (k, s), [n for pad in reversed(pads) for n in pad]
+        if average:
+            inside = F.pad(torch.ones(1, 1, *space), self.pads)
+            self.register_buffer("share", 1 / self.pool(inside, k, s), persistent=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.kind == "average":
+            return self.pool(F.pad(x, self.pads), *self.window) * self.share
+        if any(self.pads):
+            x = F.pad(x, self.pads, value=-math.inf)
+        return self.pool(x, *self.window)
+
+
+def build(network: Network) -> nn.Module:
+    """The whole network, Glorot-uniform, with Keras's BatchNorm."""
+    flat = len(network.space) == 1
+    convolution, norm = (nn.Conv1d, nn.BatchNorm1d) if flat else (nn.Conv2d, nn.BatchNorm2d)
+    layers: list[nn.Module] = []
+    n_in, last = 1, len(network.widths) - 1
+    for i, (n_out, side) in enumerate(zip(network.widths, network.kernels, strict=True)):
+        if i == last:
+            layers.append(nn.Dropout(DROPOUT))
+        layers += [convolution(n_in, n_out, side, padding="same"), nn.ReLU()]
+        if network.batch_norm[i]:
+            layers.append(norm(n_out, eps=1e-3, momentum=0.01))
+        layers.append(Pool(network, network.spaces[i], network.averages[i]))
+        n_in = n_out
+    layers += [
+        nn.Flatten(),
+        nn.Linear(math.prod(network.spaces[-1]) * n_in, network.dense),
+        nn.ReLU(),
+    ]
+    if network.name == "cnn1d":
+        layers.append(nn.BatchNorm1d(network.dense, eps=1e-3, momentum=0.01))
+    if network.name == "paper":
+        layers.append(nn.Dropout(DROPOUT))
+    layers.append(nn.Linear(network.dense, N_CLASSES))
+    model = nn.Sequential(*layers)
+    for layer in model:
+        if isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Linear):
+            nn.init.xavier_uniform_(layer.weight)
+            nn.init.zeros_(layer.bias)
+    return model
+
+
+def make(
+    network: Network, batch: int, precision: str, n_examples: int = N_EXAMPLES
+) -> tuple[dict[str, Any], Callable[[int], float]]:
+    """What it is, and a function that trains some steps and waits for them."""
+    on_gpu = torch.cuda.is_available()
+    device = torch.device("cuda" if on_gpu else "cpu")
+    torch.manual_seed(0)
+    torch.set_float32_matmul_precision("high" if on_gpu else "highest")
+    channels_last = torch.channels_last if on_gpu and len(network.space) == 2 else None
+    model = build(network).to(device)
+    if channels_last:
+        model = model.to(memory_format=channels_last)
+    kernels = [p for p in model.parameters() if p.dim() > 1]
+    choices = {"adam": torch.optim.Adam, "rmsprop": torch.optim.RMSprop}
+    own = {"rmsprop": {"alpha": 0.9}}.get(network.optimizer, {})
+    optimizer = choices[network.optimizer](model.parameters(), lr=LEARNING_RATE, eps=1e-7, **own)
+    random = np.random.default_rng(0)
+    x = torch.from_numpy(random.standard_normal((n_examples, 1, *network.space), np.float32))
+    label = torch.from_numpy(random.integers(0, N_CLASSES, n_examples)).to(device)
+    x = x.to(device)
+    if channels_last:
+        x = x.contiguous(memory_format=channels_last)
+
+    def loss_of(x: torch.Tensor, label: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+            logits = model(x)
+        entropy = F.cross_entropy(logits.float(), label)
+        penalty = sum(w.square().sum() for w in kernels)
+        return entropy + L2 * penalty, entropy, (logits.argmax(1) == label).sum()
+
+    compiled = torch.compile(loss_of) if on_gpu else loss_of
+    total = torch.zeros(2, device=device)
+
+    def run(n_steps: int) -> float:
+        model.train()
+        order = torch.randperm(n_examples, device=device)
+        for step in range(n_steps):
+            start = step * batch % max(n_examples - batch + 1, 1)
+            rows = order[start : start + batch]
+            optimizer.zero_grad(set_to_none=True)
+            loss, entropy, correct = compiled(x[rows], label[rows])
+            loss.backward()
+            optimizer.step()
+            total.add_(torch.stack([entropy.detach() * len(rows), correct.float()]))
+        if on_gpu:
+            torch.cuda.synchronize()
+        return float(total[0])
+
+    return {
+        "library": f"PyTorch {torch.__version__}",
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "device": torch.cuda.get_device_name() if on_gpu else "cpu",
+    }, run
