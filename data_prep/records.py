@@ -6,35 +6,25 @@ name carries a fingerprint of all that the features depend on; a change of any m
 leaves the old ones.
 """
 
-import collections
-import concurrent.futures
 import contextlib
 import dataclasses
 import functools
-import itertools
-import multiprocessing
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import tensorflow_datasets as tfds
 from absl import logging
-from tensorflow_datasets.core import file_adapters, hashing, writer
-from tensorflow_datasets.core.utils import shard_utils
-from tqdm import tqdm
+from tensorflow_datasets.core import writer
 
-from data_prep import augment, corpora, examples, workers
+from data_prep import augment, corpora, examples, record_pool, workers
 from data_prep.recipe import Recipe
-from data_prep.record_sorting import Sorter
+from data_prep.record_pool import RecordPool
 from ser_jax import files
 from ser_jax.errors import UserError
-
-CLIPS_A_BATCH = 8
-BATCHES_AHEAD = 4  # for each process
 
 
 def build(
@@ -71,7 +61,7 @@ def build(
         )
         tfds.disable_progress_bar()
         if beam is None:
-            _build_here(builder)
+            builder.write()
         else:
             _build_with_beam(builder, beam)
     left_out = builder.left_out
@@ -80,19 +70,6 @@ def build(
     for reason in left_out.values():
         print(f"  {reason}")
     return folder
-
-
-def _build_here(builder: "_Records") -> None:
-    context = multiprocessing.get_context("spawn")  # JAX's threads do not survive a fork
-    builder.n_processes = len(os.sched_getaffinity(0))
-    with concurrent.futures.ProcessPoolExecutor(
-        builder.n_processes, context, initializer=workers.exit_with_parent
-    ) as builder.pool:
-        try:
-            builder.write()
-        except BaseException:
-            builder.pool.shutdown(cancel_futures=True)
-            raise
 
 
 def _build_with_beam(builder: "_Records", config: tfds.download.DownloadConfig) -> None:
@@ -155,9 +132,6 @@ class _Records(tfds.core.GeneratorBasedBuilder):
 
     def __init__(self, **kwargs):
         self.left_out: dict[str, str] = {}  # clip id → why
-        # Of a build without Beam: who computes.
-        self.pool: concurrent.futures.Executor | None = None
-        self.n_processes = 1
         self.left_out_dir: Path | None = None  # where Beam's workers say what they leave out
         super().__init__(file_format="array_record", **kwargs)
 
@@ -184,57 +158,16 @@ class _Records(tfds.core.GeneratorBasedBuilder):
         return (augment.ORIGINAL, *self.builder_config.recipe.augmentation.views)
 
     def _generate_splits(self, dl_manager, download_config) -> Sequence[tfds.core.SplitInfo]:
-        """All views at once, in the memory that sorting takes. Beam sorts by itself."""
-        if self.left_out_dir:
+        if self.left_out_dir:  # Beam
             return super()._generate_splits(dl_manager, download_config)
-        with tempfile.TemporaryDirectory(prefix="sorting_", dir=self.data_dir) as folder:
-            sorters = {view: Sorter(Path(folder) / view) for view in self._views()}
-            self._sort(sorters)
+        recipe, views = self.builder_config.recipe, self._views()
+        with (
+            tempfile.TemporaryDirectory(prefix="sorting_", dir=self.data_dir) as folder,
+            RecordPool(recipe, self.info.features, views, Path(folder)) as pool,
+        ):
+            self.left_out.update(pool.compute())
             self._refuse_none_left()
-            return self._write_sorted(sorters)
-
-    def _sort(self, sorters: dict[str, Sorter]) -> None:
-        recipe, fields = self.builder_config.recipe, self.info.features
-        hashers = {view: hashing.Hasher(view) for view in sorters}
-        make = functools.partial(
-            self.pool.submit, examples.serialised, recipe.without_clips(), fields, tuple(sorters)
-        )
-        batches = workers.batches(recipe.corpus.utterances, CLIPS_A_BATCH)
-        with tqdm(
-            total=len(recipe.corpus.utterances), unit="clip", disable=None, leave=False
-        ) as progress:
-            ahead = BATCHES_AHEAD * self.n_processes
-            for batch, (records, left_out) in _read_ahead(make, batches, ahead):
-                for view, clip, record in records:
-                    sorters[view].add(hashers[view].hash_key(clip), record)
-                self.left_out.update(left_out)
-                progress.update(len(batch))
-
-    def _write_sorted(self, sorters: dict[str, Sorter]) -> list[tfds.core.SplitInfo]:
-        """Sorted records → the files of each view, cut where TFDS would cut them."""
-        file_format, splits, writing = self.info.file_format, [], []
-        for view, sorter in sorters.items():
-            template = self._get_filename_template(view)
-            n_records, n_bytes = sorter.n_records, sorter.n_bytes
-            n_files = shard_utils.ShardConfig.calculate_number_shards(n_bytes, n_records)
-            ends = shard_utils.get_shard_boundaries(n_records, n_files)
-            lengths = np.diff(ends, prepend=0).tolist()
-            paths = [
-                os.fspath(template.sharded_filepath(shard_index=i, num_shards=n_files))
-                for i in range(n_files)
-            ]
-            writing.append(self.pool.submit(_write_files, file_format, sorter, paths, lengths))
-            splits.append(
-                tfds.core.SplitInfo(
-                    name=view,
-                    shard_lengths=lengths,
-                    num_bytes=n_bytes,
-                    filename_template=template,
-                )
-            )
-        for future in writing:
-            future.result()
-        return splits
+            return pool.write(self.info.file_format, self._get_filename_template)
 
     def _split_generators(self, dl_manager) -> dict[str, Any]:
         """Beam's way, as is all that follows."""
@@ -247,7 +180,9 @@ class _Records(tfds.core.GeneratorBasedBuilder):
 
         recipe = self.builder_config.recipe
         make = functools.partial(_examples_of, recipe.without_clips(), view, self.left_out_dir)
-        batches = list(enumerate(workers.batches(recipe.corpus.utterances, CLIPS_A_BATCH)))
+        batches = list(
+            enumerate(workers.batches(recipe.corpus.utterances, record_pool.CLIPS_A_BATCH))
+        )
         return beam.Create(batches) | "Examples" >> beam.FlatMapTuple(make)
 
     def _example_writer(self) -> _Writer:
@@ -272,15 +207,6 @@ class _Records(tfds.core.GeneratorBasedBuilder):
             raise UserError(f"no clip of {corpus.title} can be used; the first: {reason}")
 
 
-def _write_files(
-    file_format: file_adapters.FileFormat, sorter: Sorter, paths: list[str], lengths: list[int]
-) -> None:
-    """The records of a view, so many to each file; a worker's task."""
-    in_order = iter(sorter)
-    for path, length in zip(paths, lengths, strict=True):
-        writer.ExampleWriter(file_format).write(path, itertools.islice(in_order, length))
-
-
 def _examples_of(
     recipe: Recipe, view: str, left_out_dir: Path, index: int, clips: Sequence[corpora.Utterance]
 ) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -290,20 +216,6 @@ def _examples_of(
         yield example["id"], example
     if left_out:  # a batch that is tried again, or another view of it, writes the same once more
         files.write_json(left_out_dir / f"{index}.json", left_out)
-
-
-def _read_ahead(
-    submit: Callable[[Any], concurrent.futures.Future], items: Iterable, ahead: int
-) -> Iterator[tuple[Any, Any]]:
-    """(item, result of submit(item)) in order, a bounded number of items ahead of the consumer."""
-    waiting: collections.deque = collections.deque()
-    for item in items:
-        waiting.append((item, submit(item)))
-        if len(waiting) > ahead:
-            done, future = waiting.popleft()
-            yield done, future.result()
-    for done, future in waiting:
-        yield done, future.result()
 
 
 @contextlib.contextmanager

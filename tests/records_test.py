@@ -22,7 +22,7 @@ from features_test import librosa_features
 from tensorflow_datasets.core import shuffle
 from tensorflow_datasets.core.utils import shard_utils
 
-from data_prep import augment, corpora, examples, phase_vocoder, records
+from data_prep import augment, corpora, examples, phase_vocoder, record_pool, records
 from data_prep import recipe as recipes
 from data_prep.recipe import Recipe
 from data_prep.record_sorting import Sorter
@@ -80,7 +80,7 @@ class Workers:
             return add(*args)
 
         patch.setattr(os, "sched_getaffinity", lambda pid: set(range(self.number)))
-        patch.setattr(records, "CLIPS_A_BATCH", 2)
+        patch.setattr(record_pool, "CLIPS_A_BATCH", 2)
         patch.setattr(Sorter, "add", look_and_go_on)
 
 
