@@ -49,6 +49,8 @@ def main(argv: list[str]) -> None:
     if "runs" in config:
         from ser_jax import study
 
+        if mode != "all":
+            sys.exit(f"error: --mode={mode} is a part of one run; a study does all of it.")
         study.run(config, Path(WORKDIR.value or config.name), prepare)
     else:
         workdir = Path(WORKDIR.value or f"runs/{config.name}-{config.split.name}")

@@ -27,9 +27,9 @@ BATCHES_AHEAD = 4  # for each process
 class RecordPool:
     """Builds all views at once, in the memory that a bucket takes; a context that ends its workers.
 
-        with RecordPool(recipe, fields, views, folder) as pool:
-            left_out = pool.compute()
-            splits = pool.write(file_format, template_of)
+    with RecordPool(recipe, fields, views, folder) as pool:
+        left_out = pool.compute()
+        splits = pool.write(file_format, template_of)
     """
 
     def __init__(

@@ -137,6 +137,14 @@ def test_bad_input_gets_one_sentence(name, flags, tmp_path):
     assert not (tmp_path / "run" / "results.json").exists()
 
 
+def test_a_part_of_a_study_is_refused(tmp_path):
+    study = "--config=configs/study.py:demo"
+    run = launch(study, "--mode=train", f"--workdir={tmp_path / 'study'}")
+    assert run.returncode == 1
+    assert run.stderr == "error: --mode=train is a part of one run; a study does all of it.\n"
+    assert not (tmp_path / "study").exists()
+
+
 def test_real_recordings_with_ten_speakers_and_the_six_shared_classes(shared_data, tmp_path):
     """RAVDESS as a user would try it, a tenth of it, for one epoch."""
     for actor in range(1, 11):
