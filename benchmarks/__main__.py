@@ -1,7 +1,7 @@
 """All comparisons, one after another, into docs/benchmarks.md: what `make bench` runs.
 
     python -m benchmarks
-    python -m benchmarks --only=training,records
+    python -m benchmarks --only=training,records      # shown, not written
 
 Each is a program of its own with more to say; see their --help. The corpus is the made one.
 """
@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 
+from data_prep import workers
 from ser_jax import files
 
 PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
@@ -67,7 +68,7 @@ def machine() -> str:
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
     versions = ", ".join(f"{name} {metadata.version(name)}" for name in LIBRARIES)
     return (
-        f"Machine: {len(os.sched_getaffinity(0))} cores of {cpu}, {memory:.0f} GB; JAX's devices: "
+        f"Machine: {workers.n_processors()} cores of {cpu}, {memory:.0f} GB; JAX's devices: "
         f"{jax.device_count()} × {jax.devices()[0].device_kind}. Python "
         f"{platform.python_version()}, {versions}."
     )
@@ -75,15 +76,19 @@ def machine() -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--only", default=",".join(PROGRAMS), help="some of these")
+    every = ",".join(PROGRAMS)
+    parser.add_argument("--only", default=every, help=f"some of {every}; then nothing is written")
     options = parser.parse_args()
+    names = options.only.split(",")
+    if not set(names) <= set(PROGRAMS):
+        parser.error(f"--only={options.only} is not among {every}")
     text = PAGE.read_text(encoding="utf-8")
     before, found, rest = text.partition(BEGIN)
     _, ended, after = rest.partition(END)
     if not found or not ended:
         sys.exit(f"error: {PAGE} has lost the lines {BEGIN!r} and {END!r}; put them back.")
     parts = [machine()]
-    for name in options.only.split(","):
+    for name in names:
         title, arguments = PROGRAMS[name]
         if name == "prediction":
             with tempfile.TemporaryDirectory() as folder:
@@ -92,6 +97,8 @@ def main() -> None:
             table = run(*arguments)
         parts.append(f"### {title}\n\n`python -m {' '.join(arguments)}`: {table.strip()}")
         print(parts[-1], end="\n\n", flush=True)
+    if options.only != every:
+        return
     written = "\n\n".join([BEGIN, *parts, END])
     files.write_text(PAGE, before + written + after)
     print(f"Written to {PAGE}.")

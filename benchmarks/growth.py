@@ -11,13 +11,13 @@ steps the median counts, all in memory or streamed from the records.
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
 from benchmarks.growth_stages import STAGES, Cost
+from data_prep import workers
 
 Costs = dict[int, dict[str, Cost]]  # by utterances and stage
 
@@ -104,7 +104,7 @@ def main() -> None:
     parser.add_argument("--figure", type=Path, help="a PNG to draw")
     options = parser.parse_args()
     print(
-        f"26 frames × 8 MFCC, {len(os.sched_getaffinity(0))} cores.\n\n"
+        f"26 frames × 8 MFCC, {workers.n_processors()} cores.\n\n"
         "| utterances | stage | seconds | µs an example | peak memory, MiB |\n"
         "| ---: | --- | ---: | ---: | ---: |"
     )

@@ -10,7 +10,6 @@ import dataclasses
 import importlib
 import json
 import os
-import resource
 import statistics
 import sys
 import time
@@ -18,6 +17,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ml_collections import ConfigDict
+
+from benchmarks.turns import peak_mib
 
 UTTERANCES_A_SPEAKER = 100
 EMOTIONS = ("anger", "disgust", "fear", "happiness", "neutral", "sadness")
@@ -166,8 +167,7 @@ def main() -> None:
     options = parser.parse_args()
     answers, sys.stdout = sys.stdout, sys.stderr
     seconds, n_examples = STAGES[options.stage](options)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(json.dumps(dataclasses.asdict(Cost(seconds, n_examples, peak))), file=answers)
+    print(json.dumps(dataclasses.asdict(Cost(seconds, n_examples, peak_mib()))), file=answers)
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from pathlib import Path
 
 from benchmarks import prediction_loop
 from benchmarks.turns import spread
+from data_prep import workers
 from ser_jax import audio_files
 
 AS_IT_COMES = "librosa and PyTorch, a file at a time"
@@ -97,8 +98,8 @@ def main() -> None:
         }
         found = _in_turns(programs, paths, options.rounds)
     print(
-        f"{len(paths):,} files of {options.folder}, {options.workdir}, {os.cpu_count()} cores; "
-        f"medians of {options.rounds} rounds (least–most), imports included.\n\n"
+        f"{len(paths):,} files of {options.folder}, {options.workdir}, {workers.n_processors()} "
+        f"cores; medians of {options.rounds} rounds (least–most), imports included.\n\n"
         "| program | seconds to the first answer | seconds for all | files a second | multiple |\n"
         "| --- | ---: | ---: | ---: | ---: |"
     )

@@ -23,7 +23,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks.turns import spread
+from benchmarks.turns import peak_mib, spread
+from data_prep import workers
 
 MAKERS = ("records", "librosa")
 
@@ -54,7 +55,7 @@ def make_with_librosa(options: argparse.Namespace, folder: Path) -> None:
     paths = [u.path for u in corpus_of(options).utterances]
     n_clips = len(paths)
     context = multiprocessing.get_context("spawn")
-    n_processes = len(os.sched_getaffinity(0))
+    n_processes = workers.n_processors()
     with concurrent.futures.ProcessPoolExecutor(n_processes, context) as pool:
         arguments = paths, range(n_clips), [spec] * n_clips, [folder] * n_clips
         for _ in pool.map(with_librosa, *arguments, chunksize=16):
@@ -129,12 +130,11 @@ def run_maker(options: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as folder:
         make = {"records": make_records, "librosa": make_with_librosa}[options.maker]
         make(options, Path(folder))
-    for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN):
-        print(resource.getrusage(who).ru_maxrss / 1024)
+    print(peak_mib(), resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024)
 
 
 def print_table(options: argparse.Namespace) -> None:
-    n_cores = len(os.sched_getaffinity(0))
+    n_cores = workers.n_processors()
     n_views = 4 * len(corpus_of(options).utterances)
     print(
         f"{n_views} clips × views of {options.corpus}, {n_cores} cores; medians of "

@@ -63,7 +63,9 @@ def make(
     )
     pool = jax.device_put(pool, layout.whole)
     fields = {k: v for k, v in config.model.items() if k != "name"}
-    model = models.build(config.model.name, N_CLASSES, fields).clone(**model_fields)
+    model = models.build(
+        config.model.name, N_CLASSES, fields, dtype=config.train.compute_dtype
+    ).clone(**model_fields)
     state = train_state.create(
         model,
         optimizer.make(config.optimizer.name),
@@ -87,24 +89,29 @@ def make(
         step = parallel.busy_only(step)
     steps = parallel.compile_steps(step, layout)
     groups = parallel.place([state] * n_replicas, layout)
-    shape = (layout.at_once, 2 * n_examples // config.train.batch_size, config.train.batch_size)
+    batch = config.train.batch_size
+    shape = (layout.at_once, -(-n_examples // batch), batch)  # one for all amounts of work
 
     def run(n_steps: int) -> None:
-        order = jax.device_put(random.integers(0, n_examples, shape, np.int32), layout.orders)
-        for i, group in enumerate(groups):
-            groups[i] = steps(group, pool, order, 0, n_steps)
+        for first in range(0, n_steps, shape[1]):
+            drawn = [random.permutation(n_examples) for _ in range(shape[0])]
+            order = np.stack([np.resize(order_N, shape[1:]) for order_N in drawn])
+            order = jax.device_put(order.astype(np.int32), layout.orders)
+            for i, group in enumerate(groups):
+                groups[i] = steps(group, pool, order, 0, min(shape[1], n_steps - first))
         jax.block_until_ready(groups)
 
     return run, groups
 
 
 def contestant(config: ConfigDict, n_frames: int, n_examples: int, **model_fields):
-    """One replica on its own, as benchmarks.turns has it: what it is, and some steps of it."""
+    """One replica on one device, as benchmarks.turns has it: what it is, and some steps of it."""
+    config.devices.replica = config.devices.data = 1
     run, groups = make(config, 1, "device", n_frames, n_examples, **model_fields)
     return {
         "library": f"ser_jax, JAX {jax.__version__}",
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(groups[0].params)),
-        "device": jax.devices()[0].device_kind,
+        "device": jax.default_backend(),
     }, run
 
 
@@ -115,7 +122,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--replicas", default="1,2,4,8")
     parser.add_argument("--strategies", default=",".join(devices.STRATEGIES))
-    parser.add_argument("--steps", type=int, default=4, help="a round; 64 at most")
+    parser.add_argument("--steps", type=int, default=4, help="a round")
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     widths = tuple(int(width) for width in options.widths.split(",") if width)

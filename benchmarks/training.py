@@ -5,31 +5,34 @@
         --precision=bfloat16 --examples=19792 --epoch
 
 A round is some steps of each, or with --epoch all examples once; every library has them in memory
-(on a GPU in its memory), in a new order each round. The share of the ceiling is that of the
-arithmetic which the network's definition asks for, whatever a formulation saves, in what a large
-square matrix product reaches in this run.
+(on a GPU in its memory, but for Keras), in a new order each round, and one device. All are given
+large pages, as launch.py asks for them; GLIBC_TUNABLES set to nothing takes them from all. The
+share of the ceiling is that of the arithmetic which the network's definition asks for, whatever a
+formulation saves, in what a large square matrix product reaches in this run.
 """
 
 import argparse
+import os
 import statistics
 import sys
 
 from benchmarks import networks, turns
+from ser_jax import host_memory
 
 BACKENDS = ("ser_jax", "torch", "keras")
 
 
 def serve(options: argparse.Namespace) -> None:
     """One contestant, in this process."""
+    host_memory.use_large_pages()
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # the others want memory too
     batch = int(options.batch)
     config = networks.configured(options.model, batch, options.precision)
     if options.serve == "ceiling":
         facts, work = ceiling(options.precision)
     elif options.serve == "ser_jax":
         from benchmarks import replicas
-        from ser_jax import host_memory
 
-        host_memory.use_large_pages()  # as launch.py does
         facts, work = replicas.contestant(config, options.frames, options.examples)
     else:
         from importlib import import_module
@@ -67,11 +70,11 @@ def command(options: argparse.Namespace, model: str, batch: int, who: str) -> li
     ]
 
 
-def flops_a_second(options: argparse.Namespace) -> float:
-    """Of the ceiling: its best round."""
+def flops_a_second(options: argparse.Namespace) -> tuple[float, str]:
+    """Of the ceiling: its best round, and the device."""
     with turns.contestants({"": command(options, "cnn2d", 1, "ceiling")}) as found:
-        seconds = turns.measure(found, 10, 5)[""]
-        return 10 * found[""].facts["flops"] / min(seconds)
+        seconds, facts = turns.measure(found, 10, 5)[""], found[""].facts
+        return 10 * facts["flops"] / min(seconds), facts["device"]
 
 
 def rows(options: argparse.Namespace, model: str, batch: int, peak: float) -> list[str]:
@@ -81,9 +84,10 @@ def rows(options: argparse.Namespace, model: str, batch: int, peak: float) -> li
     n_steps = -(-options.examples // batch) if options.epoch else options.steps
     names = BACKENDS if options.backend == "all" else options.backend.split(",")
     with turns.contestants({name: command(options, model, batch, name) for name in names}) as some:
-        sizes = {one.facts["parameters"] for one in some.values()}
-        if len(sizes) > 1:
-            sys.exit(f"error: the networks differ in size: {sizes}.")
+        for fact in ("parameters", "device"):
+            values = {name: one.facts[fact] for name, one in some.items()}
+            if len(set(values.values())) > 1:
+                sys.exit(f"error: the contestants differ in {fact}: {values}.")
         seconds = turns.measure(some, n_steps, options.rounds)
         a_step = {name: [s / n_steps for s in values] for name, values in seconds.items()}
         others = {n: statistics.median(v) for n, v in a_step.items() if n != "ser_jax"}
@@ -117,12 +121,12 @@ def main() -> None:
     options = parser.parse_args()
     if options.serve:
         return serve(options)
-    peak = flops_a_second(options)
+    peak, device = flops_a_second(options)
     print(
         f"{options.frames} frames, {options.precision}; a round is "
         f"{'an epoch' if options.epoch else f'{options.steps} steps'} of {options.examples} "
         f"examples; medians of {options.rounds} rounds (least–most); matrix products reach "
-        f"{peak / 1e9:,.0f} GFLOP/s.\n\n"
+        f"{peak / 1e9:,.0f} GFLOP/s on one {device}.\n\n"
         "| model | batch | by | seconds a step | examples a second | of PyTorch's time "
         "| of Keras's | of the ceiling | first step, s |\n"
         "| --- | ---: | --- | ---: | ---: | ---: | ---: | ---: | ---: |"

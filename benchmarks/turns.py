@@ -7,11 +7,14 @@ share a process or its threads, none pays for its start, and what else the machi
 
 import contextlib
 import json
+import re
+import resource
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 
@@ -81,6 +84,17 @@ def measure(some: Mapping[str, Contestant], amount: int, rounds: int) -> dict[st
             one.work(1)
             seconds[name].append(one.work(amount))
     return seconds
+
+
+def peak_mib() -> float:
+    """The peak of this process's resident memory so far.
+
+    What getrusage tells begins at the peak of the process that started this one.
+    """
+    status = Path("/proc/self/status")
+    if not status.exists():
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return int(re.search(r"VmHWM:\s*(\d+) kB", status.read_text())[1]) / 1024
 
 
 def spread(values: Sequence[float], digits: int = 3) -> str:

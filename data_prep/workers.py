@@ -23,6 +23,11 @@ def exit_with_parent() -> None:
         threading.Thread(target=wait, daemon=True).start()
 
 
+def n_processors() -> int:
+    """How many this process may use; not every system says which."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def batches(items: Sequence, size: int) -> list[Sequence]:
     """The items in order, so many at a time; the last may be fewer."""
     return [items[i : i + size] for i in range(0, len(items), size)]
