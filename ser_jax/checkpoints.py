@@ -19,7 +19,7 @@ from orbax.checkpoint import v1 as ocp
 
 from ser_jax import devices
 from ser_jax.errors import UserError
-from ser_jax.train_state import Normalisation, TrainState, Weights
+from ser_jax.train_state import Best, Normalisation, TrainState, Weights
 
 
 def save_last(workdir: Path, step: int, state: TrainState) -> None:
@@ -46,14 +46,16 @@ def load_last(workdir: Path, like: TrainState) -> tuple[int, TrainState] | None:
         return checkpointer.latest.step, _load(checkpointer, like)
 
 
-def save_best(workdir: Path, epoch: int, state: TrainState, metadata: dict[str, Any]) -> None:
+def save_best(
+    workdir: Path, epoch: int, best: Best, normalisation: Normalisation, metadata: dict[str, Any]
+) -> None:
     """Replaces the best weights; `metadata` is JSON."""
     weights = {
-        "params": state.best.params,
-        "batch_stats": state.best.batch_stats,
-        "normalisation": state.normalisation,
-        "epoch": state.best.epoch,
-        "value": state.best.value,
+        "params": best.params,
+        "batch_stats": best.batch_stats,
+        "normalisation": normalisation,
+        "epoch": best.epoch,
+        "value": best.value,
     }
     with _checkpointer(workdir, "best") as checkpointer:
         checkpointer.save(epoch, weights, custom_metadata=metadata, overwrite=True)

@@ -37,10 +37,11 @@ class Crowd:
         step = train_step.make_train_step(
             task.model, optimizer.make(config.optimizer.name), config.input.kind
         )
-        self.layout = layout = _fitted(task, devices.layout(config, len(states)), step, states[0])
+        layout = devices.layout(config, len(states))
+        self.feed = Feed(task.examples, layout)  # before it is known what is left beside it
+        self.layout = layout = _fitted(task, layout, step, states[0])
         if layout.n_replicas > 1:
             step = parallel.busy_only(step)
-        self.feed = Feed(task.examples, layout)
         self._steps = parallel.compile_steps(step, layout)
         self._step = parallel.compile_step(step, layout)
         self._end_of_epoch = parallel.compile_end_of_epoch(
@@ -69,8 +70,8 @@ class Crowd:
         checkpoints.save_last(workdir, step, parallel.join(self._groups, self.layout))
 
     def save_best(self, workdir: Path, epoch: int) -> None:
-        state = parallel.join(self._groups, self.layout)
-        checkpoints.save_best(workdir, epoch, state, self._metadata)
+        saved = [(group.best, group.normalisation) for group in self._groups]
+        checkpoints.save_best(workdir, epoch, *parallel.join(saved, self.layout), self._metadata)
 
     def look(self, get: Callable[[TrainState], Any]) -> Any:
         """Some small part of the states, on the host: leaves with R entries."""
@@ -136,6 +137,7 @@ def _fitted(task: Task, layout: Layout, step: Callable, state: TrainState) -> La
         *(jax.ShapeDtypeStruct((size,), kind) for kind in (np.int32, np.int32, bool)),
     )
     bytes_a_replica = parallel.bytes_of_step(step, state, batch)
-    return dataclasses.replace(
-        layout, at_once=devices.at_once(layout, bytes_a_replica, devices.free_bytes())
-    )
+    # The first device holds all states already, and a checkpoint joins them on each.
+    joined = layout.n_replicas * sum(leaf.nbytes for leaf in jax.tree.leaves(state))
+    free = devices.free_bytes() - joined
+    return dataclasses.replace(layout, at_once=devices.at_once(layout, bytes_a_replica, free))

@@ -4,7 +4,6 @@ import subprocess
 import sys
 import wave
 import zipfile
-from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -117,8 +116,7 @@ def workdir(network, tmp_path_factory):
         "max_frames": network.max_frames,
         "replicas": [dataclasses.asdict(replica) for replica in network.replicas],
     }
-    state = SimpleNamespace(best=best, normalisation=weights.normalisation)
-    checkpoints.save_best(folder, 1, state, metadata)
+    checkpoints.save_best(folder, 1, best, weights.normalisation, metadata)
     uar = {"mean": 0.4321, "sd": 0.01, "low": 0.4, "high": 0.5}
     results = dict.fromkeys(export._HEADLINE, "as it was") | dict.fromkeys(metrics.HEADLINE, 0.5)
     results |= {"labels": list(network.labels), "intervals": {"uar": uar}, "breakdown": {}}

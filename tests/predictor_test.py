@@ -6,7 +6,6 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -55,8 +54,7 @@ def make_run(config, records: Path, workdir: Path) -> Path:
         bests.append((best, state.normalisation))
     best, normalisation = jax.tree.map(lambda *leaves: jnp.stack(leaves), *bests)
     metric_log.claim(workdir, config, records.parent.name)
-    both = SimpleNamespace(best=best, normalisation=normalisation)
-    checkpoints.save_best(workdir, 1, both, this.metadata())
+    checkpoints.save_best(workdir, 1, best, normalisation, this.metadata())
     evaluate.evaluate(config, records, workdir)
     return workdir
 

@@ -116,9 +116,9 @@ def test_epochs_compile_once_move_nothing_unseen_and_leave_nothing(
     whole_epoch = train._Loop._epoch
 
     def watched(self, *args):
+        n_programs.append(programs.total)
         with unseen_is_refused():  # steps, validation, end of epoch, and what the host looks at
             rows = whole_epoch(self, *args)
-        n_programs.append(programs.total)
         gc.collect()
         n_arrays.append(len(jax.live_arrays()))
         return rows
@@ -129,7 +129,7 @@ def test_epochs_compile_once_move_nothing_unseen_and_leave_nothing(
     expected = [PROGRAM.get(name, "step_and_count"), "evaluate", "end"]
     assert [programs.compiled[program] for program in expected] == [1, 1, 1]
     assert not programs.found  # what the cache has is compiled a second time, if by another jit
-    assert n_programs == [programs.total] * 3  # all in the first epoch
+    assert n_programs[1:] == [programs.total] * 2  # all in the first epoch, checkpoints included
     assert n_arrays == [n_arrays[0]] * 3
 
     # A second process finds what the first has compiled; only a checkpoint's way in is new.
