@@ -158,12 +158,19 @@ def _state(task: Task, replica: Replica, normalisation: Normalisation) -> TrainS
             learning_rate=replica.value(config, "optimizer.learning_rate"),
             min_learning_rate=config.optimizer.min_learning_rate,
             l2=replica.value(config, "optimizer.l2"),
-            dropout=replica.value(config, "train.dropout"),
-            label_smoothing=replica.value(config, "train.label_smoothing"),
+            dropout=_share(replica, config, "train.dropout"),
+            label_smoothing=_share(replica, config, "train.label_smoothing"),
             class_weight_C=class_weights(task, replica),
         ),
         normalisation=normalisation,
     )
+
+
+def _share(replica: Replica, config: ConfigDict, key: str) -> float:
+    value = replica.value(config, key)
+    if not 0 <= value < 1:
+        raise UserError(f"{key}={value:g} is no share; give 0 or more, and less than 1.")
+    return value
 
 
 def class_weights(task: Task, replica: Replica) -> np.ndarray:

@@ -6,6 +6,7 @@ All replicas of a run go through an epoch together.
 import contextlib
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -48,11 +49,31 @@ def train(config: ConfigDict, records_folder: Path, workdir: Path) -> None:
     if devices.is_first():
         files.write_json(workdir / "split.json", _split(this))
     print(task.describe(this, states[0]), flush=True)
-    crowd = Crowd(this, states)
-    if crowd.layout.describe():
-        print(crowd.layout.describe(), flush=True)
-    with stopping.stop_signals() as stop:
+    with _memory_told(), stopping.stop_signals() as stop:
+        crowd = Crowd(this, states)
+        del states  # they are placed
+        if crowd.layout.describe():
+            print(crowd.layout.describe(), flush=True)
         _Loop(this, crowd, workdir, stop).run()
+        if devices.anywhere(stop.is_set()):
+            raise Interrupted(
+                "stopped; the training is finished and saved, and the same command goes on with "
+                "what is left."
+            )
+
+
+@contextlib.contextmanager
+def _memory_told() -> Iterator[None]:
+    """A device that runs out of memory is the user's to relieve."""
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        raise UserError(
+            "a device has run out of memory; lower replicas.at_once or train.batch_size, or "
+            "input.memory_limit_gb, above which examples are streamed."
+        ) from error
 
 
 def _split(this: task.Task) -> dict[str, Any]:

@@ -92,6 +92,39 @@ def test_a_stopped_run_goes_on_bit_for_bit(
     assert_same_run(workdir, uninterrupted)
 
 
+def test_a_signal_in_the_last_steps_keeps_from_what_would_follow(
+    tiny, tiny_records, tmp_path, uninterrupted, monkeypatch
+):
+    def signal_at_the_end(self, epoch):
+        if self._done == self._config.train.epochs * self._n_steps:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    workdir = tmp_path / "stopped"
+    with monkeypatch.context() as patch:
+        patch.setattr(train._Loop, "_after_some_steps", signal_at_the_end)
+        with pytest.raises(Interrupted, match="the training is finished and saved"):
+            train.train(tiny(), tiny_records, workdir)
+    assert_same_run(workdir, uninterrupted)
+
+
+@pytest.mark.parametrize("key", ["dropout", "label_smoothing"])
+@pytest.mark.parametrize("value", [1.0, 20.0, -0.5, float("nan")])
+def test_a_share_lies_between_0_and_1(tiny, tiny_records, tmp_path, key, value):
+    config = tiny()
+    config.train[key] = value
+    with pytest.raises(UserError, match=rf"train\.{key}={value:g} is no share; give 0 or more"):
+        train.train(config, tiny_records, tmp_path / "run")
+
+
+def test_a_device_without_memory_is_the_users_to_relieve(tiny, tiny_records, tmp_path, monkeypatch):
+    def full(self, order_RxSxB, first):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to …")
+
+    monkeypatch.setattr(crowd.Crowd, "advance", full)
+    with pytest.raises(UserError, match="out of memory; lower replicas.at_once or"):
+        train.train(tiny(), tiny_records, tmp_path / "run")
+
+
 def test_a_killed_run_goes_on_bit_for_bit(tiny, tiny_records, tmp_path, uninterrupted):
     workdir, config = tmp_path / "killed", tiny()
     (tmp_path / "config.json").write_text(config.to_json())
