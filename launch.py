@@ -33,7 +33,14 @@ def prepare(config: ConfigDict) -> Path:
     """The folder of the records that the config describes, built if need be."""
     from data_prep.prepare import prepare
 
-    return prepare(config, beam_runner=BEAM.value, beam_options=BEAM_OPTIONS.value)
+    def make() -> Path:
+        return prepare(config, beam_runner=BEAM.value, beam_options=BEAM_OPTIONS.value)
+
+    if not DISTRIBUTED.value:
+        return make()
+    from ser_jax import devices
+
+    return devices.first_then_others(make)
 
 
 def main(argv: list[str]) -> None:

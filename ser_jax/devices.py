@@ -7,7 +7,8 @@ import dataclasses
 import math
 import os
 import sys
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -15,6 +16,8 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
 from ser_jax.errors import UserError
+
+Made = TypeVar("Made")
 
 AXES = ("replica", "data")
 STRATEGIES = ("vmap", "map", "device")
@@ -109,6 +112,9 @@ def layout(config: ConfigDict, n_replicas: int) -> Layout:
     free = there if jax.process_count() > 1 or not on_cpu else 1
     replica = wanted.replica or math.gcd(n_replicas, max(1, free // (wanted.data or 1)))
     data = wanted.data or max(1, free // replica)
+    if not wanted.data and jax.process_count() == 1:  # of several, each has to have a share
+        sizes = math.gcd(config.train.batch_size, config.evaluate.batch_size)
+        data = max(n for n in range(1, data + 1) if sizes % n == 0)
     if replica * data > there or (jax.process_count() > 1 and replica * data != there):
         raise UserError(
             f"devices.replica={replica} × devices.data={data} does not fit the {there} devices "
@@ -172,7 +178,8 @@ def free_bytes() -> int:
     statistics = jax.local_devices()[0].memory_stats()
     if statistics and "bytes_limit" in statistics:
         return statistics["bytes_limit"] - statistics["bytes_in_use"]
-    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    free = "SC_AVPHYS_PAGES" if "SC_AVPHYS_PAGES" in os.sysconf_names else "SC_PHYS_PAGES"
+    return os.sysconf(free) * os.sysconf("SC_PAGE_SIZE")
 
 
 def initialise(coordinator: str, n_processes: int, process: int) -> bool:
@@ -215,6 +222,28 @@ def initialise(coordinator: str, n_processes: int, process: int) -> bool:
 def is_first() -> bool:
     """Whether this process is the one that writes and speaks."""
     return jax.process_index() == 0
+
+
+def first_then_others(make: Callable[[], Made]) -> Made:
+    """What `make` gives, called by the first process, then by the others, which find what it left.
+
+    Raises:
+      UserError: `make` did, in this process or in the first.
+    """
+    if jax.process_count() == 1:
+        return make()
+    failed, made = False, None
+    try:
+        if is_first():
+            made = make()
+    except Exception:
+        failed = True
+        raise
+    finally:
+        failed = anywhere(failed)
+    if failed:
+        raise UserError("the first process has failed; what it printed says why.")
+    return made if is_first() else make()
 
 
 def anywhere(flag: bool) -> bool:

@@ -149,12 +149,17 @@ def _completed(entry: Entry, entries: dict[str, Entry]) -> Entry:
     try:
         train.train(entry.config, entry.records, entry.folder)
         evaluate.evaluate(entry.config, entry.records, entry.folder)
-        if devices.is_first():
-            report.write(entry.folder)
+        found = devices.first_then_others(lambda: _reported(entry.folder))
         left = _checksums(entry.folder)
     finally:
         write_note()
-    return dataclasses.replace(entry, run=run_files.load(entry.folder), seconds=seconds())
+    return dataclasses.replace(entry, run=found, seconds=seconds())
+
+
+def _reported(folder: Path) -> run_files.Run:
+    if devices.is_first():
+        report.write(folder)
+    return run_files.load(folder)
 
 
 def _about(entry: Entry, source: Entry | None) -> dict[str, Any]:

@@ -31,6 +31,15 @@ def test_replicas_come_first_then_data(tiny, eight_accelerators, n_replicas, mes
     assert devices.layout(tiny(), n_replicas).strategy == "vmap"
 
 
+@pytest.mark.parametrize(("train", "evaluate", "data"), [(64, 64, 8), (12, 24, 6), (7, 64, 1)])
+def test_a_batch_goes_to_as_many_devices_as_it_can_be_shared_among(
+    tiny, eight_accelerators, train, evaluate, data
+):
+    config = tiny()
+    config.train.batch_size, config.evaluate.batch_size = train, evaluate
+    assert shape(config, 1)[:2] == (1, data)
+
+
 def test_the_mesh_can_be_given(tiny, eight_accelerators):
     config = tiny()
     config.devices.data = 2
@@ -41,6 +50,35 @@ def test_the_mesh_can_be_given(tiny, eight_accelerators):
     assert shape(config, 8) == (2, 2, 4)
     config.replicas.at_once, config.replicas.strategy = 0, "device"
     assert shape(config, 8) == (2, 2, 2)
+
+
+def test_the_first_process_goes_first_and_its_failure_is_everybodys(monkeypatch):
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    done: list[str] = []
+
+    def process(first: bool, failed_elsewhere: bool, make) -> object:
+        def anywhere(flag):
+            done.append("meet")
+            return flag or failed_elsewhere
+
+        monkeypatch.setattr(devices, "is_first", lambda: first)
+        monkeypatch.setattr(devices, "anywhere", anywhere)
+        return devices.first_then_others(make)
+
+    def make():
+        done.append("make")
+        return len(done)
+
+    def fail():
+        raise UserError("no corpus")
+
+    assert process(True, False, make) == 1 and done == ["make", "meet"]
+    assert process(False, False, make) == 4 and done[2:] == ["meet", "make"]
+    with pytest.raises(UserError, match="no corpus"):
+        process(True, False, fail)
+    with pytest.raises(UserError, match="the first process has failed"):
+        process(False, True, make)
+    assert done[4:] == ["meet", "meet"]
 
 
 REFUSED = {
