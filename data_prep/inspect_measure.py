@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from data_prep import corpora
+from data_prep import corpora, workers
 from data_prep.download import in_threads
 
 FRAME_SECONDS = 0.025
@@ -51,7 +51,7 @@ def measure_all(
       {id: Measure}, and {id: why} of those that cannot be decoded.
     """
     good, bad = {}, {}
-    done = in_threads(_measured, utterances, os.cpu_count() or 1, "measuring")
+    done = in_threads(_measured, utterances, workers.n_processors(), "measuring")
     for utterance, result in done:
         (bad if isinstance(result, str) else good)[utterance.id] = result
     return dict(sorted(good.items())), dict(sorted(bad.items()))

@@ -71,8 +71,10 @@ def settings(
         "augmentation": dataclasses.asdict(augmentation),
         "dtype": dtype,
         "code": _code_version(),
-        # They transform and resample.
-        "libraries": {name: metadata.version(name) for name in ("scipy", "soxr")},
+        # They decode, resample, draw noise and transform.
+        "libraries": {
+            name: metadata.version(name) for name in ("soundfile", "soxr", "numpy", "scipy")
+        },
     }
     return json.loads(json.dumps(everything))  # tuples become lists, as they will on disk
 
@@ -98,8 +100,18 @@ def _code_version() -> str:
             body = getattr(node, "body", None)
             if isinstance(body, list) and body and _is_docstring(body[0]):
                 body[0] = ast.Pass()
-        digest.update(ast.dump(tree).encode())
+        digest.update(_dump(tree).encode())
     return digest.hexdigest()[:12]
+
+
+def _dump(node: Any) -> str:
+    """A syntax tree as text, without what is empty: each Python has other fields of that kind."""
+    if isinstance(node, list):
+        return f"[{', '.join(map(_dump, node))}]"
+    if not isinstance(node, ast.AST):
+        return repr(node)
+    fields = ((name, value) for name, value in ast.iter_fields(node) if value not in (None, []))
+    return f"{type(node).__name__}({', '.join(f'{n}={_dump(value)}' for n, value in fields)})"
 
 
 def _is_docstring(node: ast.AST) -> bool:

@@ -7,6 +7,7 @@ import itertools
 import multiprocessing
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any, Self
 
@@ -19,6 +20,7 @@ from tqdm import tqdm
 from data_prep import examples, workers
 from data_prep.recipe import Recipe
 from data_prep.record_sorting import Sorter
+from ser_jax.errors import UserError
 
 CLIPS_A_BATCH = 8
 BATCHES_AHEAD = 4  # for each process
@@ -49,7 +51,7 @@ class RecordPool:
         """
         self._recipe, self._fields = recipe, fields
         self._sorters = {view: Sorter(folder / view) for view in views}
-        self._n_processes = len(os.sched_getaffinity(0))
+        self._n_processes = workers.n_processors()
         context = multiprocessing.get_context("spawn")  # JAX's threads do not survive a fork
         self._pool = concurrent.futures.ProcessPoolExecutor(
             self._n_processes, context, initializer=workers.exit_with_parent
@@ -58,8 +60,13 @@ class RecordPool:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: Any, *_: Any) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: Any, traceback: Any) -> None:
         self._pool.shutdown(cancel_futures=kind is not None)
+        if kind is BrokenProcessPool:
+            raise UserError(
+                "a process that prepares records was killed, most likely for want of memory; free "
+                "some and run again."
+            ) from error
 
     def compute(self) -> dict[str, str]:
         """Sorts the records of all clips; {clip id: why} of those that cannot be used."""

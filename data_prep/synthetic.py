@@ -90,7 +90,7 @@ def write(
     _check(n_sentences, "sentences", 1, len(SENTENCES))
     _check(seed, "seed", 0, 2**32 - 1)
     _check(sampling_rate, "sampling rate", 8000, 48000)
-    jobs = len(os.sched_getaffinity(0)) if jobs is None else jobs
+    jobs = workers.n_processors() if jobs is None else jobs
     _check(jobs, "jobs", 1, 1024)
     made_from = json.dumps(
         {

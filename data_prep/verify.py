@@ -19,7 +19,7 @@ from pathlib import Path, PurePath
 
 import numpy as np
 
-from data_prep import corpora
+from data_prep import corpora, workers
 from data_prep.download import in_threads, read_manifest
 from ser_jax import audio, audio_files, files
 from ser_jax.errors import UserError, exit_with_message
@@ -120,7 +120,7 @@ def verify(root: Path, corpus: str = "crema_d") -> Report:
     if corpus == "crema_d":
         names, facts = _without_spare_mp3s(names)
     check = functools.partial(_check, folder)
-    checks = [c for _, c in in_threads(check, names, os.cpu_count() or 1, "verifying")]
+    checks = [c for _, c in in_threads(check, names, workers.n_processors(), "verifying")]
     checks.sort(key=lambda c: c.name)
     if corpus == "crema_d":
         exact, findings, more_facts = _compare(checks, folder, read_manifest())

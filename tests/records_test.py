@@ -1,5 +1,6 @@
 """Records: built once, found again, true to their audio, and never half finished."""
 
+import ast
 import concurrent.futures
 import dataclasses
 import hashlib
@@ -200,6 +201,29 @@ def test_a_change_of_code_asks_for_new_records_and_a_comment_does_not(tmp_path, 
     code = 'def f(x):\n    """Doubles."""\n    return 2 * x\n'
     assert version(code) == version(code.replace("Doubles", "Twice") + "# more\n")
     assert version(code) != version(code.replace("2", "3"))
+
+
+def test_the_code_version_is_the_same_for_every_python():
+    """Python 3.12 has given functions a field of type parameters, which is empty in ours."""
+    (function,) = ast.parse("def f(x): return 2 * x").body
+    before = recipes._dump(function)
+    function._fields = (*function._fields, "something_new")
+    for empty in ([], None):
+        function.something_new = empty
+        assert recipes._dump(function) == before
+    function.something_new = [ast.Name("T")]
+    assert recipes._dump(function) != before
+
+
+def test_a_worker_that_is_killed_is_told_in_a_sentence(tones, tmp_path, monkeypatch):
+    submit = concurrent.futures.ProcessPoolExecutor.submit
+
+    def killed(self, *_):
+        return submit(self, os._exit, 1)
+
+    monkeypatch.setattr(concurrent.futures.ProcessPoolExecutor, "submit", killed)
+    with pytest.raises(UserError, match="was killed, most likely for want of memory"):
+        records.build(recipe_of(tones), tmp_path)
 
 
 @pytest.mark.parametrize("bytes_a_file", [1000, 2**26])
