@@ -32,7 +32,9 @@ SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
 
 def pytest_xdist_auto_num_workers() -> int:
     """A worker for each processor that is ours, as far as there are long files for them."""
-    return min(len(_LONGEST.split()), len(os.sched_getaffinity(0)))
+    from data_prep import workers
+
+    return min(len(_LONGEST.split()), workers.n_processors())
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
