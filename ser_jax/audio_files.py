@@ -16,7 +16,8 @@ from ser_jax.errors import UserError
 STDIN = "-"
 _THREADS = 4
 _AHEAD = 128  # files
-_AHEAD_BYTES = 256_000_000  # of files; decoded they take several times as much
+_AHEAD_BYTES = 256_000_000  # of what they are decoded to, about
+_GROWTH = {".ogg": 32, ".oga": 32, ".opus": 32, ".mp3": 32}  # of speech at 16 kbit/s; others: 1
 
 Loaded = TypeVar("Loaded")
 
@@ -72,24 +73,42 @@ def _below(folder: str) -> list[Found]:
             Found(error.filename, f"{error.filename} cannot be listed ({error.strerror}).")
         )
 
-    paths = []
-    for parent, folders, names in os.walk(folder, onerror=unreadable):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        paths += [os.path.join(parent, name) for name in names if _is_audio(name)]
+    paths = below(folder, unreadable)
     if not paths and not errors:
         errors = [Found(folder, f"{folder} holds no audio file; known endings: {_endings()}.")]
-    return [Found(path) for path in sorted(paths, key=lambda path: path.split(os.sep))] + errors
+    return [Found(path) for path in paths] + errors
+
+
+def below(folder: str, on_error: Callable[[OSError], None] | None = None) -> list[str]:
+    """The audio files below a folder, sorted; hidden files and folders are passed over.
+
+    Links are followed, and a folder that is reached twice is looked at once.
+
+    Args:
+      folder: where to look.
+      on_error: is told what cannot be listed.
+    """
+    paths, seen = [], set()
+    for parent, folders, names in os.walk(folder, onerror=on_error, followlinks=True):
+        real = os.path.realpath(parent)
+        if real in seen:  # a link may lead back to where it lies
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        paths += [os.path.join(parent, name) for name in names if _is_audio(name)]
+    return sorted(paths, key=lambda path: path.split(os.sep))
 
 
 def _matching(pattern: str) -> list[Found]:
-    paths = [
-        path
-        for path in sorted(glob.glob(pattern, recursive=True))
-        if _is_audio(os.path.basename(path)) and os.path.isfile(path)
-    ]
+    paths = {}
+    for path in sorted(glob.glob(pattern, recursive=True)):
+        if _is_audio(os.path.basename(path)) and os.path.isfile(path):
+            # "**" goes round where a link leads back.
+            paths.setdefault(os.path.realpath(path) if "**" in pattern else path, path)
     if not paths:
         return [Found(pattern, f"{pattern} matches no audio file; check the pattern.")]
-    return [Found(path) for path in paths]
+    return [Found(path) for path in paths.values()]
 
 
 def _is_audio(name: str) -> bool:
@@ -143,8 +162,9 @@ def load_ahead(
 
 
 def _size(path: str) -> int:
+    """About the bytes that a file is decoded to."""
     try:
-        return os.stat(path).st_size
+        return os.stat(path).st_size * _GROWTH.get(os.path.splitext(path)[1].lower(), 1)
     except (OSError, ValueError):
         return 0
 

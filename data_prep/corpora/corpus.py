@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
-from ser_jax import audio
+from ser_jax import audio_files
 from ser_jax.errors import UserError
 
 
@@ -52,28 +52,18 @@ class Corpus:
 
 
 def find_audio(root: Path) -> list[Path]:
-    """All audio files below `root`; hidden files and folders are passed over.
-
-    Links are followed, and a folder that is reached twice is looked at once.
+    """All audio files below `root`, as audio_files.below finds them.
 
     Raises:
-      UserError: there is none.
+      UserError: there is none, or a folder cannot be listed.
     """
     if root.is_file():
         raise UserError(f"{root} is a file; this reader wants the folder that holds the audio.")
-    found, seen = [], set()
-    for folder, folders, names in os.walk(root, followlinks=True):
-        real = os.path.realpath(folder)
-        if real in seen:  # a link may lead back to where it lies
-            folders.clear()
-            continue
-        seen.add(real)
-        folders[:] = sorted(f for f in folders if not f.startswith("."))
-        found += [
-            Path(folder, n)
-            for n in sorted(names)
-            if not n.startswith(".") and Path(n).suffix.lower() in audio.SUFFIXES
-        ]
+
+    def refuse(error: OSError) -> None:
+        raise UserError(f"{error.filename} cannot be listed ({error.strerror}); change its rights.")
+
+    found = [Path(path) for path in audio_files.below(os.fspath(root), refuse)]
     if not found:
         raise UserError(f"no audio file was found below {root}; check the folder.")
     return found
