@@ -1,5 +1,6 @@
 """The exceptions whose text is meant for the user."""
 
+import io
 import sys
 from collections.abc import Callable
 
@@ -18,6 +19,8 @@ class Interrupted(UserError):  # noqa: N818 — it is no error
 
 def exit_with_message(main: Callable[[], int | None]) -> None:
     """Runs `main` and exits; what the user can mend becomes one line on stderr and an exit code."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a file's name may be bytes that are no UTF-8
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         sys.exit(main())
     except UserError as error:

@@ -1,7 +1,6 @@
 """Files that are never half written, checksums, and folders for one process at a time."""
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
@@ -17,9 +16,14 @@ from ser_jax.errors import UserError
 def replacing(path: Path) -> Iterator[Path]:
     """Yields a temporary path beside `path`; renames it into place if the block succeeds.
 
+    A link stays, and what it leads to is replaced.
+
     Raises:
-      UserError: the folder cannot be written.
+      UserError: the folder cannot be written, or what is there is no file.
     """
+    path = Path(os.path.realpath(path))
+    if path.exists() and not path.is_file():
+        raise UserError(f"cannot write {path}: it is there and is no file; choose another name.")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(
@@ -79,6 +83,8 @@ def locked(folder: Path) -> Iterator[None]:
     Raises:
       UserError: there can be no such folder.
     """
+    import fcntl  # not on every system, and few want a lock
+
     with contextlib.ExitStack() as stack:
         try:
             folder.mkdir(parents=True, exist_ok=True)

@@ -6,7 +6,7 @@ python -m ser_jax.predict --workdir=runs/cnn2d-tfds long.wav --window=2.5 --hop=
 
 import argparse
 import contextlib
-import io
+import math
 import os
 import shutil
 import sys
@@ -46,11 +46,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from ser_jax import prediction_rows
     from ser_jax.predictor import Predictor
 
-    predictor = Predictor(flags.workdir)
-    cut = _cut(flags, predictor)
     n_bad = 0
     try:
-        with _output(flags.out) as out, _progress(len(found), flags.out) as progress:
+        with (
+            _output(flags.out) as out,
+            contextlib.closing(Predictor(flags.workdir)) as predictor,
+            _progress(len(found), flags.out) as progress,
+        ):
+            cut = _cut(flags, predictor)
             style = _style(flags, predictor.labels, [one.path for one in found])
             out.write(style.begin())
             for n_files, rows in prediction_rows.rows(predictor, found, cut):
@@ -83,7 +86,7 @@ def _flags(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument(
         "audio",
-        nargs="+",
+        nargs="*",
         help="files, folders, patterns in quotes, or - for a list on stdin, a path a line",
     )
     parser.add_argument(
@@ -98,7 +101,13 @@ def _flags(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--segments", action="store_true", help="merge windows into stretches of one emotion"
     )
-    flags = parser.parse_intermixed_args(arguments)
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    # argparse loses the "--" that names which begin with "-" stand behind.
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    flags = parser.parse_intermixed_args(arguments[:end])
+    flags.audio += arguments[end + 1 :]
+    if not flags.audio:
+        parser.error("name an audio file, a folder, or - for a list on stdin")
     if not flags.window:
         for given, name in (
             (flags.hop, "--hop"),
@@ -123,8 +132,9 @@ def _cut(flags: argparse.Namespace, predictor: "Predictor") -> "prediction_rows.
         return None
     if flags.window > predictor.seconds:
         raise UserError(
-            f"--window={flags.window:g} is longer than the {predictor.seconds:.2f} s that the "
-            "model hears at once; lower it."
+            f"--window={flags.window:g} is longer than the "
+            f"{math.floor(100 * predictor.seconds) / 100:.2f} s that the model hears at once; "
+            "lower it."
         )
     if flags.window < predictor.least_seconds:
         print(
@@ -160,8 +170,6 @@ def _style(flags: argparse.Namespace, labels: Sequence[str], paths: Sequence[str
 def _output(path: Path | None) -> Iterator[TextIO]:
     """stdout, or a file that is there only once it is whole. Names may be any bytes."""
     if path is None:
-        if isinstance(sys.stdout, io.TextIOWrapper):
-            sys.stdout.reconfigure(errors="backslashreplace")
         yield sys.stdout
         return
     with (

@@ -68,9 +68,10 @@ class Csv:
 
 
 def _csv_line(cells: Sequence[str]) -> str:
+    # With a terminator of its own, csv would leave a bare "\r" in a name unquoted.
     text = io.StringIO(newline="")
-    csv.writer(text, lineterminator="\n").writerow(cells)
-    return text.getvalue()
+    csv.writer(text).writerow(cells)
+    return text.getvalue().removesuffix("\r\n") + "\n"
 
 
 class JsonLines:

@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import math
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -38,8 +39,8 @@ def rows(
     rate = predictor.sampling_rate
 
     def load(path: Path) -> np.ndarray:
-        waveform_S = predictor.prepare(audio.load(path, rate), rate)
-        # A copy, so that the rest of a long recording does not stay in memory.
+        waveform_S = audio.load(path, rate, math.inf if cut else predictor.longest / rate)
+        # A copy, so that what is past it does not stay in memory.
         return waveform_S if cut else waveform_S[: predictor.longest].copy()
 
     begun: collections.deque = collections.deque()
@@ -76,14 +77,20 @@ def _finished(
     predictions, written = iter(finish()), []
     for one, _, spans in chunk:
         own = [next(predictions) for _ in spans]
-        if one.error:
-            written.append(Row(one.path, None, one.error, ERROR))
-        elif cut is None:
-            notes = [*filter(None, [one.note]), *own[0].notes]
-            written.append(Row(one.path, own[0], "; ".join(notes)))
+        if one.error or not all(np.isfinite(each.probability_RxC).all() for each in own):
+            error = one.error or f"{one.path} makes the model overflow; look at its samples."
+            written.append(Row(one.path, None, error, ERROR))
+            continue
+        if cut is None:
+            rows = [Row(one.path, own[0], "; ".join(own[0].notes))]
         else:
             make = _segments if cut.merged else _windows
-            written += make(one.path, spans, own, rate)
+            rows = list(make(one.path, spans, own, rate))
+        if one.note:  # of its end
+            rows[-1] = dataclasses.replace(
+                rows[-1], note="; ".join(filter(None, [rows[-1].note, one.note]))
+            )
+        written += rows
     return len(chunk), written
 
 
@@ -92,9 +99,7 @@ def _windows(
 ) -> Iterator[Row]:
     for (start, end), prediction in zip(spans, own, strict=True):
         silent = SILENT in prediction.notes
-        # That windows are shorter than training clips is said once, not once a row.
-        notes = prediction.notes if len(spans) == 1 else ()
-        note = _SILENT_STRETCH if silent else "; ".join(notes)
+        note = _SILENT_STRETCH if silent else _note_of_all(own)
         span = (start / rate, end / rate)
         yield Row(path, None if silent else prediction, note, span=span)
 
@@ -109,4 +114,10 @@ def _segments(
         if segment.probability_RxC is None:
             yield Row(path, None, _SILENT_STRETCH, span=span)
         else:
-            yield Row(path, Prediction(own[0].labels, segment.probability_RxC), span=span)
+            prediction = Prediction(own[0].labels, segment.probability_RxC)
+            yield Row(path, prediction, _note_of_all(own), span=span)
+
+
+def _note_of_all(own: list[Prediction]) -> str:
+    """That windows are shorter than training clips is said once, not once a row."""
+    return "; ".join(own[0].notes) if len(own) == 1 else ""

@@ -25,6 +25,7 @@ from ser_jax.errors import UserError
 _AT_ONCE = 64  # clips of `many`
 LONGEST_SECONDS = 60  # of a clip, unless training had longer ones
 _SECONDS_AT_ONCE = 600  # of audio in one batch: bounds the memory that features take
+_TOO_LOUD = 10.0  # times full scale, as where samples of 16 bits came as floats; MP3s reach 1.5
 SILENT = "silent: the label means nothing"
 
 
@@ -96,6 +97,10 @@ class Predictor:
         # One frame more than counts, by which a clip that is cut here is known to be longer.
         self.longest = self._lengths[-1] + spec.hop_length + spec.frame_length
 
+    def close(self) -> None:
+        """Begins nothing more of what `begin` was given."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
     def __call__(self, waveform: np.ndarray, sampling_rate: int) -> Prediction:
         """One clip.
 
@@ -104,7 +109,7 @@ class Predictor:
           sampling_rate: Hz, any.
 
         Raises:
-          UserError: it is empty, not finite, or no waveform.
+          UserError: it is no waveform, or has an audio.flaw.
         """
         return self.batch([self.prepare(waveform, sampling_rate)])[0]
 
@@ -118,7 +123,7 @@ class Predictor:
         """A waveform as the features take it: mono float32 [samples] at the rate of training.
 
         Raises:
-          UserError: it is empty, not finite, or no waveform.
+          UserError: it is no waveform, or has an audio.flaw.
         """
         waveform = np.asarray(waveform)
         if waveform.ndim not in (1, 2) or waveform.dtype.kind not in "fiu":
@@ -126,18 +131,16 @@ class Predictor:
                 f"a waveform of shape {waveform.shape} and type {waveform.dtype} cannot be used; "
                 "give numbers as [samples] or [samples, channels]."
             )
-        if not waveform.size:
-            raise UserError("the waveform is empty; give one sample or more.")
-        if not sampling_rate > 0:
-            raise UserError(f"sampling_rate={sampling_rate} is no rate; give it in Hz.")
+        if not audio.is_rate(sampling_rate):
+            raise UserError(f"sampling_rate={sampling_rate} cannot be used; {audio.RATES_TEXT}.")
         if waveform.ndim == 2 and waveform.shape[1] > waveform.shape[0]:
             raise UserError(
                 f"a waveform of shape {waveform.shape} has more channels than samples; transpose "
                 "it to [samples, channels]."
             )
         waveform = _full_scale(waveform)
-        if not np.isfinite(waveform).all():
-            raise UserError("the waveform holds NaN or infinite samples; repair it.")
+        if wrong := audio.flaw(waveform):
+            raise UserError(f"the waveform {wrong}; repair it.")
         waveform_S = waveform.mean(axis=1) if waveform.ndim == 2 else waveform
         waveform_S = audio.resample(waveform_S, sampling_rate, self.sampling_rate)
         if not len(waveform_S):
@@ -187,8 +190,11 @@ class Predictor:
 
     def _notes(self, waveform_S: np.ndarray) -> tuple[str, ...]:
         notes, n_frames = [], self.engine.spec.n_frames(len(waveform_S))
-        if audio.rms(waveform_S[: self.longest]) < audio.SILENT_RMS:
+        heard_S = waveform_S[: round(self.seconds * self.sampling_rate)]
+        if audio.rms(heard_S) < audio.SILENT_RMS:
             notes.append(SILENT)
+        if (peak := max(heard_S.max(), -heard_S.min())) > _TOO_LOUD:
+            notes.append(f"samples reach {peak:,.0f} times full scale, where training had 1")
         if n_frames > self.engine.max_frames:
             notes.append(
                 f"longer than what the model was trained on: only its first {self.seconds:.1f} s "

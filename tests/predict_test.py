@@ -1,11 +1,14 @@
 """The command: every file has its row, whatever is wrong with it, in formats that can be read."""
 
+import _thread
 import csv
 import io
 import json
 import os
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import jax
@@ -13,7 +16,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from ser_jax import audio_files, compilation_cache, engine, predict
+from ser_jax import audio, audio_files, compilation_cache, engine, predict
 from ser_jax.errors import UserError
 from ser_jax.features import FeatureSpec
 
@@ -62,11 +65,14 @@ def csv_rows(path: Path) -> list[dict]:
         return list(csv.DictReader(file))
 
 
+ODD = ('new\nline, "x".wav', "carriage\rreturn.wav", "=1+1.wav")
+
+
 @pytest.fixture
 def folder(tmp_path) -> Path:
     """All kinds of files; those that can be read are loud."""
     folder = tmp_path / "clips"
-    for name in ("b.wav", "a/z.WAV", 'new\nline, "x".wav', "=1+1.wav", "no_ending", ".hidden.wav"):
+    for name in ("b.wav", "a/z.WAV", *ODD, "no_ending", ".hidden.wav"):
         write(folder / name, tone(1, 0.5))
     for name in ("c.flac", "d.ogg", "e.mp3"):
         soundfile.write(folder / name, np.stack([tone(1, 0.5)] * 2, axis=1), 44_100)
@@ -83,7 +89,7 @@ def folder(tmp_path) -> Path:
 
 
 BAD = {"stub.wav", "text.wav", "empty.wav", "header.wav", "dangling.wav", "caf\\udce9.wav"}
-GOOD = {"b.wav", "z.WAV", 'new\nline, "x".wav', "=1+1.wav", "c.flac", "d.ogg", "e.mp3"}
+GOOD = {"b.wav", "z.WAV", *ODD, "c.flac", "d.ogg", "e.mp3"}
 
 
 def test_a_row_a_file_and_bad_ones_end_nothing(folder, tmp_path, capsys):
@@ -198,6 +204,114 @@ def test_segments_and_audacity(recording, tmp_path):
     ]
     with pytest.raises(UserError, match="label track of one recording, and these are 2 files"):
         run(recording, recording, *flags, "--format=audacity")
+
+
+@pytest.mark.parametrize("flags", [[], ["--window=2"], ["--window=2", "--segments"]])
+def test_what_is_missing_and_too_short_is_said_with_the_last_row(tmp_path, flags):
+    whole = write(tmp_path / "long.wav", tone(8, 0.5)).read_bytes()
+    (tmp_path / "cut.wav").write_bytes(whole[:-1000])
+    short = write(tmp_path / "short.wav", tone(0.1, 0.5))
+    out = tmp_path / "rows.csv"
+    assert run(tmp_path / "cut.wav", short, *flags, "--format=csv", out=out) == 0
+    *before, last, of_short = csv_rows(out)
+    assert last["note"].endswith("cut short: 1,000 bytes are missing")
+    assert not any(row["note"] for row in before)
+    assert of_short["note"] == "shorter than any training clip"
+
+
+@pytest.mark.parametrize("form", ["csv", "jsonl", "table"])
+def test_samples_that_are_no_sound_are_an_error_row(tmp_path, monkeypatch, form):
+    loud = tmp_path / "loud.wav"
+    soundfile.write(loud, 1e20 * tone(1, 1), RATE, subtype="FLOAT")
+    good, out = write(tmp_path / "z.wav", tone(1, 0.5)), tmp_path / "rows"
+    assert run(loud, good, f"--format={form}", out=out) == 1
+    assert "holds samples of 1e+20 times full scale" in out.read_text()
+    assert "loud" in out.read_text().splitlines()[-1]
+
+    def overflowing(self, waveform_BxS, n_samples_B):
+        return np.full((1, len(n_samples_B), 2), np.nan, np.float32)
+
+    monkeypatch.setattr(LoudOrQuiet, "__call__", overflowing)
+    assert run(good, f"--format={form}", out=out) == 1
+    assert "makes the model overflow" in out.read_text()
+
+
+def test_a_rate_that_no_speech_has_is_a_damaged_header(tmp_path):
+    path = write(tmp_path / "slow.wav", tone(1, 0.5), rate=1)
+    assert run(path, "--format=csv", out=tmp_path / "rows") == 1
+    assert "says that its rate is 1 Hz, and rates from 1,000" in (tmp_path / "rows").read_text()
+
+
+def test_a_long_recording_is_decoded_as_far_as_it_counts(tmp_path, monkeypatch):
+    path, decoded = write(tmp_path / "long.flac", tone(200, 0.5), rate=RATE), []
+    load = audio.load
+    monkeypatch.setattr(audio, "load", lambda *args: decoded.append(load(*args)) or decoded[-1])
+    assert run(path, out=tmp_path / "rows") == 0
+    assert 60 * RATE < len(decoded[0]) < 65 * RATE
+    assert run(path, "--window=2", out=tmp_path / "rows") == 0
+    assert len(decoded[1]) == 200 * RATE
+
+
+def test_what_a_decoder_grows_counts_while_reading_ahead(tmp_path):
+    for name, size in (("a.wav", 100), ("a.opus", 3200), ("a.MP3", 3200), ("gone", 0)):
+        if size:
+            (tmp_path / name).write_bytes(bytes(100))
+        assert audio_files._size(str(tmp_path / name)) == size
+
+
+def test_an_output_that_is_no_file_is_refused_before_the_work(recording, tmp_path, monkeypatch):
+    monkeypatch.setattr(engine, "load", lambda source: pytest.fail("it works already"))
+    for out in (tmp_path, Path(os.devnull)):
+        with pytest.raises(UserError, match="cannot write .*: it is there and is no file"):
+            run(recording, out=out)
+
+
+def test_a_link_is_written_through(recording, tmp_path):
+    (tmp_path / "link.csv").symlink_to(tmp_path / "rows.csv")
+    assert run(recording, "--format=csv", out=tmp_path / "link.csv") == 0
+    assert (tmp_path / "link.csv").is_symlink() and len(csv_rows(tmp_path / "rows.csv")) == 1
+
+
+def test_links_are_followed_once(tmp_path, capsys):
+    write(tmp_path / "real" / "a.wav", tone(1, 0.5))
+    (tmp_path / "real" / "loop").symlink_to(".")
+    (tmp_path / "all").mkdir()
+    (tmp_path / "all" / "link").symlink_to(tmp_path / "real")
+    for what in (tmp_path / "all", tmp_path / "real" / "**" / "*.wav"):
+        assert run(what, "--format=jsonl") == 0
+        assert len(capsys.readouterr().out.splitlines()) == 1
+
+
+def test_names_that_begin_with_a_dash(recording, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    recording.rename("-clip.wav")
+    assert run("--format=csv", "--", "-clip.wav", "-clip.wav") == 0
+    assert len(capsys.readouterr().out.splitlines()) == 3
+    with pytest.raises(SystemExit):
+        run("--format=csv")
+    assert "name an audio file" in capsys.readouterr().err
+
+
+def test_nothing_is_begun_once_the_command_ends(tmp_path, monkeypatch):
+    """Of a recording whose windows all wait: Ctrl-C, or a reader that has gone away."""
+    calls, over = [], threading.Event()
+
+    def slow(self, waveform_BxS, n_samples_B):
+        calls.append(n_samples_B)
+        if len(calls) == 3:
+            _thread.interrupt_main()
+        if len(calls) >= 3:
+            over.wait()
+        return np.full((1, len(n_samples_B), 2), 0.5, np.float32)
+
+    monkeypatch.setattr(LoudOrQuiet, "__call__", slow)
+    path = write(tmp_path / "long.wav", tone(600, 0.5))
+    with pytest.raises(KeyboardInterrupt):
+        run(path, "--window=2", "--hop=1", out=tmp_path / "rows")
+    n_calls = len(calls)
+    over.set()
+    time.sleep(0.5)  # would be enough for all the others
+    assert len(calls) == n_calls < 75
 
 
 WRONG = {

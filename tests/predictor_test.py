@@ -143,12 +143,14 @@ def test_channels_rates_and_integers_are_the_same_sound(opened, clips):
 
 
 WRONG = {
-    "empty": (np.zeros(0), 16_000, "is empty"),
+    "empty": (np.zeros(0), 16_000, "holds no samples"),
+    "no sound": (np.array([0.0, 1e20]), 16_000, "samples of 1e.20 times full scale"),
+    "infinite rate": (np.zeros(900), float("inf"), "rates from 1,000 to 1,000,000 Hz"),
     "not finite": (np.array([0.0, np.nan]), 16_000, "NaN or infinite"),
     "transposed": (np.zeros((2, 900)), 16_000, r"transpose it to \[samples, channels\]"),
     "a stack": (np.zeros((9, 2, 2)), 16_000, r"\(9, 2, 2\)"),
     "words": (np.array(["a"]), 16_000, "cannot be used"),
-    "no rate": (np.zeros(900), 0, "in Hz"),
+    "no rate": (np.zeros(900), 0, "sampling_rate=0 cannot be used"),
     "too little": (np.zeros(1), 96_000, "shorter than one sample"),
 }
 
@@ -167,6 +169,10 @@ def test_notes(opened, clips):
     (note,) = opened(np.tile(waveform_S, 9), 16_000).notes
     assert f"only its first {opened.seconds:.1f} s are used; --window" in note
     assert opened(waveform_S[:3000], 16_000).notes == ("shorter than any training clip",)
+    late_S = np.concatenate([np.zeros(16_000 * 10, np.float32), waveform_S])
+    assert "silent" in opened(late_S, 16_000).notes[0]  # what it hears of it is
+    (note,) = opened(32_768 * waveform_S, 16_000).notes  # of 16 bits, but as floats
+    assert "times full scale, where training had 1" in note
 
 
 class Listener:
