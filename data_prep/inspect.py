@@ -2,7 +2,7 @@
 
     python -m data_prep.inspect --config=configs/cnn2d.py --out=inspect/
     python -m data_prep.inspect --config=configs/cnn2d.py --config.corpus.name=ravdess \\
-        --config.corpus.root=data/ravdess --out=inspect/ravdess --clips=5
+        --config.corpus.root=data/ravdess --out=inspect-ravdess/ --clips=5
 
 --out gets index.html, which opens from disk, its pictures and audio, and inspect.json with every
 number. A page that is there is replaced once the new one is whole.
@@ -11,6 +11,7 @@ number. A page that is there is replaced once the new one is whole.
 import contextlib
 import dataclasses
 import json
+import re
 import shutil
 import sys
 import tempfile
@@ -25,7 +26,11 @@ from ser_jax import command_line, files
 from ser_jax.errors import UserError, exit_with_message
 
 NUMBERS = "inspect.json"
-_MARK = "ser_jax inspection"  # by which a folder is known as ours to replace
+_MARK = "ser_jax inspection"  # by which a folder is known as ours to replace, if it holds only
+_OWN = re.compile(
+    r"index\.html|page\.css|inspect\.js|inspect\.json|(counts|distribution)-\w+\.png"
+    r"|(audio|pictures)(/\d+-\w+\.(flac|png))?"
+)
 
 
 def inspect(config: ConfigDict, out: Path, n_clips: int) -> Path:
@@ -114,6 +119,12 @@ def _refuse_others(out: Path) -> None:
         ours = False
     if not ours:
         raise UserError(f"{out} is not an inspection page; choose another --out, or an empty one.")
+    for path in sorted(out.rglob("*")):
+        if not _OWN.fullmatch(path.relative_to(out).as_posix()):
+            raise UserError(
+                f"{path} is not of the page that would be replaced; move it away, or choose "
+                "another --out."
+            )
 
 
 @contextlib.contextmanager

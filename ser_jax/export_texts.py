@@ -1,5 +1,6 @@
 """What an export says to people: its licence note and its README."""
 
+import contextlib
 import textwrap
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +19,8 @@ _LICENCES = {
     "is known to bind it.",
 }
 _UNKNOWN = "The licence of this corpus is not known to the program that wrote this note."
+
+_TEXTS = (".txt", ".md", ".rst", ".html", ".htm")  # a text that ends so is a file's name
 
 _COLUMNS = 95
 _README = """\
@@ -150,14 +153,17 @@ def licence(config: Mapping[str, Any], corpus: str, given: str = "") -> str:
 
 
 def _given(text: str) -> str:
+    is_file = "\n" not in text and Path(text).suffix.lower() in _TEXTS
+    with contextlib.suppress(OSError, ValueError):  # a text is no path, or too long for one
+        is_file = is_file or Path(text).is_file()
     try:
-        if Path(text).is_file():
-            text = Path(text).read_text(encoding="utf-8")
-        elif len(text.split()) < 2 and Path(text).suffix:
-            raise UserError(f"--licence={text} does not exist; name a text file or give the text.")
+        text = Path(text).read_text(encoding="utf-8") if is_file else text
+    except FileNotFoundError:
+        raise UserError(
+            f"--licence={text} does not exist; name a text file or give the text."
+        ) from None
     except (OSError, ValueError) as error:
-        if not isinstance(error, OSError) or len(text.split()) < 2:
-            raise UserError(f"--licence={text} cannot be read as text; give UTF-8.") from error
+        raise UserError(f"--licence={text} cannot be read as text; give UTF-8.") from error
     if not text.strip():
         raise UserError("--licence is empty; give a text or a file, or leave it out.")
     return text

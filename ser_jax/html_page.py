@@ -22,7 +22,12 @@ _POLICY = (
 
 def escape(text: Any) -> str:
     """A name as it stands, in a text or in a quoted attribute: no markup, one line."""
-    return html.escape(" ".join(str(text).split()))
+    return html.escape(" ".join(_writable(str(text)).split()))
+
+
+def _writable(text: str) -> str:
+    """A file's name may be bytes that are no UTF-8."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def document(title: str, *body: str, scripts: Sequence[str] = ()) -> str:
@@ -75,7 +80,7 @@ def contents(titles: Mapping[str, str]) -> str:
 
 def paragraph(text: str) -> str:
     """Plain text."""
-    return f"<p>{html.escape(text)}</p>"
+    return f"<p>{html.escape(_writable(text))}</p>"
 
 
 def table(

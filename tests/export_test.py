@@ -264,7 +264,8 @@ def test_the_licence_note(tmp_path):
     assert note(str(tmp_path / "mine.txt")) == note("As you like.") == "As you like.\n"
     assert note("words " * 200).startswith("words words")
     (tmp_path / "noise.txt").write_bytes(b"\xff\xfe\xfd")
-    for wrong in (tmp_path / "none.txt", tmp_path / "noise.txt", " "):
+    assert note("CC BY-SA 4.0 / ODbL 1.0, see example.org") != note()
+    for wrong in (tmp_path / "none.txt", "docs/my licence.TXT", tmp_path / "noise.txt", " "):
         with pytest.raises(UserError, match="licence"):
             note(str(wrong))
 

@@ -207,9 +207,17 @@ class NoPicture:
 def test_an_older_page_is_replaced_and_another_folder_is_not(tiny, tmp_path):
     out = tmp_path / "inspect"
     inspect(tiny(), out, 1)
-    (out / "stale.txt").write_text("of the older page")
+    for name in ("notes.txt", "audio/mine.flac", "ravdess/inspect.json"):
+        mine = out / name
+        mine.parent.mkdir(exist_ok=True)
+        mine.write_text("mine")
+        with pytest.raises(UserError, match="is not of the page that would be replaced"):
+            inspect(tiny(), out, 0)
+        assert mine.read_text() == "mine"
+        mine.unlink()
+    (out / "ravdess").rmdir()
     inspect(tiny(), out, 0)
-    assert not (out / "stale.txt").exists() and numbers_of(out / "index.html")["sample"] == []
+    assert numbers_of(out / "index.html")["sample"] == [] and not list(out.glob("*/*"))
     mine = tmp_path / "mine"
     mine.mkdir()
     (mine / "thesis.txt").write_text("mine")
