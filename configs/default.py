@@ -99,7 +99,7 @@ def get_config() -> ConfigDict:
     train.dropout = 0.2
     train.label_smoothing = 0.0
     train.class_weights = "none"  # balanced: each class weighs the same in the loss
-    train.compute_dtype = "float32"  # or bfloat16
+    train.compute_dtype = "float32"  # or bfloat16; on NVIDIA float32 is multiplied as TF32
     train.tensorboard = False  # also write event files, to <workdir>/tensorboard
 
     # Replicas are trained together: every seed with every fold and every swept value.
