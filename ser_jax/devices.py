@@ -4,6 +4,7 @@ Axes: R replicas, G replicas of one program, B batch.
 """
 
 import dataclasses
+import itertools
 import math
 import os
 import sys
@@ -18,9 +19,11 @@ from ml_collections import ConfigDict
 from ser_jax.errors import UserError
 
 Made = TypeVar("Made")
+_MEETINGS = itertools.count()  # no two of a program may have one name
 
 AXES = ("replica", "data")
 STRATEGIES = ("vmap", "map", "device")
+LONGEST_WAIT_MS = 7 * 24 * 3_600_000  # for a process that prepares records
 SHARE_OF_MEMORY = 0.8  # the rest is for what the compiler's estimate leaves out
 
 
@@ -240,10 +243,20 @@ def first_then_others(make: Callable[[], Made]) -> Made:
         failed = True
         raise
     finally:
+        _meet()  # devices wait half a minute for one another, and `make` may take hours
         failed = anywhere(failed)
     if failed:
         raise UserError("the first process has failed; what it printed says why.")
     return made if is_first() else make()
+
+
+def _meet() -> None:
+    """Returns when all processes have called it as often."""
+    from orbax.checkpoint import multihost
+
+    multihost.get_barrier_sync_fn()(
+        key=f"ser_jax meeting {next(_MEETINGS)}", timeout_ms=LONGEST_WAIT_MS
+    )
 
 
 def anywhere(flag: bool) -> bool:

@@ -56,7 +56,7 @@ def finish(processes: list[subprocess.Popen]) -> list[str]:
     """Their consoles."""
     consoles = []
     for process in processes:
-        out, err = process.communicate(timeout=240)
+        out, err = process.communicate(timeout=900)  # or none, were one to hang
         assert process.returncode == 0, err
         consoles.append(out)
     return consoles
