@@ -17,8 +17,6 @@ SILENT_RMS = 1e-4
 LOUDEST = 1e6  # times full scale; what is beyond is no sound, and its power no float32
 RATES = (1_000, 1_000_000)  # Hz, lowest and highest; what is beyond is a damaged header
 RATES_TEXT = f"rates from {RATES[0]:,} to {RATES[1]:,} Hz are known"
-
-
 _BLOCK = 2**18  # samples that are decoded at once
 _MORE = 1.0  # s: what resampling hears of the samples behind
 

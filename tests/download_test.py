@@ -283,7 +283,7 @@ def test_ctrl_c_leaves_no_half_file(server, tmp_path, monkeypatch):
     process.send_signal(signal.SIGINT)
     time.sleep(0.1)
     server.stall.set()
-    _, said = process.communicate(timeout=30)
+    _, said = process.communicate(timeout=300)
     assert process.returncode == 130
     assert "resume" in said
     assert "Traceback" not in said
