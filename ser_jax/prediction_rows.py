@@ -39,7 +39,8 @@ def rows(
     rate = predictor.sampling_rate
 
     def load(path: Path) -> np.ndarray:
-        waveform_S = audio.load(path, rate, math.inf if cut else predictor.longest / rate)
+        seconds = math.inf if cut else predictor.longest / rate
+        waveform_S = predictor.prepare(audio.load(path, rate, seconds), rate)
         # A copy, so that what is past it does not stay in memory.
         return waveform_S if cut else waveform_S[: predictor.longest].copy()
 

@@ -241,6 +241,13 @@ def test_a_rate_that_no_speech_has_is_a_damaged_header(tmp_path):
     assert "says that its rate is 1 Hz, and rates from 1,000" in (tmp_path / "rows").read_text()
 
 
+def test_a_file_without_a_sample_at_the_models_rate_is_an_error_row(tmp_path):
+    path, out = write(tmp_path / "one.wav", np.ones(1), rate=96_000), tmp_path / "rows"
+    assert run(path, "--format=csv", out=out) == 1
+    (row,) = csv_rows(out)
+    assert row["status"] == "error" and "holds no samples" in row["note"]
+
+
 def test_a_long_recording_is_decoded_as_far_as_it_counts(tmp_path, monkeypatch):
     path, decoded = write(tmp_path / "long.flac", tone(200, 0.5), rate=RATE), []
     load = audio.load
