@@ -5,7 +5,7 @@ vector is no exception: its plane is flattened inside.
 Axes: B batch, T frames, F feature columns, C classes.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -74,9 +74,7 @@ def gradient_times_input(
       n_frames_B: the clips' lengths.
       class_B: the class asked about, of each clip.
     """
-    batch = weights, jnp.asarray(x_BxTxF), jnp.asarray(n_frames_B), jnp.asarray(class_B)
-    z_BxTxF, slope_BxTxF, logits_BxC = gradient(*batch, _CLIP)
-    return _attribution(z_BxTxF * slope_BxTxF, logits_BxC, gradient(*batch, _MEAN)[-1], class_B)
+    return _attribution(gradient, (weights, x_BxTxF, n_frames_B, class_B), [_CLIP], [1])
 
 
 def integrated_gradients(
@@ -93,14 +91,9 @@ def integrated_gradients(
       n_points: of the Gauss–Legendre quadrature. Max pools and ReLUs bend the path, so that more
         points leave a smaller gap.
     """
-    batch = weights, jnp.asarray(x_BxTxF), jnp.asarray(n_frames_B), jnp.asarray(class_B)
     points, shares = map(np.float32, np.polynomial.legendre.leggauss(n_points))
-    slope_BxTxF = 0.0
-    # A loop of the host: XLA's CPU convolves many times slower inside a loop of its own.
-    for point, share in zip((points + 1) / 2, shares / 2, strict=True):
-        slope_BxTxF += share * gradient(*batch, point)[1]
-    z_BxTxF, _, logits_BxC = gradient(*batch, _CLIP)
-    return _attribution(z_BxTxF * slope_BxTxF, logits_BxC, gradient(*batch, _MEAN)[-1], class_B)
+    batch = weights, x_BxTxF, n_frames_B, class_B
+    return _attribution(gradient, batch, (points + 1) / 2, shares / 2)
 
 
 def peak(values_TxF: np.ndarray, share: float = 0.5) -> tuple[int, int] | None:
@@ -118,9 +111,28 @@ def peak(values_TxF: np.ndarray, share: float = 0.5) -> tuple[int, int] | None:
     return first, int(ends[first])
 
 
-def _attribution(values_BxTxF, logits_BxC, mean_logits_BxC, class_B) -> Attribution:
-    rows, class_B = np.arange(len(class_B)), np.asarray(class_B)
-    values_BxTxF, logits_BxC = np.asarray(values_BxTxF), np.asarray(logits_BxC)
+def _attribution(
+    gradient: Gradient, batch: tuple, points: Sequence[float], shares: Sequence[float]
+) -> Attribution:
+    """z · the mean of ∂logit/∂z at points between the training mean and the clip, by their shares.
+
+    Args:
+      gradient: of make_gradient.
+      batch: weights, x_BxTxF, n_frames_B, class_B.
+      points: the scales that `gradient` takes.
+      shares: one a point.
+    """
+    weights, *arrays = batch
+    arrays = [jnp.asarray(array) for array in arrays]
+    slope_BxTxF = 0.0
+    # A loop of the host: XLA's CPU convolves many times slower inside a loop of its own.
+    for point, share in zip(points, shares, strict=True):
+        slope_BxTxF += share * gradient(weights, *arrays, point)[1]
+    z_BxTxF, _, logits_BxC = gradient(weights, *arrays, _CLIP)
+    mean_logits_BxC = gradient(weights, *arrays, _MEAN)[-1]
+    class_B = np.asarray(arrays[-1])
+    rows, logits_BxC = np.arange(len(class_B)), np.asarray(logits_BxC)
+    values_BxTxF = np.asarray(z_BxTxF * slope_BxTxF)
     change_B = logits_BxC[rows, class_B] - np.asarray(mean_logits_BxC)[rows, class_B]
     gap_B = values_BxTxF.sum((1, 2), dtype=np.float64) - change_B
     return Attribution(values_BxTxF, logits_BxC, gap_B, change_B)
