@@ -6,6 +6,7 @@ The numbers are those of configs/, so the alternatives cannot drift away from wh
 import dataclasses
 import importlib
 import math
+from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -74,6 +75,12 @@ class Network:
         flat = math.prod(self.spaces[-1]) * self.widths[-1]
         layers += [flat * self.dense, self.dense * N_CLASSES]
         return 2 * (3 * sum(layers) - layers[0])
+
+
+def batch_of(order: Any, step: int, batch: int) -> Any:
+    """The rows of a step, of an order of all examples, which begins again where it ends."""
+    start = step * batch % max(len(order) - batch + 1, 1)
+    return order[start : start + batch]
 
 
 def configured(model: str, batch: int, precision: str) -> ConfigDict:

@@ -13,6 +13,7 @@ from benchmarks.networks import (
     N_CLASSES,
     N_EXAMPLES,
     Network,
+    batch_of,
 )
 
 
@@ -69,8 +70,7 @@ def make(
         # rounds last 1.3 s, 2.6 s, 5.1 s or 10.3 s, whatever the steps take.
         order = random.permutation(n_examples)
         for step in range(n_steps):
-            start = step * batch % max(n_examples - batch + 1, 1)
-            rows = order[start : start + batch]
+            rows = batch_of(order, step, batch)
             logs = model.train_on_batch(x[rows], label[rows])
         return float(logs[0])
 

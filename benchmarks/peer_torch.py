@@ -20,6 +20,7 @@ from benchmarks.networks import (
     N_CLASSES,
     N_EXAMPLES,
     Network,
+    batch_of,
 )
 
 
@@ -121,8 +122,7 @@ def make(
         model.train()
         order = torch.randperm(n_examples, device=device)
         for step in range(n_steps):
-            start = step * batch % max(n_examples - batch + 1, 1)
-            rows = order[start : start + batch]
+            rows = batch_of(order, step, batch)
             optimizer.zero_grad(set_to_none=True)
             loss, entropy, correct = compiled(x[rows], label[rows])
             loss.backward()
