@@ -1,6 +1,5 @@
 """Records: built once, found again, true to their audio, and never half finished."""
 
-import ast
 import concurrent.futures
 import dataclasses
 import hashlib
@@ -12,7 +11,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import types
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +22,6 @@ from tensorflow_datasets.core import shuffle
 from tensorflow_datasets.core.utils import shard_utils
 
 from data_prep import augment, corpora, examples, phase_vocoder, record_pool, records
-from data_prep import recipe as recipes
 from data_prep.recipe import Recipe
 from data_prep.record_sorting import Sorter
 from ser_jax import audio, features
@@ -189,30 +186,6 @@ def test_any_change_asks_for_new_records(tones, built, tmp_path, change):
     recipe = recipe_of(shutil.copytree(tones, tmp_path / "tones"))
     assert built.parent.name == f"crema_d-{recipe.fingerprint()}"
     assert change(recipe).fingerprint() != built.parent.name.split("-")[1]
-
-
-def test_a_change_of_code_asks_for_new_records_and_a_comment_does_not(tmp_path, monkeypatch):
-    def version(source: str) -> str:
-        (tmp_path / "code.py").write_text(source)
-        module = types.SimpleNamespace(__file__=tmp_path / "code.py")
-        monkeypatch.setattr(recipes, "_SOURCES", (module,))
-        return recipes._code_version.__wrapped__()
-
-    code = 'def f(x):\n    """Doubles."""\n    return 2 * x\n'
-    assert version(code) == version(code.replace("Doubles", "Twice") + "# more\n")
-    assert version(code) != version(code.replace("2", "3"))
-
-
-def test_the_code_version_is_the_same_for_every_python():
-    """Python 3.12 has given functions a field of type parameters, which is empty in ours."""
-    (function,) = ast.parse("def f(x): return 2 * x").body
-    before = recipes._dump(function)
-    function._fields = (*function._fields, "something_new")
-    for empty in ([], None):
-        function.something_new = empty
-        assert recipes._dump(function) == before
-    function.something_new = [ast.Name("T")]
-    assert recipes._dump(function) != before
 
 
 def test_a_worker_that_is_killed_is_told_in_a_sentence(tones, tmp_path, monkeypatch):
