@@ -12,8 +12,8 @@ from pathlib import Path
 from absl import app, flags
 from ml_collections import ConfigDict, config_flags
 
-from ser_jax import command_line, compilation_cache, host_memory
-from ser_jax.errors import exit_with_message
+from ser_jax.common import cli, compilation_cache, runtime
+from ser_jax.common.errors import exit_with_message
 
 MODES = ("all", "prepare", "train", "evaluate", "report")
 
@@ -38,9 +38,9 @@ def prepare(config: ConfigDict) -> Path:
 
     if not DISTRIBUTED.value:
         return make()
-    from ser_jax import devices
+    from ser_jax.parallel import mesh
 
-    return devices.first_then_others(make)
+    return mesh.first_then_others(make)
 
 
 def main(argv: list[str]) -> None:
@@ -50,15 +50,15 @@ def main(argv: list[str]) -> None:
     compilation_cache.enable()
     config, mode, is_first = CONFIG.value, MODE.value, True
     if DISTRIBUTED.value:
-        from ser_jax import devices
+        from ser_jax.parallel import mesh
 
-        is_first = devices.initialise(COORDINATOR.value, N_PROCESSES.value, PROCESS.value)
+        is_first = mesh.initialise(COORDINATOR.value, N_PROCESSES.value, PROCESS.value)
     if "runs" in config:
-        from ser_jax import study
+        from ser_jax.study import runner
 
         if mode != "all":
             sys.exit(f"error: --mode={mode} is a part of one run; a study does all of it.")
-        study.run(config, Path(WORKDIR.value or config.name), prepare)
+        runner.run(config, Path(WORKDIR.value or config.name), prepare)
     else:
         workdir = Path(WORKDIR.value or f"runs/{config.name}-{config.split.name}")
         run(config, workdir, mode, is_first)
@@ -69,22 +69,22 @@ def run(config: ConfigDict, workdir: Path, mode: str, is_first: bool) -> None:
     if mode != "report":
         records = prepare(config)
     if mode in ("all", "train"):
-        from ser_jax.train import train
+        from ser_jax.train.loop import train
 
         train(config, records, workdir)
     if mode in ("all", "evaluate"):
-        from ser_jax.evaluate import evaluate
+        from ser_jax.evaluate.test_set import evaluate
 
         evaluate(config, records, workdir)
     if mode in ("all", "report") and is_first:
         from data_prep.prepare import recordings
-        from ser_jax.report import write
+        from ser_jax.report.run_report import write
 
         page = write(workdir, recordings(config), config.report.clips_a_cell)
         print(f"The report is {page}.")
 
 
 if __name__ == "__main__":
-    host_memory.use_large_pages()
-    parse = command_line.parser(flags.FLAGS, CONFIG)
+    runtime.use_large_pages()
+    parse = cli.parser(flags.FLAGS, CONFIG)
     app.run(lambda argv: exit_with_message(lambda: main(argv)), flags_parser=parse)

@@ -18,7 +18,7 @@ from importlib import metadata
 from pathlib import Path
 
 from data_prep import workers
-from ser_jax import files
+from ser_jax.common import files
 
 PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 BEGIN, END = "<!-- make bench begins -->", "<!-- make bench ends -->"

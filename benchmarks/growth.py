@@ -76,11 +76,11 @@ def draw(costs: Costs, path: Path) -> None:
     """Time an example and peak memory against the number of utterances, all axes logarithmic."""
     import matplotlib
 
-    from ser_jax import plots
+    from ser_jax.pages import figure
 
     sizes = sorted(costs)
-    with matplotlib.rc_context(plots.STYLE):
-        sheet = plots.figure(9, 3.6, layout="constrained")
+    with matplotlib.rc_context(figure.STYLE):
+        sheet = figure.figure(9, 3.6, layout="constrained")
         left, right = sheet.subplots(1, 2)
         for number, stage in enumerate(STAGES):
             some = [costs[n][stage] for n in sizes]
@@ -95,7 +95,7 @@ def draw(costs: Costs, path: Path) -> None:
                 axis.set_minor_formatter("")
             axes.tick_params(axis="x", rotation=20)
         sheet.legend(*right.get_legend_handles_labels(), loc="outside right", frameon=False)
-        plots.save(sheet, path)
+        figure.save(sheet, path)
 
 
 def main() -> None:

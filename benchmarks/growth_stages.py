@@ -84,24 +84,26 @@ def clock() -> Iterator[list[float]]:
 
 
 def build(options: argparse.Namespace) -> tuple[float, int]:
-    from data_prep import augment, records
-    from data_prep.recipe import Recipe
+    from data_prep.augmentation import views
+    from data_prep.records import build as records_build
+    from data_prep.records.recipe import Recipe
     from ser_jax.features import FeatureSpec
 
     recordings = options.folder / "recordings"
     recordings.mkdir()
     corpus = corpus_of(options.utterances, recordings)
-    recipe = Recipe(corpus, FeatureSpec(**FEATURES), augment.Augmentation(views=()))
+    recipe = Recipe(corpus, FeatureSpec(**FEATURES), views.Augmentation(views=()))
     with clock() as seconds:
-        records.build(recipe, options.folder)
+        records_build.build(recipe, options.folder)
     return seconds[0], options.utterances
 
 
 def load(options: argparse.Namespace, limit_gb: float) -> tuple[float, int]:
-    from ser_jax import record_reader, task
+    from ser_jax.data import records as data_records
+    from ser_jax.train import experiment
 
     with clock() as seconds:
-        task.make(config_of(limit_gb, 1), record_reader.open_records(records_of(options)))
+        experiment.make(config_of(limit_gb, 1), data_records.open_records(records_of(options)))
     return seconds[0], options.utterances
 
 
@@ -111,10 +113,11 @@ def epochs_of(options: argparse.Namespace) -> int:
 
 def epoch(options: argparse.Namespace, limit_gb: float, workdir: str) -> tuple[float, int]:
     """The median epoch's training steps, without its validation."""
-    from ser_jax import files, train
+    from ser_jax.common import files
+    from ser_jax.train import loop
 
     folder = options.folder / workdir
-    train.train(config_of(limit_gb, epochs_of(options)), records_of(options), folder)
+    loop.train(config_of(limit_gb, epochs_of(options)), records_of(options), folder)
     lines = (folder / "metrics.jsonl").read_text().splitlines()[1:]  # the first compiles
     n_train = len(files.read_json(folder / "split.json")["0"]["train"])
     rates = [json.loads(line)["examples_per_second"] for line in lines]
@@ -123,11 +126,11 @@ def epoch(options: argparse.Namespace, limit_gb: float, workdir: str) -> tuple[f
 
 def evaluate(options: argparse.Namespace) -> tuple[float, int]:
     """Opening and loading included."""
-    from ser_jax import evaluate
+    from ser_jax.evaluate import test_set
 
     config = config_of(IN_MEMORY, epochs_of(options))
     with clock() as seconds:
-        evaluate.evaluate(config, records_of(options), options.folder / "in_memory")
+        test_set.evaluate(config, records_of(options), options.folder / "in_memory")
     return seconds[0], options.utterances
 
 

@@ -24,7 +24,7 @@ from pathlib import Path
 from benchmarks import prediction_loop
 from benchmarks.turns import spread
 from data_prep import workers
-from ser_jax import audio_files
+from ser_jax.audio import files
 
 AS_IT_COMES = "librosa and PyTorch, a file at a time"
 TOLERANCE = 1e-4  # of a probability, between the programs: their features round differently
@@ -82,7 +82,7 @@ def main() -> None:
     parser.add_argument("--workdir", type=Path, required=True, help="of a trained run")
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
-    paths = [one.path for one in audio_files.find([options.folder]) if not one.error]
+    paths = [one.path for one in files.find([options.folder]) if not one.error]
     with tempfile.TemporaryDirectory() as folder:
         network = Path(folder) / "network.pt"
         prediction_loop.save(options.workdir, network)

@@ -25,9 +25,9 @@ def save(workdir: Path, path: Path) -> None:
     from ml_collections import ConfigDict
 
     from benchmarks import networks, peer_torch
-    from ser_jax import trained
+    from ser_jax.predict import trained_model
 
-    this = trained.load(workdir)
+    this = trained_model.load(workdir)
     network = networks.network(ConfigDict(this.config), this.max_frames)
     if len(network.space) != 2 or this.kind != "mfcc":
         sys.exit(f"error: {workdir} is no run of a 2D network on MFCC; choose another.")

@@ -40,12 +40,13 @@ def corpus_of(options: argparse.Namespace):
 
 
 def make_records(options: argparse.Namespace, folder: Path) -> None:
-    from data_prep import augment, records
-    from data_prep.recipe import Recipe
+    from data_prep.augmentation import views as augmentation_views
+    from data_prep.records import build
+    from data_prep.records.recipe import Recipe
     from ser_jax.features import FeatureSpec
 
-    recipe = Recipe(corpus_of(options), FeatureSpec(), augment.Augmentation())
-    records.build(recipe, folder)
+    recipe = Recipe(corpus_of(options), FeatureSpec(), augmentation_views.Augmentation())
+    build.build(recipe, folder)
 
 
 def make_with_librosa(options: argparse.Namespace, folder: Path) -> None:
@@ -172,11 +173,11 @@ def main() -> None:
     elif options.root:
         print_table(options)
     else:
-        from data_prep import synthetic
+        from data_prep.synthetic import corpus as synthetic_corpus
 
         with tempfile.TemporaryDirectory() as folder:
             options.root, options.corpus = str(Path(folder) / "synthetic"), "synthetic"
-            synthetic.write(Path(options.root), n_speakers=10, n_sentences=6, seed=0)
+            synthetic_corpus.write(Path(options.root), n_speakers=10, n_sentences=6, seed=0)
             print_table(options)
 
 

@@ -19,17 +19,14 @@ from ml_collections import ConfigDict
 
 from benchmarks.networks import DROPOUT, L2, LEARNING_RATE, N_CLASSES, N_EXAMPLES
 from benchmarks.turns import spread
-from ser_jax import (
-    devices,
-    features,
-    models,
-    optimizer,
-    parallel,
-    train_state,
-    train_step,
-)
-from ser_jax.feed import Pool
-from ser_jax.train_state import Normalisation
+from ser_jax import features
+from ser_jax.models import cnn
+from ser_jax.parallel import mesh, placement
+from ser_jax.train import optimizer
+from ser_jax.train import state as train_state
+from ser_jax.train import step as train_step
+from ser_jax.train.loader import Pool
+from ser_jax.train.state import Normalisation
 
 N_FRAMES, N_COLUMNS = 94, 20
 WIDTH = {"vector": N_COLUMNS + 2}  # zero crossings and energy beside the MFCC
@@ -53,7 +50,7 @@ def make(
 ):
     """A function that trains some steps of all replicas and waits for them; and their states."""
     config.replicas.strategy = strategy
-    layout = devices.layout(config, n_replicas)
+    layout = mesh.layout(config, n_replicas)
     width = WIDTH.get(config.input.kind, N_COLUMNS)
     random = np.random.default_rng(0)
     pool = Pool(
@@ -63,9 +60,9 @@ def make(
     )
     pool = jax.device_put(pool, layout.whole)
     fields = {k: v for k, v in config.model.items() if k != "name"}
-    model = models.build(
-        config.model.name, N_CLASSES, fields, dtype=config.train.compute_dtype
-    ).clone(**model_fields)
+    model = cnn.build(config.model.name, N_CLASSES, fields, dtype=config.train.compute_dtype).clone(
+        **model_fields
+    )
     state = train_state.create(
         model,
         optimizer.make(config.optimizer.name),
@@ -86,9 +83,9 @@ def make(
         model, optimizer.make(config.optimizer.name), config.input.kind
     )
     if n_replicas > 1:
-        step = parallel.busy_only(step)
-    steps = parallel.compile_steps(step, layout)
-    groups = parallel.place([state] * n_replicas, layout)
+        step = placement.busy_only(step)
+    steps = placement.compile_steps(step, layout)
+    groups = placement.place([state] * n_replicas, layout)
     batch = config.train.batch_size
     shape = (layout.at_once, -(-n_examples // batch), batch)  # one for all amounts of work
 
@@ -121,7 +118,7 @@ def main() -> None:
     parser.add_argument("--widths", default="", help="of the convolutions; the config's if empty")
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--replicas", default="1,2,4,8")
-    parser.add_argument("--strategies", default=",".join(devices.STRATEGIES))
+    parser.add_argument("--strategies", default=",".join(mesh.STRATEGIES))
     parser.add_argument("--steps", type=int, default=4, help="a round")
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()

@@ -17,14 +17,14 @@ import statistics
 import sys
 
 from benchmarks import networks, turns
-from ser_jax import host_memory
+from ser_jax.common import runtime
 
 BACKENDS = ("ser_jax", "torch", "keras")
 
 
 def serve(options: argparse.Namespace) -> None:
     """One contestant, in this process."""
-    host_memory.use_large_pages()
+    runtime.use_large_pages()
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # the others want memory too
     batch = int(options.batch)
     config = networks.configured(options.model, batch, options.precision)

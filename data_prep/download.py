@@ -27,8 +27,9 @@ from typing import TypeVar
 
 from tqdm import tqdm
 
-from ser_jax import audio, files
-from ser_jax.errors import UserError, exit_with_message
+from ser_jax.audio import waveform
+from ser_jax.common import files
+from ser_jax.common.errors import UserError, exit_with_message
 
 MANIFEST = Path(__file__).with_name("crema_d.sha256")
 # The audio is in Git LFS, whose content GitHub serves from a host of its own.
@@ -187,7 +188,7 @@ def _save(chunks: Iterator[bytes], path: Path, sha256: str) -> None:
             file.write(chunk)
     if digest.hexdigest() == sha256:
         return
-    if audio.is_lfs_pointer(path):
+    if waveform.is_lfs_pointer(path):
         raise _FetchError(
             "the server sent a Git LFS pointer instead of the file; use a --base_url that serves "
             "Git LFS content, or none"

@@ -5,8 +5,12 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from data_prep import augment, beam_pipeline, corpora, recipe, records, synthetic
-from ser_jax.errors import UserError
+from data_prep import corpora
+from data_prep.augmentation import views
+from data_prep.records import beam as records_beam
+from data_prep.records import build, recipe
+from data_prep.synthetic import corpus as synthetic_corpus
+from ser_jax.common.errors import UserError
 from ser_jax.features import FeatureSpec
 
 
@@ -25,22 +29,22 @@ def prepare(config: ConfigDict, beam_runner: str = "", beam_options: Sequence[st
     """
     if beam_options and not beam_runner:
         raise UserError("--beam_options belong to a --beam_runner, such as DirectRunner; name one.")
-    beam = beam_pipeline.configure(beam_runner, beam_options) if beam_runner else None
+    beam = records_beam.configure(beam_runner, beam_options) if beam_runner else None
     spec = FeatureSpec(**config.features)
-    augmentation = augment.Augmentation(**config.augmentation)
+    augmentation = views.Augmentation(**config.augmentation)
     records_dir, root = Path(config.records_dir), Path(config.corpus.root)
     if config.corpus.name == "synthetic":
-        synthetic.write(root, **config.corpus.made)
+        synthetic_corpus.write(root, **config.corpus.made)
     if not root.exists() and config.corpus.name in corpora.READERS:
         settings = recipe.settings(spec, augmentation, config.records_dtype)
-        found = records.find(settings, config.corpus.name, records_dir)
+        found = build.find(settings, config.corpus.name, records_dir)
         print(f"{root} is not there; using the records {found}.")
         return found
     corpus = read_corpus(config)
     if corpus.ignored:
         print(f"{len(corpus.ignored)} audio files are no clips, such as {corpus.ignored[0]}.")
     wanted = recipe.Recipe(corpus, spec, augmentation, config.records_dtype)
-    folder = records.build(wanted, records_dir, beam)
+    folder = build.build(wanted, records_dir, beam)
     print(f"Records: {folder}")
     return folder
 

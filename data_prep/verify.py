@@ -21,11 +21,14 @@ import numpy as np
 
 from data_prep import corpora, workers
 from data_prep.download import in_threads, read_manifest
-from ser_jax import audio, audio_files, files
-from ser_jax.errors import UserError, exit_with_message
+from ser_jax.audio import files as audio_files
+from ser_jax.audio import waveform
+from ser_jax.common import files
+from ser_jax.common.errors import UserError, exit_with_message
 
 FULL_SCALE = 1 - 2**-15  # the largest positive 16-bit sample
 CLIPPED_RUN = 3  # consecutive samples at full scale; peak normalisation makes only single ones
+SILENT_DB = 20 * math.log10(waveform.SILENT_RMS)
 BLOCK = 2**20  # samples decoded at a time: a recording of hours fits in memory
 
 # Every kind of finding, in the order of the table, and what to do about it.
@@ -39,7 +42,7 @@ REMEDIES = {
     "cut short": "the file ends before its header says; fetch or copy it again",
     "empty": "no samples; replace the files",
     "not finite": "NaN or infinite samples; replace the files",
-    "silent": f"RMS below {20 * math.log10(audio.SILENT_RMS):.0f} dB of full scale; leave them out",
+    "silent": f"RMS below {SILENT_DB:.0f} dB of full scale; leave them out",
     "identical": "the same bytes under several names; keep one, or none if their labels differ",
     "reader": "the corpus cannot be read as it is",
     "clipped": f"{CLIPPED_RUN} or more consecutive samples at full scale; listen to them",
@@ -158,7 +161,7 @@ def _check(folder: Path, name: str) -> _Check:
         if not path.is_file():  # a broken link, or something that is no file at all
             return _Check(name, fault="unreadable", detail="no regular file")
         sha256 = files.sha256_of(path)
-        if audio.is_lfs_pointer(path):
+        if waveform.is_lfs_pointer(path):
             return _Check(name, sha256, fault="Git LFS pointer")
         if path.stat().st_size == 0:
             return _Check(name, sha256, fault="empty", detail="0 bytes")
@@ -191,7 +194,7 @@ def _listen(path: Path, check: _Check) -> _Check:
     if not samples:
         return dataclasses.replace(check, fault="empty", detail="no samples")
     rms = math.sqrt(max(squares / samples - (total / samples) ** 2, 0.0))  # without a DC offset
-    if rms < audio.SILENT_RMS:
+    if rms < waveform.SILENT_RMS:
         return dataclasses.replace(check, fault="silent", detail=f"RMS {rms:.1e} of full scale")
     return check
 

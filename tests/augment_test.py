@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from data_prep.augment import VIEWS, Augmentation, augment
-from ser_jax.errors import UserError
+from data_prep.augmentation.views import VIEWS, Augmentation, augment
+from ser_jax.common.errors import UserError
 
 RATE = 16_000
 

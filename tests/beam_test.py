@@ -10,10 +10,10 @@ import pytest
 from array_record.python.array_record_data_source import ArrayRecordDataSource
 from ml_collections import ConfigDict
 
-from data_prep import beam_pipeline
 from data_prep.prepare import prepare
-from ser_jax import files
-from ser_jax.errors import UserError
+from data_prep.records import beam as records_beam
+from ser_jax.common import files
+from ser_jax.common.errors import UserError
 
 ROOT = Path(__file__).parents[1]
 BAD = "1001_DFA_DIS_XX"
@@ -69,12 +69,12 @@ def test_beam_writes_the_very_same_files_in_two_other_processes(
 def test_several_files_a_view_hold_the_same_records_in_the_same_order(
     beam, tiny, root, here, tmp_path, monkeypatch
 ):
-    configure = beam_pipeline.configure
+    configure = records_beam.configure
 
     def three_shards(*args):
         return dataclasses.replace(configure(*args), num_shards=3)
 
-    monkeypatch.setattr(beam_pipeline, "configure", three_shards)
+    monkeypatch.setattr(records_beam, "configure", three_shards)
     there = prepare(config_of(tiny, root, tmp_path), "DirectRunner")
     assert len(list(there.glob("*.array_record-*-of-00003"))) == 2 * 3
     for view in ("original", "noise"):
@@ -96,7 +96,7 @@ def test_options_reach_the_runner(beam):
     from apache_beam.runners.portability.flink_runner import FlinkRunner
 
     options = ("flink_master=host:8081", "--region=europe-west1", "allow_unsafe_triggers")
-    config = beam_pipeline.configure("FlinkRunner", options)
+    config = records_beam.configure("FlinkRunner", options)
     assert isinstance(config.beam_runner, FlinkRunner)
     flags = config.beam_options.get_all_options(drop_default=True)
     assert flags["flink_master"] == "host:8081" and flags["region"] == "europe-west1"
@@ -108,7 +108,7 @@ def test_options_reach_the_runner(beam):
 def test_direct_runner_is_one_that_fetches_nothing(beam):
     from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
-    assert isinstance(beam_pipeline.configure("DirectRunner").beam_runner, FnApiRunner)
+    assert isinstance(records_beam.configure("DirectRunner").beam_runner, FnApiRunner)
 
 
 def test_what_beam_refuses_is_one_sentence(beam):
@@ -118,7 +118,7 @@ def test_what_beam_refuses_is_one_sentence(beam):
         ("DirectRunner", ("direct_num_workers=two",), "cannot be read: .* invalid int value"),
     ):
         with pytest.raises(UserError, match=why) as error:
-            beam_pipeline.configure(runner, options)
+            records_beam.configure(runner, options)
         assert "\n" not in str(error.value)
 
 

@@ -7,9 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ser_jax import calibration, compare, files, metrics, run_files, statistics
-from ser_jax.errors import UserError
-from ser_jax.statistics import Predictions
+from ser_jax.common import files
+from ser_jax.common.errors import UserError
+from ser_jax.compare import comparison
+from ser_jax.evaluate import finished_run
+from ser_jax.metrics import calibration, classification
+from ser_jax.metrics import predictions as metrics_predictions
+from ser_jax.metrics.predictions import Predictions
 
 ROOT = Path(__file__).parents[1]
 LABELS = ["anger", "calm", "joy"]
@@ -33,9 +37,9 @@ def finished(workdir, found, *, labels=LABELS, chosen=None, **changes):
     """A run's folder as evaluation leaves it, with these predictions."""
     numbers = np.unique(found.replica_P).tolist()
     chosen = numbers if chosen is None else chosen
-    counts_RxCxC = statistics.speaker_confusions(found).sum(1)
+    counts_RxCxC = metrics_predictions.speaker_confusions(found).sum(1)
     best = found.of(chosen)
-    intervals = statistics.intervals(best)
+    intervals = metrics_predictions.intervals(best)
     results = {
         "config": "cnn2d-demo",
         **{"model": "cnn2d", "input": "mfcc", "protocol": "tfds", "corpus": "a corpus"},
@@ -43,14 +47,14 @@ def finished(workdir, found, *, labels=LABELS, chosen=None, **changes):
         **{"n_train": 9, "n_train_examples": 36, "n_val": 3, "monitor": "accuracy"},
         "n_test": len(set(best.clip_P)),
         "n_test_speakers": len(set(best.speaker_P)),
-        **metrics.summary(counts_RxCxC[np.isin(numbers, chosen)].sum(0), labels),
+        **classification.summary(counts_RxCxC[np.isin(numbers, chosen)].sum(0), labels),
         **{name: interval["mean"] for name, interval in intervals.items()},
         "intervals": intervals,
         "replicas": [
             {
                 **{"replica": number, "seed": number, "fold": "0", "setting": {}},
                 **{"chosen": number in chosen, "best_epoch": 2, "val": 0.5},
-                **{"n_test": int(counts.sum()), **metrics.summary(counts, labels)},
+                **{"n_test": int(counts.sum()), **classification.summary(counts, labels)},
             }
             for number, counts in zip(numbers, counts_RxCxC, strict=True)
         ],
@@ -74,7 +78,7 @@ def finished(workdir, found, *, labels=LABELS, chosen=None, **changes):
 
 def test_a_run_comes_back_as_it_was_written(tmp_path):
     found = predictions()
-    run = compare.load(finished(tmp_path / "one", found))
+    run = comparison.load(finished(tmp_path / "one", found))
     assert run.name == "one" and run.results["n_test"] == 60
     for name in ("replica_P", "clip_P", "speaker_P", "label_P", "prediction_P"):
         np.testing.assert_array_equal(getattr(run.predictions, name), getattr(found, name), name)
@@ -83,10 +87,10 @@ def test_a_run_comes_back_as_it_was_written(tmp_path):
 
 def test_only_the_chosen_replicas_count(tmp_path):
     found = predictions(n_replicas=4)
-    run = compare.load(finished(tmp_path / "swept", found, chosen=[1, 2]))
+    run = comparison.load(finished(tmp_path / "swept", found, chosen=[1, 2]))
     assert set(run.predictions.replica_P) == {1, 2}
-    alone = compare.load(finished(tmp_path / "alone", found.of([1, 2])))
-    (pair,) = compare.write([run, alone], tmp_path)["pairs"]
+    alone = comparison.load(finished(tmp_path / "alone", found.of([1, 2])))
+    (pair,) = comparison.write([run, alone], tmp_path)["pairs"]
     assert pair["differences"]["accuracy"]["difference"] == 0
 
 
@@ -94,19 +98,19 @@ def test_rounding_and_divergence_do_not_change_what_was_predicted(tmp_path):
     nearly = np.array([[0.4, 0.4000004, 0.1999996], [np.nan] * 3, [0.2, 0.5, 0.3]])
     clips, speakers = np.array(["a", "b", "c"]), np.array(["s", "s", "t"])
     found = Predictions(np.zeros(3, int), clips, speakers, np.arange(3), nearly)
-    run = compare.load(finished(tmp_path, found))
+    run = comparison.load(finished(tmp_path, found))
     assert run.predictions.prediction_P.tolist() == [1, 0, 1]
 
 
 def test_files_of_a_comparison(tmp_path):
-    better = compare.load(finished(tmp_path / "better", predictions(0.9)))
-    worse = compare.load(finished(tmp_path / "worse", predictions(0.1, n_replicas=3)))
+    better = comparison.load(finished(tmp_path / "better", predictions(0.9)))
+    worse = comparison.load(finished(tmp_path / "worse", predictions(0.1, n_replicas=3)))
     out = tmp_path / "out"
-    found = compare.write([better, worse], out)
+    found = comparison.write([better, worse], out)
     assert json.loads((out / "compare.json").read_text()) == found
     (pair,) = found["pairs"]
     assert (pair["a"], pair["b"]) == ("better", "worse") and not found["not_comparable"]
-    expected = statistics.differences(better.predictions, worse.predictions)
+    expected = metrics_predictions.differences(better.predictions, worse.predictions)
     for name, one in pair["differences"].items():
         assert one == expected[name] | {"excludes_0": True}
     with (out / "compare.csv").open() as file:
@@ -122,9 +126,9 @@ def test_files_of_a_comparison(tmp_path):
 
 
 def test_the_page_says_what_a_number_is_of(tmp_path):
-    a = compare.load(finished(tmp_path / "a", predictions(0.9)))
-    b = compare.load(finished(tmp_path / "b", predictions(0.1, n_replicas=1)))
-    seen = compare.load(
+    a = comparison.load(finished(tmp_path / "a", predictions(0.9)))
+    b = comparison.load(finished(tmp_path / "b", predictions(0.1, n_replicas=1)))
+    seen = comparison.load(
         finished(
             tmp_path / "seen",
             predictions(clips=range(30, 90)),
@@ -132,7 +136,7 @@ def test_the_page_says_what_a_number_is_of(tmp_path):
             unseen_speakers=False,
         )
     )
-    compare.write([a, b, seen], tmp_path)
+    comparison.write([a, b, seen], tmp_path)
     page = (tmp_path / "compare.md").read_text()
     lines = {line.split(" | ")[0]: line for line in page.splitlines()}
     score = a.results["intervals"]["accuracy"]
@@ -151,20 +155,20 @@ def test_the_page_says_what_a_number_is_of(tmp_path):
 
 
 def test_a_run_beside_itself_does_not_stand_out(tmp_path):
-    run = compare.load(finished(tmp_path / "a", predictions()))
-    (pair,) = compare.write([run, run], tmp_path)["pairs"]
+    run = comparison.load(finished(tmp_path / "a", predictions()))
+    (pair,) = comparison.write([run, run], tmp_path)["pairs"]
     for one in pair["differences"].values():
         assert one == {"difference": 0, "low": 0, "high": 0, "excludes_0": False}
     assert "**+0.0**" not in (tmp_path / "compare.md").read_text()
 
 
 def test_a_single_run_and_a_single_speaker(tmp_path):
-    run = compare.load(finished(tmp_path / "a", predictions(n_speakers=1)))
-    found = compare.write([run], tmp_path)
+    run = comparison.load(finished(tmp_path / "a", predictions(n_speakers=1)))
+    found = comparison.write([run], tmp_path)
     assert not found["pairs"] and not found["not_comparable"]
     page = (tmp_path / "compare.md").read_text()
     assert "## " not in page and "| 1, unseen |" in page and "[" not in page.replace("![", "")
-    (pair,) = compare.write([run, run], tmp_path)["pairs"]
+    (pair,) = comparison.write([run, run], tmp_path)["pairs"]
     assert pair["differences"]["uar"]["excludes_0"] is None
 
 
@@ -181,10 +185,10 @@ def test_a_single_run_and_a_single_speaker(tmp_path):
     ],
 )
 def test_why_runs_are_not_comparable(tmp_path, other, changes, reason):
-    a = compare.load(finished(tmp_path / "a", predictions()))
-    b = compare.load(finished(tmp_path / "b", predictions(**other), **changes))
+    a = comparison.load(finished(tmp_path / "a", predictions()))
+    b = comparison.load(finished(tmp_path / "b", predictions(**other), **changes))
     for one, two in ((a, b), (b, a)):
-        found = compare.not_comparable(one, two)
+        found = comparison.not_comparable(one, two)
         assert found.startswith(reason) and bool(found) == bool(reason)
 
 
@@ -194,23 +198,23 @@ def test_the_same_clips_in_other_folds_are_not_comparable(tmp_path):
         np.repeat([0, 1], 30),
         *(getattr(whole, name) for name in ("clip_P", "speaker_P", "label_P", "probability_PxC")),
     )
-    a = compare.load(finished(tmp_path / "whole", whole))
-    b = compare.load(finished(tmp_path / "folds", folds))
-    assert compare.not_comparable(a, b) == "the same test clips, but in other folds"
+    a = comparison.load(finished(tmp_path / "whole", whole))
+    b = comparison.load(finished(tmp_path / "folds", folds))
+    assert comparison.not_comparable(a, b) == "the same test clips, but in other folds"
 
 
 def test_names_are_told_apart_and_stand_as_they_are(tmp_path, capsys):
     for folder in ("x/run", "y/run", "<b>_|"):
         finished(tmp_path / folder, predictions())
     folders = [str(tmp_path / name) for name in ("x/run", "y/run", "<b>_|")]
-    compare.main([*folders, f"--out={tmp_path / 'out'}"])
+    comparison.main([*folders, f"--out={tmp_path / 'out'}"])
     found = json.loads((tmp_path / "out" / "compare.json").read_text())
     assert [run["name"] for run in found["runs"]] == [*folders[:2], "<b>_|"]
     printed = capsys.readouterr().out
     assert (tmp_path / "out" / "compare.md").read_text() in printed
     assert "| &lt;b&gt;\\_\\| |" in printed
     with pytest.raises(UserError, match="given twice"):
-        compare.main([folders[0], str(tmp_path / "y" / ".." / "x" / "run")])
+        comparison.main([folders[0], str(tmp_path / "y" / ".." / "x" / "run")])
 
 
 def cut(line, n=1):
@@ -238,8 +242,8 @@ def test_damaged_predictions_are_one_sentence(tmp_path, change, match):
     path = finished(tmp_path, predictions(3.0)) / "predictions.csv"
     path.write_text("\n".join(change(path.read_text().splitlines())))
     with pytest.raises(UserError, match=match) as error:
-        compare.load(tmp_path)
-    assert str(path) in str(error.value) and run_files.REMEDY in str(error.value)
+        comparison.load(tmp_path)
+    assert str(path) in str(error.value) and finished_run.REMEDY in str(error.value)
 
 
 def test_missing_and_damaged_files_are_one_sentence(tmp_path):
@@ -247,7 +251,7 @@ def test_missing_and_damaged_files_are_one_sentence(tmp_path):
     results = json.loads((tmp_path / "results.json").read_text())
     (tmp_path / "predictions.csv").unlink()
     with pytest.raises(UserError, match=r"predictions.csv does not exist; run --mode=evaluate"):
-        compare.load(tmp_path)
+        comparison.load(tmp_path)
     finished(tmp_path, predictions())
     for damaged in (
         results | {"replicas": [{"chosen": True}]},
@@ -258,10 +262,10 @@ def test_missing_and_damaged_files_are_one_sentence(tmp_path):
     ):
         files.write_json(tmp_path / "results.json", damaged)
         with pytest.raises(UserError, match=r"results.json .*run --mode=evaluate"):
-            compare.load(tmp_path)
+            comparison.load(tmp_path)
     (tmp_path / "results.json").unlink()
     with pytest.raises(UserError, match=r"results.json does not exist; run --mode=evaluate"):
-        compare.load(tmp_path)
+        comparison.load(tmp_path)
 
 
 def test_the_command_ends_with_a_sentence(tmp_path):

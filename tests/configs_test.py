@@ -11,8 +11,11 @@ import pytest
 
 from configs import default, variants
 from configs import study as study_config
-from ser_jax import features, models, optimizer, study, study_entries
+from ser_jax import features
 from ser_jax.features import FeatureSpec
+from ser_jax.models import cnn
+from ser_jax.study import runner, runs
+from ser_jax.train import optimizer
 
 SHIPPED = [
     path.stem
@@ -37,7 +40,7 @@ def check_that_it_initialises(config):
     assert keys(config) == keys(default.get_config())
     spec = FeatureSpec(**config.features)
     fields = {k: v for k, v in config.model.items() if k != "name"}
-    network = models.build(config.model.name, 6, fields, dtype=config.train.compute_dtype)
+    network = cnn.build(config.model.name, 6, fields, dtype=config.train.compute_dtype)
     optimizer.make(config.optimizer.name)
     optimizer.plateau(config.optimizer)
     n_frames = spec.n_frames(5 * spec.sampling_rate)
@@ -59,7 +62,7 @@ def test_config_has_the_default_keys_and_initialises(model, variant):
 @pytest.mark.parametrize("variant", ["", *study_config.VARIANTS])
 def test_every_run_of_the_study_has_the_default_keys_and_initialises(variant):
     config = study_config.get_config(variant).lock()
-    entries = study.expand(config, Path("study"))
+    entries = runner.expand(config, Path("study"))
     assert {entry.name for entry in entries} == set(config.runs)
     for entry in entries:
         check_that_it_initialises(entry.config)
@@ -70,7 +73,7 @@ def test_every_run_of_the_study_has_the_default_keys_and_initialises(variant):
             assert entry.config[section].to_dict() == alone[section].to_dict()
         assert entry.config.input.kind == alone.input.kind
         assert entry.config.train.batch_size == alone.train.batch_size
-    different = {json.dumps(study_entries.changes(e.config, default.get_config())) for e in entries}
+    different = {json.dumps(runs.changes(e.config, default.get_config())) for e in entries}
     assert len(different) == len(entries)  # no run is trained twice
 
 

@@ -67,10 +67,10 @@ def of_all_workers(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def made_corpus(of_all_workers: Path) -> Path:
     """Six made voices, two sentences, six emotions: 72 clips."""
-    from data_prep import synthetic
+    from data_prep.synthetic import corpus
 
     root = of_all_workers / "corpus" / "synthetic"
-    synthetic.write(root, n_speakers=6, n_sentences=2, seed=0, jobs=1)
+    corpus.write(root, n_speakers=6, n_sentences=2, seed=0, jobs=1)
     return root
 
 
@@ -115,9 +115,10 @@ def tiny_records(tiny) -> Path:
 @pytest.fixture(scope="module")
 def tiny_task(tiny, tiny_records):
     """The task of both."""
-    from ser_jax import record_reader, task
+    from ser_jax.data import records
+    from ser_jax.train import experiment
 
-    return task.make(tiny(), record_reader.open_records(tiny_records))
+    return experiment.make(tiny(), records.open_records(tiny_records))
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from jax import lax
 
-from ser_jax import convolution
+from ser_jax.models import convolution
 
 NUMBERS = ("NHWC", "HWIO", "NHWC")
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from data_prep import corpora
-from ser_jax.errors import UserError
+from ser_jax.common.errors import UserError
 
 CREMA_D = [f"1001_DFA_{code}_XX.wav" for code in corpora.CREMA_D_EMOTIONS]
 RAVDESS = [f"03-01-0{emotion}-01-01-01-0{actor}.wav" for actor in (1, 2) for emotion in range(1, 9)]

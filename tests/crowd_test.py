@@ -11,9 +11,12 @@ import numpy as np
 import pytest
 from train_test import assert_same_run, best, history, signal_at_step
 
-from ser_jax import checkpoints, crowd, devices, evaluate, files, metric_log, train
-from ser_jax.errors import Interrupted, UserError
-from ser_jax.leakage import LeakageError
+from ser_jax.common import files
+from ser_jax.common.errors import Interrupted, UserError
+from ser_jax.data.leakage import LeakageError
+from ser_jax.evaluate import test_set
+from ser_jax.parallel import mesh
+from ser_jax.train import checkpoints, loop, metric_log, trainer
 
 # Six steps move each weight by some thousandths; another order, seed or rate, the loss by 0.01.
 CLOSE = 5e-4
@@ -44,7 +47,7 @@ def six(tiny):
 @pytest.fixture(scope="module")
 def finished(six, tiny_records, tmp_path_factory) -> Path:
     workdir = tmp_path_factory.mktemp("runs") / "six"
-    train.train(six(), tiny_records, workdir)
+    loop.train(six(), tiny_records, workdir)
     return workdir
 
 
@@ -70,7 +73,7 @@ def alone(tiny, tiny_records, tmp_path_factory) -> Callable[[dict], Path]:
         config = crowded(tiny, optimizer={"learning_rate": learning_rate})
         config.seed, config.train.dropout = seed, dropout
         workdir = tmp_path_factory.mktemp("runs") / "alone"
-        train.train(config, tiny_records, workdir)
+        loop.train(config, tiny_records, workdir)
         return workdir
 
     return lambda replica: run(
@@ -80,13 +83,13 @@ def alone(tiny, tiny_records, tmp_path_factory) -> Callable[[dict], Path]:
     )
 
 
-@pytest.mark.parametrize("strategy", devices.STRATEGIES)
+@pytest.mark.parametrize("strategy", mesh.STRATEGIES)
 def test_a_replica_in_a_crowd_equals_the_same_replica_alone(
     tiny, tiny_records, tmp_path, alone, strategy
 ):
     together = crowded(tiny, replicas={"seeds": 2, "strategy": strategy})
     together.replicas.sweep.update(SWEEP)
-    train.train(together, tiny_records, tmp_path / "crowd")
+    loop.train(together, tiny_records, tmp_path / "crowd")
     rows, weights = history(tmp_path / "crowd"), checkpoints.load_best(tmp_path / "crowd")[0]
     replicas = checkpoints.load_best(tmp_path / "crowd")[1]["replicas"]
     assert len(replicas) == 8
@@ -108,19 +111,19 @@ LAYOUTS = [(2, 4, "vmap"), (1, 8, "device"), (3, 2, "map"), (6, 1, "device")]
 def test_one_device_equals_many(six, tiny_records, tmp_path, finished, replica, data, strategy):
     config = six(devices={"replica": replica, "data": data})
     config.replicas.strategy = strategy
-    train.train(config, tiny_records, tmp_path / "run")
+    loop.train(config, tiny_records, tmp_path / "run")
     assert_close_runs(tmp_path / "run", finished)
 
 
 def test_each_fold_has_its_own_number_of_steps(tiny, tiny_records, tmp_path):
     """Four folds of six speakers: two of the four replicas run out of batches before the others."""
     together = crowded(tiny, split={"n_folds": 4, "fold": "all"})
-    train.train(together, tiny_records, tmp_path / "crowd")
+    loop.train(together, tiny_records, tmp_path / "crowd")
     parts = files.read_json(tmp_path / "crowd" / "split.json")
     assert len({len(fold["train"]) for fold in parts.values()}) > 1
     for fold in (0, 3):
         alone = crowded(tiny, split={"n_folds": 4, "fold": str(fold)})
-        train.train(alone, tiny_records, tmp_path / f"{fold}")
+        loop.train(alone, tiny_records, tmp_path / f"{fold}")
         rows = of_replica(fold, history(tmp_path / "crowd"))
         for a, b in zip(history(tmp_path / f"{fold}"), rows, strict=True):
             assert a == pytest.approx(b, rel=CLOSE, abs=CLOSE)
@@ -128,29 +131,29 @@ def test_each_fold_has_its_own_number_of_steps(tiny, tiny_records, tmp_path):
 
 def test_a_stopped_crowd_goes_on_bit_for_bit(six, tiny_records, tmp_path, monkeypatch):
     config = six(devices={"replica": 2, "data": 2})
-    train.train(config, tiny_records, tmp_path / "uninterrupted")
-    monkeypatch.setattr(crowd, "SECONDS_A_CALL", 0.0)
+    loop.train(config, tiny_records, tmp_path / "uninterrupted")
+    monkeypatch.setattr(trainer, "SECONDS_A_CALL", 0.0)
     with monkeypatch.context() as patch:
-        patch.setattr(train._Loop, "_after_some_steps", signal_at_step(5, signal.SIGTERM))
+        patch.setattr(loop._Loop, "_after_some_steps", signal_at_step(5, signal.SIGTERM))
         with pytest.raises(Interrupted, match="after step 5; all is saved"):
-            train.train(config, tiny_records, tmp_path / "stopped")
+            loop.train(config, tiny_records, tmp_path / "stopped")
     assert len(history(tmp_path / "stopped")) == 6
-    train.train(config, tiny_records, tmp_path / "stopped")
+    loop.train(config, tiny_records, tmp_path / "stopped")
     assert_same_run(tmp_path / "stopped", tmp_path / "uninterrupted")
 
 
 def test_a_run_goes_on_with_another_layout(six, tiny_records, tmp_path, finished):
     config = six(devices={"replica": 3})
     config.train.epochs = 1
-    train.train(config, tiny_records, tmp_path / "run")
+    loop.train(config, tiny_records, tmp_path / "run")
     config = six(replicas={"seeds": 2, "strategy": "vmap", "at_once": 2})
-    train.train(config, tiny_records, tmp_path / "run")
+    loop.train(config, tiny_records, tmp_path / "run")
     assert_close_runs(tmp_path / "run", finished)
 
 
 def test_streamed_crowd_equals_resident(six, tiny_records, tmp_path, finished):
     config = six(devices={"replica": 2, "data": 2}, input={"memory_limit_gb": 0.0})
-    train.train(config, tiny_records, tmp_path / "streamed")
+    loop.train(config, tiny_records, tmp_path / "streamed")
     assert_close_runs(tmp_path / "streamed", finished)
 
 
@@ -167,7 +170,7 @@ def test_a_replica_that_has_stopped_changes_no_more(
     sections = {"train": {"epochs": 6, "stopping_patience": 1, "monitor": "loss"}}
     config = crowded(tiny, "paper", **sections)  # it has no BatchNorm: at rate 0 nothing moves
     config.replicas.sweep.optimizer__learning_rate = (0.0, 3e-3)
-    train.train(config, tiny_records, tmp_path / "run")
+    loop.train(config, tiny_records, tmp_path / "run")
     still, moving = (
         [row for row in history(tmp_path / "run") if row["replica"] == number] for number in (0, 1)
     )
@@ -178,7 +181,7 @@ def test_a_replica_that_has_stopped_changes_no_more(
     assert checkpoints.load_best(tmp_path / "run")[0]["epoch"].tolist()[0] == 1
     alone = crowded(tiny, "paper", **sections)
     alone.optimizer.learning_rate = 3e-3
-    train.train(alone, tiny_records, tmp_path / "alone")
+    loop.train(alone, tiny_records, tmp_path / "alone")
     for a, b in zip(
         history(tmp_path / "alone"),
         of_replica(0, [r | {"replica": 0} for r in moving]),
@@ -190,14 +193,14 @@ def test_a_replica_that_has_stopped_changes_no_more(
 def test_a_replica_that_fails_is_stopped_and_the_others_go_on(tiny, tiny_records, tmp_path, capsys):
     config = crowded(tiny)
     config.replicas.sweep.optimizer__l2 = (1e38, 0.01)
-    train.train(config, tiny_records, tmp_path / "run")
+    loop.train(config, tiny_records, tmp_path / "run")
     assert [(row["epoch"], row["replica"]) for row in history(tmp_path / "run")] == [
         (1, 0),
         (1, 1),
         (2, 1),
     ]
     assert "Replica 0 (seed 0, fold 0, optimizer.l2=1e+38) is stopped" in capsys.readouterr().out
-    results = evaluate.evaluate(config, tiny_records, tmp_path / "run")
+    results = test_set.evaluate(config, tiny_records, tmp_path / "run")
     assert [r["chosen"] for r in results["replicas"]] == [False, True]
     assert results["replicas"][0]["val"] is None
     text = (tmp_path / "run" / "results.json").read_text()
@@ -207,7 +210,7 @@ def test_a_replica_that_fails_is_stopped_and_the_others_go_on(tiny, tiny_records
 def test_where_all_replicas_fail_the_run_fails(tiny, tiny_records, tmp_path):
     config = crowded(tiny, replicas={"seeds": 2}, optimizer={"l2": 1e38})
     with pytest.raises(UserError, match="not finite in epoch 1, step 1; lower optimizer.learning"):
-        train.train(config, tiny_records, tmp_path / "run")
+        loop.train(config, tiny_records, tmp_path / "run")
 
 
 def test_a_crowd_that_does_not_fit_is_cut_and_said(
@@ -219,11 +222,11 @@ def test_a_crowd_that_does_not_fit_is_cut_and_said(
         asked.append((bytes_a_replica, free_bytes))
         return at_once(layout, bytes_a_replica, 2.6 * bytes_a_replica)
 
-    at_once = devices.at_once
-    monkeypatch.setattr(devices, "at_once", little)
+    at_once = mesh.at_once
+    monkeypatch.setattr(mesh, "at_once", little)
     config = six(replicas={"seeds": 2, "strategy": "vmap"})
     config.train.epochs = 1
-    train.train(config, tiny_records, tmp_path / "run")
+    loop.train(config, tiny_records, tmp_path / "run")
     ((bytes_a_replica, free_bytes),) = asked
     assert 0 < bytes_a_replica < free_bytes
     assert "6 replicas, 2 at once (strategy vmap)" in capsys.readouterr().out
@@ -232,8 +235,8 @@ def test_a_crowd_that_does_not_fit_is_cut_and_said(
 def test_the_setting_that_is_best_on_validation_is_the_result(tiny, tiny_records, tmp_path):
     config = crowded(tiny, replicas={"seeds": 2}, train={"monitor": "loss"})
     config.replicas.sweep.optimizer__learning_rate = (0.0, 1e-2)
-    train.train(config, tiny_records, tmp_path / "run")
-    results = evaluate.evaluate(config, tiny_records, tmp_path / "run")
+    loop.train(config, tiny_records, tmp_path / "run")
+    results = test_set.evaluate(config, tiny_records, tmp_path / "run")
     by_setting = [entry["val"]["mean"] for entry in results["settings"]]
     best_setting = results["settings"][int(np.argmin(by_setting))]
     assert best_setting["chosen"] and sum(e["chosen"] for e in results["settings"]) == 1
@@ -249,23 +252,23 @@ def test_a_second_training_starts_from_the_same_seed_and_fold(
     config = six(optimizer={"learning_rate": 0.0})
     config.init_from = str(finished)
     config.train.epochs = 1
-    train.train(config, tiny_records, tmp_path / "second")
+    loop.train(config, tiny_records, tmp_path / "second")
     params = [checkpoints.load_best(w)[0]["params"] for w in (finished, tmp_path / "second")]
     for a, b in zip(*map(jax.tree.leaves, params), strict=True):
         np.testing.assert_array_equal(a, b)
     config.replicas.seeds = 3
     with pytest.raises(UserError, match="has no replicas of seed 2, fold 0"):
-        train.train(config, tiny_records, tmp_path / "third")
+        loop.train(config, tiny_records, tmp_path / "third")
 
 
 def test_a_second_training_of_all_folds_from_one_is_a_leak(six, tiny, tiny_records, tmp_path):
     first = crowded(tiny)
     first.train.epochs = 1
-    train.train(first, tiny_records, tmp_path / "first")
+    loop.train(first, tiny_records, tmp_path / "first")
     config = six()
     config.init_from = str(tmp_path / "first")
     with pytest.raises(LeakageError, match="a test clip of this run"):
-        train.train(config, tiny_records, tmp_path / "second")
+        loop.train(config, tiny_records, tmp_path / "second")
 
 
 def test_the_log_keeps_whole_epochs(tmp_path):

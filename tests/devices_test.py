@@ -3,12 +3,12 @@
 import jax
 import pytest
 
-from ser_jax import devices
-from ser_jax.errors import UserError
+from ser_jax.common.errors import UserError
+from ser_jax.parallel import mesh as parallel_mesh
 
 
 def shape(config, n_replicas: int) -> tuple[int, int, int]:
-    layout = devices.layout(config, n_replicas)
+    layout = parallel_mesh.layout(config, n_replicas)
     return layout.mesh.shape["replica"], layout.mesh.shape["data"], layout.at_once
 
 
@@ -20,7 +20,7 @@ def eight_accelerators(monkeypatch):
 def test_the_cpu_counts_as_one_device_and_trains_one_replica_at_a_time(tiny):
     assert jax.device_count() == 8
     assert shape(tiny(), 6) == (1, 1, 1)
-    assert devices.layout(tiny(), 6).strategy == "device"
+    assert parallel_mesh.layout(tiny(), 6).strategy == "device"
 
 
 @pytest.mark.parametrize(
@@ -28,7 +28,7 @@ def test_the_cpu_counts_as_one_device_and_trains_one_replica_at_a_time(tiny):
 )
 def test_replicas_come_first_then_data(tiny, eight_accelerators, n_replicas, mesh):
     assert shape(tiny(), n_replicas)[:2] == mesh
-    assert devices.layout(tiny(), n_replicas).strategy == "vmap"
+    assert parallel_mesh.layout(tiny(), n_replicas).strategy == "vmap"
 
 
 @pytest.mark.parametrize(("train", "evaluate", "data"), [(64, 64, 8), (12, 24, 6), (7, 64, 1)])
@@ -61,10 +61,10 @@ def test_the_first_process_goes_first_and_its_failure_is_everybodys(monkeypatch)
             done.append("meet")
             return flag or failed_elsewhere
 
-        monkeypatch.setattr(devices, "_meet", lambda: None)
-        monkeypatch.setattr(devices, "is_first", lambda: first)
-        monkeypatch.setattr(devices, "anywhere", anywhere)
-        return devices.first_then_others(make)
+        monkeypatch.setattr(parallel_mesh, "_meet", lambda: None)
+        monkeypatch.setattr(parallel_mesh, "is_first", lambda: first)
+        monkeypatch.setattr(parallel_mesh, "anywhere", anywhere)
+        return parallel_mesh.first_then_others(make)
 
     def make():
         done.append("make")
@@ -106,7 +106,7 @@ def test_what_does_not_fit_is_refused_in_words(tiny, name):
     for section, values in ({"replicas": {"strategy": "vmap"}} | sections).items():
         config[section].update(values)
     with pytest.raises(UserError, match=sentence):
-        devices.layout(config, 6)
+        parallel_mesh.layout(config, 6)
 
 
 @pytest.mark.parametrize(("free", "expected"), [(1000, 12), (740, 6), (300, 4), (200, 2), (100, 2)])
@@ -114,5 +114,5 @@ def test_as_many_at_once_as_memory_holds(tiny, free, expected):
     """Twelve replicas on two devices, each replica's step taking 100 bytes, four fifths for use."""
     config = tiny()
     config.devices.replica, config.replicas.strategy = 2, "vmap"
-    assert devices.at_once(devices.layout(config, 12), 100, free) == expected
-    assert devices.free_bytes() > 0
+    assert parallel_mesh.at_once(parallel_mesh.layout(config, 12), 100, free) == expected
+    assert parallel_mesh.free_bytes() > 0

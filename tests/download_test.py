@@ -16,7 +16,7 @@ import pytest
 
 from data_prep import download as module
 from data_prep.download import download, read_manifest
-from ser_jax.errors import UserError
+from ser_jax.common.errors import UserError
 
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 72862\n"
 BODIES = {f"AudioWAV/{i}.wav": bytes([i]) * 100_000 for i in range(1, 5)}

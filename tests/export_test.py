@@ -11,22 +11,18 @@ import numpy as np
 import pytest
 from jax import export as jax_export
 
-from ser_jax import (
-    bundle,
-    checkpoints,
-    convolution,
-    export,
-    features,
-    files,
-    metrics,
-    models,
-    trained,
-)
-from ser_jax.errors import UserError
+from ser_jax import features
+from ser_jax.common import files
+from ser_jax.common.errors import UserError
+from ser_jax.export import writer
 from ser_jax.features import FeatureSpec
-from ser_jax.predictor import Predictor
-from ser_jax.replicas import Replica
-from ser_jax.train_state import Best, Normalisation, Weights
+from ser_jax.metrics import classification
+from ser_jax.models import cnn, convolution
+from ser_jax.predict import exported_model, trained_model
+from ser_jax.predict.predictor import Predictor
+from ser_jax.train import checkpoints
+from ser_jax.train.replicas import Replica
+from ser_jax.train.state import Best, Normalisation, Weights
 
 RATE = 8000
 
@@ -40,7 +36,7 @@ def made(name="cnn2d", kind="mfcc", n_replicas=2, corpus="crema_d", **settings):
         | settings
     )
     labels, max_frames = ("anger", "joy", "sadness"), 60
-    model = models.build(name, len(labels), fields)
+    model = cnn.build(name, len(labels), fields)
     planes = sum(spec.width(plane) for plane in features.INPUTS[kind])
     x_BxTxF = jnp.zeros((1, max_frames, planes))
     norm = Normalisation(jnp.full(planes, -20.0), jnp.full(planes, 15.0))
@@ -51,7 +47,7 @@ def made(name="cnn2d", kind="mfcc", n_replicas=2, corpus="crema_d", **settings):
         # Opinions that differ, or all probabilities would be near one third.
         params = jax.tree.map(lambda w: w * (30 if w.shape[-1] == 3 else 1), found["params"])
         weights.append(Weights(params, found.get("batch_stats", {}), norm))
-    return trained.Trained(
+    return trained_model.Trained(
         config={
             "records_dtype": "float32",
             "corpus": {"name": corpus},
@@ -92,12 +88,12 @@ def network():
 
 @pytest.fixture(scope="module")
 def contents(network):
-    return export.members(network)
+    return writer.members(network)
 
 
 @pytest.fixture
 def file(contents, tmp_path):
-    export.write(tmp_path / "emotion.zip", contents)
+    writer.write(tmp_path / "emotion.zip", contents)
     return tmp_path / "emotion.zip"
 
 
@@ -118,7 +114,9 @@ def workdir(network, tmp_path_factory):
     }
     checkpoints.save_best(folder, 1, best, weights.normalisation, metadata)
     uar = {"mean": 0.4321, "sd": 0.01, "low": 0.4, "high": 0.5}
-    results = dict.fromkeys(export._HEADLINE, "as it was") | dict.fromkeys(metrics.HEADLINE, 0.5)
+    results = dict.fromkeys(writer._HEADLINE, "as it was") | dict.fromkeys(
+        classification.HEADLINE, 0.5
+    )
     results |= {"labels": list(network.labels), "intervals": {"uar": uar}, "breakdown": {}}
     results["replicas"] = [
         {"replica": number, "chosen": number < 2, "best_epoch": 1} for number in range(3)
@@ -128,7 +126,7 @@ def workdir(network, tmp_path_factory):
 
 
 def test_any_number_of_clips_of_any_length_is_as_in_the_run(network, file):
-    engine = bundle.load(file)
+    engine = exported_model.load(file)
     assert (engine.corpus, engine.labels, engine.spec) == (
         "some voices",
         network.labels,
@@ -152,16 +150,16 @@ def test_any_number_of_clips_of_any_length_is_as_in_the_run(network, file):
     ids=["vector", "log-mel"],
 )
 def test_every_network_and_input(network, tmp_path):
-    export.write(tmp_path / "x.zip", export.members(network))
+    writer.write(tmp_path / "x.zip", writer.members(network))
     batch = clips([150, 3000], 3100)  # of the shorter not one frame is whole
     np.testing.assert_allclose(
-        bundle.load(tmp_path / "x.zip")(*batch), expected(network, *batch), atol=1e-6
+        exported_model.load(tmp_path / "x.zip")(*batch), expected(network, *batch), atol=1e-6
     )
 
 
 def test_the_command_writes_what_predictor_opens(workdir, tmp_path, capsys):
     out = tmp_path / "new" / "emotion.zip"
-    export.main([f"--workdir={workdir}", f"--out={out}"])
+    writer.main([f"--workdir={workdir}", f"--out={out}"])
     assert "2 replicas" in capsys.readouterr().out
     assert [path.name for path in out.parent.iterdir()] == [out.name]
     waveform = clips([20_000], 20_000)[0][0]
@@ -180,22 +178,22 @@ def test_the_command_writes_what_predictor_opens(workdir, tmp_path, capsys):
     assert "0.432 (95 % over speakers: 0.400-0.500)" in " ".join(readme.split())
 
     first = out.read_bytes()
-    export.main([f"--workdir={workdir}", f"--out={out}"])
+    writer.main([f"--workdir={workdir}", f"--out={out}"])
     assert out.read_bytes() == first
 
 
 def test_results_of_another_model_are_not_passed_on(workdir):
-    this = trained.load(workdir)
-    assert export.headline(workdir, this)["labels"] == list(this.labels)
+    this = trained_model.load(workdir)
+    assert writer.headline(workdir, this)["labels"] == list(this.labels)
     for other in ({"labels": ("a", "b")}, {"epochs": (1, 2)}, {"numbers": (0, 7)}):
         with pytest.raises(UserError, match="not of the model"):
-            export.headline(workdir, dataclasses.replace(this, **other))
-    assert export.headline(workdir / "nowhere", this) is None
+            writer.headline(workdir, dataclasses.replace(this, **other))
+    assert writer.headline(workdir / "nowhere", this) is None
 
 
 def test_the_program_convolves_as_the_library_does(network, contents, monkeypatch):
     monkeypatch.setattr(convolution, "LEAST_OUT_OF_ONE", 1)  # this machine would do otherwise
-    assert export.program(network) == contents[bundle.MODEL]
+    assert writer.program(network) == contents[exported_model.MODEL]
 
 
 def test_its_readme_is_a_program_that_needs_jax_and_numpy_only(network, file, tmp_path):
@@ -253,7 +251,7 @@ def test_the_licence_note(tmp_path):
     def note(given="", **config):
         this = made(n_replicas=1)
         this.config.update(config)
-        return export.export_texts.licence(this.config, "some voices", given)
+        return writer.export_texts.licence(this.config, "some voices", given)
 
     assert "some voices" in note() and "ODbL" in note()
     assert "CC BY-NC-SA 4.0" in note(corpus={"name": "ravdess"})
@@ -272,13 +270,13 @@ def test_the_licence_note(tmp_path):
 
 def test_what_cannot_be_written_is_one_sentence(workdir, tmp_path, file, monkeypatch):
     with pytest.raises(UserError, match="is a folder"):
-        export.main([f"--workdir={workdir}", f"--out={tmp_path}"])
+        writer.main([f"--workdir={workdir}", f"--out={tmp_path}"])
     before = file.read_bytes()
     with pytest.raises(UserError, match="no trained model"):
-        export.main([f"--workdir={tmp_path}", f"--out={file}"])
+        writer.main([f"--workdir={tmp_path}", f"--out={file}"])
     with monkeypatch.context() as patched, pytest.raises(OSError):
         patched.setattr(zipfile.ZipFile, "writestr", lambda *_: (_ for _ in ()).throw(OSError()))
-        export.write(file, {"a": b"b"})
+        writer.write(file, {"a": b"b"})
     assert file.read_bytes() == before and list(tmp_path.iterdir()) == [file]
 
 
@@ -293,7 +291,7 @@ def changed(contents, **fields):
     """The members with other fields in model.json, whose checksums are right again."""
     about = json.loads(contents["model.json"]) | fields
     about["sha256"] = {
-        name: bundle.hashlib.sha256(data).hexdigest()
+        name: exported_model.hashlib.sha256(data).hexdigest()
         for name, data in contents.items()
         if name != "model.json"
     }
@@ -303,7 +301,7 @@ def changed(contents, **fields):
 def test_a_damaged_file_is_one_sentence(contents, file, tmp_path):
     def refused(path, why):
         with pytest.raises(UserError, match=why) as caught:
-            bundle.load(path)
+            exported_model.load(path)
         assert str(path) in str(caught.value)
 
     path = tmp_path / "wrong.zip"
@@ -344,15 +342,15 @@ def test_a_program_that_calls_out_of_xla_is_refused(contents, tmp_path):
     )(jax.ShapeDtypeStruct((b, s), jnp.float32), jax.ShapeDtypeStruct((b,), jnp.int32))
     foreign = changed(contents | {"model.bin": bytes(exported.serialize())})
     with pytest.raises(UserError, match="outside of XLA"):
-        bundle.load(zipped(tmp_path / "x.zip", foreign))
+        exported_model.load(zipped(tmp_path / "x.zip", foreign))
 
 
 def test_onnx_gives_the_same_probabilities(network, tmp_path):
     pytest.importorskip("jax2onnx", reason="jax2onnx is missing; see requirements-onnx.txt")
     onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime is missing")
-    found = export.members(network, onnx=True)
-    export.write(tmp_path / "x.zip", found)
-    bundle.load(tmp_path / "x.zip")
+    found = writer.members(network, onnx=True)
+    writer.write(tmp_path / "x.zip", found)
+    exported_model.load(tmp_path / "x.zip")
     session = onnxruntime.InferenceSession(found["model.onnx"], providers=["CPUExecutionProvider"])
     n_samples = session.get_inputs()[0].shape[1]
     for lengths in ([n_samples], [1, n_samples // 2, 3000]):
@@ -365,4 +363,4 @@ def test_onnx_gives_the_same_probabilities(network, tmp_path):
 def test_onnx_without_its_libraries_is_one_sentence(network, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(UserError, match="requirements-onnx.txt"):
-        export.members(network, onnx=True)
+        writer.members(network, onnx=True)

@@ -5,21 +5,23 @@ import sys
 import numpy as np
 import pytest
 
-from ser_jax import devices, feed, input_pipeline, record_reader, task
+from ser_jax.data import examples, records
+from ser_jax.parallel import mesh
+from ser_jax.train import experiment, loader
 
 
 def test_streamed_batches_are_the_resident_ones(tiny, tiny_records, tiny_task):
     config = tiny()
     config.input.memory_limit_gb = 0.0
-    streamed = task.make(config, record_reader.open_records(tiny_records))
+    streamed = experiment.make(config, records.open_records(tiny_records))
     assert streamed.examples.x_NxTxF is None
-    layout = devices.layout(tiny_task.config, 1)
+    layout = mesh.layout(tiny_task.config, 1)
     # The last batch is filled up.
-    order = input_pipeline.shuffled(tiny_task.train_M(0), 20, 0, 1)[None]
+    order = examples.shuffled(tiny_task.train_M(0), 20, 0, 1)[None]
     for first in (0, 2):
         pairs = zip(
-            feed.Feed(streamed.examples, layout).batches(order, first),
-            feed.Feed(tiny_task.examples, layout).batches(order, first),
+            loader.Feed(streamed.examples, layout).batches(order, first),
+            loader.Feed(tiny_task.examples, layout).batches(order, first),
             strict=True,
         )
         for ours, theirs in pairs:
@@ -33,8 +35,8 @@ def test_streamed_batches_are_read_many_at_a_time_and_a_bounded_number_ahead(
 ):
     config = tiny()
     config.input.memory_limit_gb = 0.0
-    streamed = task.make(config, record_reader.open_records(tiny_records))
-    order = input_pipeline.in_batches(np.arange(70), 10)[None]
+    streamed = experiment.make(config, records.open_records(tiny_records))
+    order = examples.in_batches(np.arange(70), 10)[None]
     reads, read = [], streamed.examples.read
 
     def note(example_B):
@@ -42,8 +44,8 @@ def test_streamed_batches_are_read_many_at_a_time_and_a_bounded_number_ahead(
         return read(example_B)
 
     monkeypatch.setattr(streamed.examples, "read", note)
-    fed = feed.Feed(streamed.examples, devices.layout(config, 1))
-    assert sys.getswitchinterval() == pytest.approx(feed.SWITCH_SECONDS)
+    fed = loader.Feed(streamed.examples, mesh.layout(config, 1))
+    assert sys.getswitchinterval() == pytest.approx(loader.SWITCH_SECONDS)
     each = streamed.examples.bytes_an_example
     assert each == streamed.examples.read(np.arange(1)).nbytes
     for first, most, most_bytes, expected in (
@@ -53,9 +55,9 @@ def test_streamed_batches_are_read_many_at_a_time_and_a_bounded_number_ahead(
         (1000, 1000, 1000 * each, [70]),
         (1, 1000, 1, [10] * 7),
     ):
-        monkeypatch.setattr(feed, "FIRST_READ", first)
-        monkeypatch.setattr(feed, "EXAMPLES_A_READ", most)
-        monkeypatch.setattr(feed, "BYTES_A_READ", most_bytes)
+        monkeypatch.setattr(loader, "FIRST_READ", first)
+        monkeypatch.setattr(loader, "EXAMPLES_A_READ", most)
+        monkeypatch.setattr(loader, "BYTES_A_READ", most_bytes)
         at_once = min(most, most_bytes // each)
         reads.clear()
         for number, _ in enumerate(fed.batches(order), start=1):
@@ -64,6 +66,6 @@ def test_streamed_batches_are_read_many_at_a_time_and_a_bounded_number_ahead(
 
 
 def test_on_a_cpu_the_resident_examples_are_in_memory_once(tiny_task):
-    fed = feed.Feed(tiny_task.examples, devices.layout(tiny_task.config, 1))
+    fed = loader.Feed(tiny_task.examples, mesh.layout(tiny_task.config, 1))
     x_NxTxF = tiny_task.examples.x_NxTxF
     assert fed.pool.x_NxTxF.unsafe_buffer_pointer() == x_NxTxF.ctypes.data

@@ -9,9 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_prep import augment, corpora, examples, recipe
+from data_prep import corpora
+from data_prep.augmentation import views as augmentation_views
 from data_prep.corpora import Utterance
-from data_prep.recipe import Recipe
+from data_prep.records import examples, recipe
+from data_prep.records.recipe import Recipe
 from ser_jax.features import FeatureSpec
 
 GOLDEN = Path(__file__).parent / "data" / "golden.npz"
@@ -44,8 +46,8 @@ def values(folder: Path) -> dict[str, np.ndarray]:
     corpus = corpora.Corpus("csv", "clips", ("calm",), (clip,))
     found = {"version": np.array(recipe.RECORDS_VERSION)}
     for name, spec in SPECS.items():
-        made = Recipe(corpus, spec, augment.Augmentation())
-        views = (augment.ORIGINAL, *made.augmentation.views)
+        made = Recipe(corpus, spec, augmentation_views.Augmentation())
+        views = (augmentation_views.ORIGINAL, *made.augmentation.views)
         for view, example in examples.make(made, views, [clip], {}):
             for plane, x_TxF in example["planes"].items():
                 found[f"{name}/{view}/{plane}"] = x_TxF[::8]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ser_jax import host_memory
+from ser_jax.common import runtime
 
 ROOT = Path(__file__).parents[1]
 # Page faults of ten additions of 64 MiB, each of which writes to fresh memory.
@@ -41,7 +41,7 @@ def run(*arguments: str, **environment: str) -> list[str]:
     return done.stdout.splitlines()
 
 
-@pytest.mark.skipif(not host_memory._are_optional(), reason="large pages are not optional here")
+@pytest.mark.skipif(not runtime._are_optional(), reason="large pages are not optional here")
 def test_starts_again_once_as_the_same_process_with_fewer_page_faults():
     [_, usual] = run("usual", "an argument")
     first, second, large = run("large", "an argument")
@@ -57,9 +57,9 @@ def test_a_user_who_has_tuned_malloc_is_left_alone():
 
 @pytest.mark.parametrize("state", ["[always] madvise never", "always madvise [never]", None])
 def test_starts_again_only_where_it_changes_something(state, tmp_path, monkeypatch):
-    monkeypatch.setattr(host_memory, "_KERNEL", tmp_path / "enabled")
+    monkeypatch.setattr(runtime, "_KERNEL", tmp_path / "enabled")
     monkeypatch.delenv("GLIBC_TUNABLES", raising=False)
     monkeypatch.setattr(os, "execve", lambda *_: pytest.fail("started again"))
     if state:
         (tmp_path / "enabled").write_text(state)
-    host_memory.use_large_pages()
+    runtime.use_large_pages()

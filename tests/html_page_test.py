@@ -1,20 +1,20 @@
 import json
 import re
 
-from ser_jax import html_page
+from ser_jax.pages import html
 from tests import browser as browsers
 
 NASTY = """</script><script>alert(1)</script><img src=x onerror="alert('2')">"""
 
 
 def a_page(folder):
-    body = html_page.section(
+    body = html.section(
         "Numbers & names",
-        html_page.paragraph(NASTY),
-        html_page.table(["name", "n"], [[html_page.escape(NASTY), "1"]], caption=NASTY),
-        html_page.data("clips", [NASTY, {"a": 1}]),
+        html.paragraph(NASTY),
+        html.table(["name", "n"], [[html.escape(NASTY), "1"]], caption=NASTY),
+        html.data("clips", [NASTY, {"a": 1}]),
     )
-    return html_page.write(folder, html_page.document(NASTY, body))
+    return html.write(folder, html.document(NASTY, body))
 
 
 def test_what_names_say_is_shown_and_never_run(tmp_path):

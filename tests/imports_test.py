@@ -1,67 +1,130 @@
-"""Imports run one way, and nothing heavy happens at import."""
+"""Imports run one way, and nothing heavy happens at import. All is computed from the tree."""
 
 import ast
+import graphlib
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[1]
-# Each module may import those before it.
-ORDER = """errors files flac html_page audio audio_files compilation_cache host_memory timeline
-features bundle splits leakage record_reader input_pipeline convolution layers models metrics
-bootstrap statistics calibration breakdown command_line replicas devices train_state optimizer
-train_step feed parallel checkpoints tensorboard metric_log task trained engine predictor
-prediction_formats prediction_table prediction_rows predict export_texts export_onnx export
-transfer evaluator crowd stopping train results evaluate plots plots_clip plots_training
-plots_confusion plots_reliability plots_breakdown markdown run_files report_page saliency
-result_clips result_matrix result_sections result_maker result_media result_page report
-plots_compare compare_page compare study_numbers study_entries study_effects study_claims
-plots_study study_page study_report study""".split()
+FOLDERS = ("ser_jax", "data_prep")
+# What ser_jax is made of, and what is done with it. An act may import things, never the other way.
+THINGS = "common audio features data models metrics parallel pages".split()
+ACTS = "train evaluate predict export report compare study".split()
 
 
-def imports_of(path: Path) -> set[str]:
-    """Every module that a file names in an import, wherever in the file."""
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+def module_of(path: Path) -> str:
+    """Its dotted name; a package's __init__ is the package."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {
+    module_of(path): path for folder in FOLDERS for path in sorted((ROOT / folder).rglob("*.py"))
+}
+
+
+def names_in_imports(path: Path) -> set[str]:
+    """Every dotted name that a file imports, wherever in the file."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
-    return found
+            assert not node.level, f"{path}: write the whole name of {node.module}"
+            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
 
 
-def test_ser_jax_imports_downward_only():
-    for path in (ROOT / "ser_jax").glob("*.py"):
-        if path.stem == "__init__":
-            continue
-        before = ORDER[: ORDER.index(path.stem)]
-        ours = {name.split(".")[1] for name in imports_of(path) if name.startswith("ser_jax.")}
-        assert ours & set(ORDER) <= set(before), path
+def modules_imported_by(path: Path) -> set[str]:
+    """Modules of this project; a package counts by what is imported from it."""
+    names = names_in_imports(path) & MODULES.keys()
+    return {n for n in names if not any(other.startswith(f"{n}.") for other in names)}
 
 
-def test_only_launch_and_tests_import_data_prep_and_configs():
+def package_of(module: str) -> str:
+    """`ser_jax.train.loop` and `ser_jax.train` → `ser_jax.train`."""
+    return ".".join(module.split(".")[:2])
+
+
+def test_modules_and_packages_form_no_circle():
+    modules = {name: modules_imported_by(path) - {name} for name, path in MODULES.items()}
+    packages: dict[str, set[str]] = {}
+    for name, imported in modules.items():
+        # The short way to a class, for users; what it imports is not what its package is made of.
+        here = name if name == "ser_jax.predictor" else package_of(name)
+        packages.setdefault(here, set()).update({package_of(n) for n in imported} - {here})
+    for graph in (modules, packages):
+        graphlib.TopologicalSorter(graph).prepare()  # raises CycleError, which names the circle
+
+
+def test_things_import_no_acts():
+    folders = {
+        path.name for path in (ROOT / "ser_jax").iterdir() if (path / "__init__.py").exists()
+    }
+    assert folders == {*THINGS, *ACTS}, "enter the new package above"
+    for thing in THINGS:
+        for path in (ROOT / "ser_jax" / thing).rglob("*.py"):
+            above = {n for n in modules_imported_by(path) if n.split(".")[1] in ACTS}
+            assert not above, f"{path} is below {above}"
+
+
+def test_ser_jax_imports_neither_data_prep_nor_configs():
     for path in (ROOT / "ser_jax").rglob("*.py"):
-        assert not [n for n in imports_of(path) if n.split(".")[0] in ("data_prep", "configs")]
+        assert not [
+            n for n in names_in_imports(path) if n.split(".")[0] in ("data_prep", "configs")
+        ]
+
+
+def test_data_prep_imports_things_only():
     for path in (ROOT / "data_prep").rglob("*.py"):
-        named = {n.split(".")[1] for n in imports_of(path) if n.startswith("ser_jax.")}
-        shared = set(
-            "errors files audio audio_files features html_page plots plots_clip flac".split()
-        )
-        assert named & set(ORDER) <= shared | {"command_line"}, path
+        ours = {n.split(".")[1] for n in modules_imported_by(path) if n.startswith("ser_jax.")}
+        assert ours <= {"common", "audio", "features", "pages"}, path
+
+
+def test_rooms_stay_small_enough_to_be_read():
+    for folder in {path.parent for path in MODULES.values()}:
+        modules = [path for path in folder.glob("*.py") if path.stem != "__init__"]
+        assert len(modules) <= 14, folder
+    for path in MODULES.values():
+        assert path.read_text(encoding="utf-8").count("\n") <= 320, path
+
+
+def test_every_package_says_in_one_line_what_belongs_there():
+    for name, path in MODULES.items():
+        if path.name != "__init__.py":
+            continue
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        docstring = ast.get_docstring(tree)
+        assert docstring and "TODO" not in docstring, path
+        if name not in ("ser_jax.features", "data_prep.corpora"):  # they hand names on
+            assert len(tree.body) == 1, path
 
 
 def test_matplotlib_flags_pickle_and_tensorflow_stay_where_they_belong():
-    for path in [*(ROOT / "ser_jax").rglob("*.py"), *(ROOT / "data_prep").rglob("*.py")]:
-        roots = {name.split(".")[0] for name in imports_of(path)}
-        assert "tensorflow" not in roots and "pickle" not in roots, path
-        draws = path.stem.startswith(("plots", "inspect"))
+    for name, path in MODULES.items():
+        imported = names_in_imports(path)
+        roots = {name.split(".")[0] for name in imported}
+        assert not roots & {"tensorflow", "pickle"}, path
+        draws = "figure" in name or path.stem == "inspection"
         assert "matplotlib" not in roots or draws, path
-        assert "absl.flags" not in imports_of(path) or path.stem == "inspect", path
+        assert "absl.flags" not in imported or path.stem == "__main__", path
 
 
-def test_help_is_light():
+@pytest.mark.parametrize(
+    "module, heavy",
+    [
+        ("launch", "jax librosa tensorflow_datasets matplotlib"),
+        ("ser_jax.compare.comparison", "jax librosa tensorflow_datasets"),
+        ("ser_jax.predict.__main__", "jax librosa tensorflow_datasets matplotlib"),
+        ("data_prep.records.examples", "jax matplotlib"),
+    ],
+)
+def test_import_is_light(module, heavy):
     program = (
-        "import sys, launch; heavy = {'jax', 'librosa', 'tensorflow_datasets', 'matplotlib'};"
+        f"import sys, {module}; heavy = set({heavy!r}.split());"
         "sys.exit(', '.join(heavy & set(sys.modules)) or 0)"
     )
     run = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True)

@@ -8,19 +8,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_prep import augment, corpora
-from ser_jax import audio, features, input_pipeline, record_reader
-from ser_jax.errors import UserError
+from data_prep import corpora
+from data_prep.augmentation import views
+from ser_jax import features
+from ser_jax.audio import waveform
+from ser_jax.common.errors import UserError
+from ser_jax.data import examples as data_examples
+from ser_jax.data import records
+from ser_jax.data.examples import Examples
+from ser_jax.data.records import Records
 from ser_jax.features import FeatureSpec
-from ser_jax.input_pipeline import Examples
-from ser_jax.record_reader import Records
 
 N_CLIPS = 72
 
 
 @pytest.fixture(scope="module")
 def opened(tiny_records) -> Records:
-    return record_reader.open_records(tiny_records)
+    return records.open_records(tiny_records)
 
 
 @pytest.fixture(scope="module")
@@ -53,19 +57,19 @@ def test_opened_records_say_what_the_corpus_says(opened, made_corpus, tiny):
     for name, values in opened.attributes.items():
         assert values == tuple(u.attributes[name] for u in corpus.utterances)
     assert opened.attributes.keys() == {"sentence", "level", "sex", "age"}
-    waveform_S = audio.load(corpus.utterances[5].path, opened.spec.sampling_rate)
+    waveform_S = waveform.load(corpus.utterances[5].path, opened.spec.sampling_rate)
     assert opened.clips.sha256[5] == hashlib.sha256(waveform_S.tobytes()).hexdigest()
 
 
 def test_example_number_is_view_times_clips_plus_clip(opened, examples, made_corpus, tiny):
     np.testing.assert_array_equal(examples.clip_N, np.tile(np.arange(N_CLIPS), 2))
     np.testing.assert_array_equal(examples.label_N, np.tile(opened.clips.labels, 2))
-    augmentation = augment.Augmentation(**tiny().augmentation)
+    augmentation = views.Augmentation(**tiny().augmentation)
     utterances, rate = corpora.read("synthetic", made_corpus).utterances, opened.spec.sampling_rate
     for view, name in enumerate(opened.views):
         for clip in (0, 41):
-            clean_S = audio.load(utterances[clip].path, rate)
-            heard_S = augment.augment(augmentation, name, clean_S, rate, utterances[clip].id)
+            clean_S = waveform.load(utterances[clip].path, rate)
+            heard_S = views.augment(augmentation, name, clean_S, rate, utterances[clip].id)
             planes = features.extract(opened.spec, heard_S[None], np.array([len(heard_S)]))
             example = view * N_CLIPS + clip
             n_frames = examples.n_frames_N[example]
@@ -80,7 +84,7 @@ def test_vector_holds_its_three_planes_side_by_side(opened, examples, made_corpu
     assert vector.width == opened.spec.n_mfcc + 2 == vector.x_NxTxF.shape[2]
     np.testing.assert_array_equal(vector.x_NxTxF[..., :-2], examples.x_NxTxF[:N_CLIPS])
     path = corpora.read("synthetic", made_corpus).utterances[7].path
-    waveform_S = audio.load(path, opened.spec.sampling_rate)
+    waveform_S = waveform.load(path, opened.spec.sampling_rate)
     planes = features.extract(opened.spec, waveform_S[None], np.array([len(waveform_S)]))
     for column, plane in ((-2, "zero_crossing_rate"), (-1, "energy")):
         x_T = vector.x_NxTxF[7, : vector.n_frames_N[7], column]
@@ -98,7 +102,7 @@ def test_in_memory_equals_streamed(examples, streamed):
 
 @pytest.mark.parametrize(("limit", "value"), [("_READ_AT_ONCE", 7), ("_BYTES_AT_ONCE", 1)])
 def test_reading_in_small_pieces_changes_nothing(opened, examples, monkeypatch, limit, value):
-    monkeypatch.setattr(record_reader, limit, value)
+    monkeypatch.setattr(records, limit, value)
     again = Examples(opened, kind="mfcc", views=["noise"])
     np.testing.assert_array_equal(again.x_NxTxF, examples.x_NxTxF)
 
@@ -106,7 +110,7 @@ def test_reading_in_small_pieces_changes_nothing(opened, examples, monkeypatch, 
 def test_loading_decodes_nothing_but_what_it_wants(opened, monkeypatch):
     asked = []
 
-    class Noted(record_reader.Fields):
+    class Noted(records.Fields):
         def text(self, name):
             asked.append(name)
             return super().text(name)
@@ -115,7 +119,7 @@ def test_loading_decodes_nothing_but_what_it_wants(opened, monkeypatch):
             asked.append(name)
             return super().plane(name)
 
-    monkeypatch.setattr(record_reader, "Fields", Noted)
+    monkeypatch.setattr(records, "Fields", Noted)
     Examples(opened, kind="mfcc", memory_limit_gb=0.0)
     assert asked == ["id"] * N_CLIPS
     asked.clear()
@@ -124,10 +128,10 @@ def test_loading_decodes_nothing_but_what_it_wants(opened, monkeypatch):
 
 
 def test_decoded_fields_are_those_of_tfds(opened, tiny_records):
-    builder = record_reader.open_builder(tiny_records)
+    builder = records.open_builder(tiny_records)
     planes, names = list(builder.info.features["planes"]), list(opened.attributes)
 
-    def take(fields: record_reader.Fields) -> tuple:
+    def take(fields: records.Fields) -> tuple:
         return (
             fields.text("speaker"),
             fields.numbers("n_frames"),
@@ -136,7 +140,7 @@ def test_decoded_fields_are_those_of_tfds(opened, tiny_records):
             [fields.plane(name) for name in planes],
         )
 
-    ours = [row for _, row in record_reader.View(builder, "noise", take)]
+    ours = [row for _, row in records.View(builder, "noise", take)]
     for row, (speaker, n_frames, votes, attributes, found) in zip(
         builder.as_data_source("noise"), ours, strict=True
     ):
@@ -171,16 +175,16 @@ def numpy_normalisation(examples: Examples, some: np.ndarray) -> tuple[np.ndarra
 def test_normalisation_is_of_the_given_examples_valid_frames(
     examples, streamed, monkeypatch, read_at_once
 ):
-    monkeypatch.setattr(input_pipeline, "_FIT_AT_ONCE", read_at_once)
+    monkeypatch.setattr(data_examples, "_FIT_AT_ONCE", read_at_once)
     train = np.array([*range(0, 40), *range(N_CLIPS, N_CLIPS + 40)])
     mean_F, sd_F = numpy_normalisation(examples, train)
     for these in (examples, streamed):
-        fitted_mean_F, fitted_sd_F = input_pipeline.fit_normalisation(these, train)
+        fitted_mean_F, fitted_sd_F = data_examples.fit_normalisation(these, train)
         assert fitted_mean_F.dtype == fitted_sd_F.dtype == np.float32
         np.testing.assert_allclose(fitted_mean_F, mean_F, rtol=1e-6, atol=1e-5)
         np.testing.assert_allclose(fitted_sd_F, sd_F, rtol=1e-6)
     test_clip = 60
-    other_mean_F, other_sd_F = input_pipeline.fit_normalisation(
+    other_mean_F, other_sd_F = data_examples.fit_normalisation(
         examples, np.append(train, test_clip)
     )
     assert np.all(np.abs(other_mean_F - fitted_mean_F) > 0)
@@ -201,7 +205,7 @@ class Constant:
 
 
 def test_normalisation_keeps_a_constant_column_and_cancels_no_digits():
-    mean_F, sd_F = input_pipeline.fit_normalisation(Constant(), np.array([0, 1]))
+    mean_F, sd_F = data_examples.fit_normalisation(Constant(), np.array([0, 1]))
     assert (mean_F[0], sd_F[0]) == (3, 1)
     x = Constant().batch(np.array([0, 1]))
     inside = np.concatenate([x[0, :, 1], x[1, :20, 1]])
@@ -210,23 +214,23 @@ def test_normalisation_keeps_a_constant_column_and_cancels_no_digits():
 
 def test_shuffled_is_a_permutation_by_seed_and_epoch_and_loses_nothing():
     train = np.arange(100, 123)
-    order_SxB = input_pipeline.shuffled(train, 5, seed=1, epoch=2)
+    order_SxB = data_examples.shuffled(train, 5, seed=1, epoch=2)
     assert order_SxB.shape == (5, 5)
     assert sorted(order_SxB.ravel()) == [-1, -1, *train]
     assert list(order_SxB[-1, -2:]) == [-1, -1]
     np.random.default_rng(7).random(3)
     np.random.seed(3)  # nothing but seed and epoch matters
-    np.testing.assert_array_equal(order_SxB, input_pipeline.shuffled(train, 5, seed=1, epoch=2))
+    np.testing.assert_array_equal(order_SxB, data_examples.shuffled(train, 5, seed=1, epoch=2))
     for seed, epoch in ((1, 3), (2, 2), (2, 1)):
-        other = input_pipeline.shuffled(train, 5, seed=seed, epoch=epoch)
+        other = data_examples.shuffled(train, 5, seed=seed, epoch=epoch)
         assert sorted(other.ravel()) == [-1, -1, *train]
         assert (other != order_SxB).any()
 
 
 def test_evaluation_batches_are_in_order_and_only_the_last_is_filled():
-    batches = input_pipeline.in_batches(np.array([4, 5, 6, 9, 8]), 2)
+    batches = data_examples.in_batches(np.array([4, 5, 6, 9, 8]), 2)
     np.testing.assert_array_equal(batches, [[4, 5], [6, 9], [8, -1]])
-    np.testing.assert_array_equal(input_pipeline.in_batches(np.arange(4), 2), [[0, 1], [2, 3]])
+    np.testing.assert_array_equal(data_examples.in_batches(np.arange(4), 2), [[0, 1], [2, 3]])
 
 
 @pytest.mark.parametrize("n", [0, 1, 2, 5])
@@ -237,7 +241,7 @@ def test_ahead_loads_in_order_and_only_two_before_they_are_asked_for(n):
         loaded.append(item)
         return 10 * item
 
-    for number, value in enumerate(input_pipeline.ahead(load, range(n))):
+    for number, value in enumerate(data_examples.ahead(load, range(n))):
         assert value == 10 * number
         assert len(loaded) <= number + 3
     assert loaded == list(range(n))
@@ -250,7 +254,7 @@ def test_missing_view_plane_and_kind_are_named(opened, damaged):
         Examples(opened, kind="mfc")
     metadata = damaged / "metadata.json"
     metadata.write_text(metadata.read_text().replace(', "energy"]', "]"))
-    without = record_reader.open_records(damaged)
+    without = records.open_records(damaged)
     with pytest.raises(UserError, match="has no energy; add it to .*prepare again"):
         Examples(without, kind="vector")
     Examples(without, kind="log_mel")
@@ -260,14 +264,14 @@ def test_missing_view_plane_and_kind_are_named(opened, damaged):
 def test_folder_without_its_description_is_named(damaged, name):
     (damaged / name).unlink()
     with pytest.raises(UserError) as error:
-        record_reader.open_records(damaged)
+        records.open_records(damaged)
     assert f"{damaged} holds no readable records" in str(error.value)
     assert "delete it and run with --mode=prepare" in str(error.value)
 
 
 def test_missing_folder_is_named(tmp_path):
     with pytest.raises(UserError, match="nowhere holds no readable records"):
-        record_reader.open_records(tmp_path / "nowhere")
+        records.open_records(tmp_path / "nowhere")
 
 
 def test_damaged_records_are_named(damaged):
@@ -275,13 +279,13 @@ def test_damaged_records_are_named(damaged):
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(UserError, match="delete .* --mode=prepare"):
-        record_reader.open_records(damaged)
+        records.open_records(damaged)
     # A few wrong bytes in the middle of the features.
     path.write_bytes(whole[:70_000] + bytes(64) + whole[70_064:])
     with pytest.raises(
         UserError, match="holds a damaged record .*; delete the folder and run with"
     ):
-        Examples(record_reader.open_records(damaged), kind="mfcc")
+        Examples(records.open_records(damaged), kind="mfcc")
 
 
 def test_views_of_different_clips_are_named(opened):
@@ -300,11 +304,11 @@ def test_records_without_their_metadata_are_damaged(tiny_records, tmp_path, cont
     else:
         (folder / "metadata.json").write_text(content)
     with pytest.raises(UserError, match="no readable records"):
-        record_reader.open_records(folder)
+        records.open_records(folder)
 
 
 def test_class_names_do_not_hang_on_a_side_file(tiny_records, tmp_path):
     folder = tmp_path / "feature_records" / tiny_records.parent.name / tiny_records.name
     shutil.copytree(tiny_records, folder)
     (folder / "label.labels.txt").unlink()
-    assert record_reader.open_records(folder).labels[0] == "anger"
+    assert records.open_records(folder).labels[0] == "anger"

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import soundfile
 
-from data_prep import augment, inspect_measure, inspect_numbers, inspect_samples
-from data_prep.inspect import inspect
+from data_prep.augmentation import views
+from data_prep.inspect import counts, inspect, measure, samples
 from data_prep.prepare import read_corpus
-from ser_jax import audio
-from ser_jax.errors import UserError
+from ser_jax.audio import waveform
+from ser_jax.common.errors import UserError
 from tests import browser as browsers
 
 ROOT = Path(__file__).parents[1]
@@ -53,33 +53,33 @@ def test_measures_are_those_of_the_samples(page):
 
 def test_silence_counts_frames_far_below_the_loudest():
     loud, quiet = np.full(400, 0.5, np.float32), np.full(400, 0.004, np.float32)
-    found = inspect_measure.measure(np.concatenate([loud, quiet, quiet, loud]), 16_000)
+    found = measure.measure(np.concatenate([loud, quiet, quiet, loud]), 16_000)
     assert found.silence == 0.5 and found.peak_db == pytest.approx(-6.02, abs=0.01)
-    nothing = inspect_measure.measure(np.zeros(100, np.float32), 16_000)
+    nothing = measure.measure(np.zeros(100, np.float32), 16_000)
     assert (nothing.silence, nothing.peak_db, nothing.rms_db) == (1.0, -120.0, -120.0)
 
 
 def test_the_sample_is_seeded_and_of_different_speakers(page):
     config, index = page
     corpus = read_corpus(config)
-    chosen = inspect_samples.choose(corpus.utterances, corpus.labels, 3, seed=0)
+    chosen = samples.choose(corpus.utterances, corpus.labels, 3, seed=0)
     assert [u.emotion for u in chosen] == [label for label in corpus.labels for _ in range(3)]
     assert all(len({u.speaker for u in chosen[i : i + 3]}) == 3 for i in range(0, 18, 3))
-    assert chosen == inspect_samples.choose(corpus.utterances[::-1], corpus.labels, 3, seed=0)
-    assert chosen != inspect_samples.choose(corpus.utterances, corpus.labels, 3, seed=1)
-    everything = inspect_samples.choose(corpus.utterances, corpus.labels, 99, seed=0)
+    assert chosen == samples.choose(corpus.utterances[::-1], corpus.labels, 3, seed=0)
+    assert chosen != samples.choose(corpus.utterances, corpus.labels, 3, seed=1)
+    everything = samples.choose(corpus.utterances, corpus.labels, 99, seed=0)
     assert sorted(everything, key=lambda u: u.id) == list(corpus.utterances)
 
 
 def test_what_is_played_is_what_preparation_makes(page):
     config, index = page
-    waveforms = {u.id: audio.load(u.path, 16_000) for u in read_corpus(config).utterances}
-    augmentation = augment.Augmentation(**config.augmentation)
+    waveforms = {u.id: waveform.load(u.path, 16_000) for u in read_corpus(config).utterances}
+    augmentation = views.Augmentation(**config.augmentation)
     for card in numbers_of(index)["sample"][::5]:
         assert set(card["views"]) == {"original", "noise"}
         for view, shown in card["views"].items():
             clip = card["id"]
-            made = augment.augment(augmentation, view, waveforms[clip], 16_000, clip)
+            made = views.augment(augmentation, view, waveforms[clip], 16_000, clip)
             heard, rate = soundfile.read(index.parent / shown["audio"], dtype="float32")
             assert rate == 16_000 and np.abs(heard - np.clip(made, -1, 1)).max() < 2 / 2**15
         snr = float(card["views"]["noise"]["what"].split()[2])
@@ -177,7 +177,7 @@ def test_names_are_text_bad_files_are_told_and_rows_are_paged(tiny, made_corpus,
 def test_values_are_counted_in_their_order_and_many_numbers_by_the_ten():
     def counted(values):
         clips = [{"emotion": "b", "speaker": "1", "attributes": {"seconds": v}} for v in values]
-        return inspect_numbers.counts_of(clips, ["a", "b"])
+        return counts.counts_of(clips, ["a", "b"])
 
     found = counted(["10", "9", "", "9"])
     assert list(found["emotion"].items()) == [("a", 0), ("b", 4)]
@@ -191,10 +191,10 @@ def test_values_are_counted_in_their_order_and_many_numbers_by_the_ten():
 def test_a_clip_of_zeros_does_not_flatten_the_charts_of_levels(tmp_path, monkeypatch):
     drawn = {}
     monkeypatch.setattr(
-        "data_prep.inspect_plots.histogram", lambda *a: drawn.update({a[1]: a[2]}) or NoPicture()
+        "data_prep.inspect.figures.histogram", lambda *a: drawn.update({a[1]: a[2]}) or NoPicture()
     )
-    measures = [inspect_measure.measure(np.float32([x, 0]), 8000) for x in (0, 0.1, 0.2)]
-    parts = inspect_numbers.distributions(tmp_path, [dataclasses.asdict(m) for m in measures])
+    measures = [measure.measure(np.float32([x, 0]), 8000) for x in (0, 0.1, 0.2)]
+    parts = counts.distributions(tmp_path, [dataclasses.asdict(m) for m in measures])
     assert len(drawn["peak_db"]) == len(drawn["rms_db"]) == 2 and min(drawn["peak_db"]) > -30
     assert "1 clip of zeros" in "".join(parts) and "-120.0" in "".join(parts)
 
@@ -230,7 +230,7 @@ def test_an_older_page_is_replaced_and_another_folder_is_not(tiny, tmp_path):
 def test_what_goes_wrong_keeps_the_older_page(tiny, tmp_path, monkeypatch):
     index = inspect(tiny(), tmp_path / "inspect", 0)
     before = index.read_bytes()
-    monkeypatch.setattr("data_prep.inspect_page.write", lambda *_: 1 / 0)
+    monkeypatch.setattr("data_prep.inspect.page.write", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         inspect(tiny(), tmp_path / "inspect", 0)
     assert index.read_bytes() == before

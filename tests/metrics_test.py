@@ -7,7 +7,7 @@ import pytest
 from sklearn import metrics as sk
 
 from data_prep import corpora
-from ser_jax import metrics
+from ser_jax.metrics import classification
 
 
 def random_clips(seed, n_classes=6, n_clips=200):
@@ -20,7 +20,7 @@ def random_clips(seed, n_classes=6, n_clips=200):
 def test_counts_leave_out_padding_and_add_up():
     label_B, prediction_B = random_clips(0)
     weight_B = np.arange(200) < 150
-    counts = jax.jit(metrics.confusion_counts, static_argnums=3)
+    counts = jax.jit(classification.confusion_counts, static_argnums=3)
     first = counts(label_B[:100], prediction_B[:100], weight_B[:100], 6)
     second = counts(label_B[100:], prediction_B[100:], jnp.float32(weight_B[100:]), 6)
     expected = sk.confusion_matrix(label_B[:150], prediction_B[:150], labels=range(6))
@@ -31,7 +31,7 @@ def test_counts_leave_out_padding_and_add_up():
 def test_counts_of_replicas():
     label_B, prediction_B = random_clips(1)
     predictions_RxB = jnp.stack([prediction_B, label_B])
-    counts = jax.vmap(lambda p: metrics.confusion_counts(label_B, p, jnp.ones(200), 6))
+    counts = jax.vmap(lambda p: classification.confusion_counts(label_B, p, jnp.ones(200), 6))
     for replica, matrix in zip(predictions_RxB, counts(predictions_RxB), strict=True):
         np.testing.assert_array_equal(
             matrix, sk.confusion_matrix(label_B, replica, labels=range(6))
@@ -44,18 +44,23 @@ def test_ratios_agree_with_scikit_learn():
     for seed in range(100):
         truth, predictions = random_clips(seed)
         confusion = sk.confusion_matrix(truth, predictions, labels=range(6))
-        assert metrics.accuracy(confusion) == pytest.approx(sk.accuracy_score(truth, predictions))
-        assert metrics.uar(confusion) == pytest.approx(
+        assert classification.accuracy(confusion) == pytest.approx(
+            sk.accuracy_score(truth, predictions)
+        )
+        assert classification.uar(confusion) == pytest.approx(
             sk.balanced_accuracy_score(truth, predictions)
         )
-        for ours, average in ((metrics.macro_f1, "macro"), (metrics.weighted_f1, "weighted")):
+        for ours, average in (
+            (classification.macro_f1, "macro"),
+            (classification.weighted_f1, "weighted"),
+        ):
             expected = sk.f1_score(truth, predictions, average=average, zero_division=0)
             assert ours(confusion) == pytest.approx(expected)
         expected = sk.precision_recall_fscore_support(
             truth, predictions, labels=range(6), zero_division=0
         )
         for (name, ours), theirs in zip(
-            metrics.per_class(confusion).items(), expected, strict=True
+            classification.per_class(confusion).items(), expected, strict=True
         ):
             np.testing.assert_allclose(ours, theirs, err_msg=name)
 
@@ -63,7 +68,7 @@ def test_ratios_agree_with_scikit_learn():
 def test_ratios_of_many_confusions_are_those_of_each():
     counts = np.random.default_rng(0).integers(0, 3, (4, 5, 3, 3))
     counts[1, :, 0] = counts[2, 0] = 0
-    for ratio in metrics.HEADLINE.values():
+    for ratio in classification.HEADLINE.values():
         many = ratio(counts)
         assert many.shape == (4, 5)
         for i, j in np.ndindex(4, 5):
@@ -73,13 +78,18 @@ def test_ratios_of_many_confusions_are_those_of_each():
 
 def test_nothing_counted_is_zero_and_silent(recwarn):
     empty = np.zeros((3, 3))
-    for ratio in (metrics.accuracy, metrics.uar, metrics.macro_f1, metrics.weighted_f1):
+    for ratio in (
+        classification.accuracy,
+        classification.uar,
+        classification.macro_f1,
+        classification.weighted_f1,
+    ):
         assert ratio(empty) == 0
     assert not recwarn.list
 
 
 def test_summary_is_json_with_exactly_these_keys():
-    summary = metrics.summary(np.array([[3, 1], [0, 4]], np.int32), ["calm", "anger"])
+    summary = classification.summary(np.array([[3, 1], [0, 4]], np.int32), ["calm", "anger"])
     assert json.loads(json.dumps(summary)) == summary
     assert list(summary) == [
         *("accuracy", "uar", "macro_f1", "weighted_f1", "per_class", "confusion"),
@@ -92,7 +102,7 @@ def test_summary_is_json_with_exactly_these_keys():
 
 def test_listeners_ties_are_shared_and_unrated_clips_left_out():
     votes_NxC = [[3, 1, 0], [2, 2, 0], [0, 0, 0], [0, 1, 4]]
-    human = metrics.human(votes_NxC, [0, 1, 1, 1])
+    human = classification.human(votes_NxC, [0, 1, 1, 1])
     assert human["n_clips"] == 3 and human["n_ratings"] == 13
     assert human["accuracy"] == pytest.approx((3 + 2 + 1) / 13)
     assert human["recall"] == pytest.approx([3 / 4, 3 / 9, 0])
@@ -107,7 +117,7 @@ def test_listeners_of_crema_d(shared_data):
         "crema_d", shared_data / "crema_d_resynth", tables_dir=shared_data / "crema_d"
     )
     nobody = (0,) * len(corpus.labels)
-    human = metrics.human(
+    human = classification.human(
         [u.votes or nobody for u in corpus.utterances],
         [corpus.labels.index(u.emotion) for u in corpus.utterances],
     )

@@ -6,21 +6,23 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ser_jax import devices, input_pipeline, parallel, record_reader, task, train_step
-from ser_jax import optimizer as optimizers
-from ser_jax.feed import Feed
+from ser_jax.data import examples, records
+from ser_jax.parallel import mesh, placement
+from ser_jax.train import experiment, optimizer
+from ser_jax.train import step as train_step
+from ser_jax.train.loader import Feed
 
 
-def run_epoch(this: task.Task, chunks: list[int]):
+def run_epoch(this: experiment.Task, chunks: list[int]):
     """One epoch of one replica, in calls of so many steps."""
-    config, layout = this.config, devices.layout(this.config, 1)
+    config, layout = this.config, mesh.layout(this.config, 1)
     step = train_step.make_train_step(
-        this.model, optimizers.make(config.optimizer.name), config.input.kind
+        this.model, optimizer.make(config.optimizer.name), config.input.kind
     )
-    steps, feed = parallel.compile_steps(step, layout), Feed(this.examples, layout)
-    order = input_pipeline.shuffled(this.train_M(0), config.train.batch_size, config.seed, 1)
+    steps, feed = placement.compile_steps(step, layout), Feed(this.examples, layout)
+    order = examples.shuffled(this.train_M(0), config.train.batch_size, config.seed, 1)
     assert sum(chunks) == len(order)
-    (group,), begin = parallel.place(task.initial_states(this), layout), 0
+    (group,), begin = placement.place(experiment.initial_states(this), layout), 0
     for n in chunks:
         group = steps(group, feed.pool, jnp.asarray(order[None]), begin, begin + n)
         begin += n
@@ -35,7 +37,7 @@ def assert_close(one, other, tolerance: float) -> None:
 def test_the_loop_on_the_device_equals_the_loop_on_the_host(tiny, tiny_records, monkeypatch):
     config = tiny("cnn1d")  # inside a loop the CPU is slow at more and larger convolutions
     config.model.update(widths=(8,), kernels=(5,))
-    this = task.make(config, record_reader.open_records(tiny_records))
+    this = experiment.make(config, records.open_records(tiny_records))
     on_host = run_epoch(this, [3])
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     assert_close(run_epoch(this, [3]), on_host, 1e-5)
@@ -52,11 +54,11 @@ def test_how_often_the_host_looks_in_changes_no_bit(tiny_task):
 def test_bfloat16_keeps_its_weights_in_float32_and_learns(tiny, tiny_records):
     config = tiny()
     config.train.compute_dtype = "bfloat16"
-    this = task.make(config, record_reader.open_records(tiny_records))
+    this = experiment.make(config, records.open_records(tiny_records))
     params, _, sums = run_epoch(this, [3])
     assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {np.dtype("float32")}
     assert np.isfinite(sums.loss)
-    full, _, _ = run_epoch(task.make(tiny(), record_reader.open_records(tiny_records)), [3])
+    full, _, _ = run_epoch(experiment.make(tiny(), records.open_records(tiny_records)), [3])
     moved = [
         np.abs(a - b).max() for a, b in zip(*map(jax.tree.leaves, (params, full)), strict=True)
     ]
@@ -66,13 +68,13 @@ def test_bfloat16_keeps_its_weights_in_float32_and_learns(tiny, tiny_records):
 def test_balanced_class_weights(tiny, tiny_records):
     config = tiny()
     config.train.class_weights = "balanced"
-    this = task.make(config, record_reader.open_records(tiny_records))
+    this = experiment.make(config, records.open_records(tiny_records))
     (replica,) = this.replicas
-    np.testing.assert_allclose(task.class_weights(this, replica), np.ones(6))  # a made corpus
+    np.testing.assert_allclose(experiment.class_weights(this, replica), np.ones(6))  # a made corpus
     split, labels = this.splits[0], np.array(this.records.clips.labels)
     rows = np.concatenate([split.train[labels[split.train] != 0], split.train[:1]])
     lopsided = dataclasses.replace(this, splits={0: dataclasses.replace(split, train=rows)})
-    weight_C = task.class_weights(lopsided, replica)
+    weight_C = experiment.class_weights(lopsided, replica)
     train_M = lopsided.train_M(0)
     count_C = np.bincount(this.examples.label_N[train_M], minlength=6)
     assert len(set(count_C)) == 2

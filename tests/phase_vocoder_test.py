@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from data_prep.phase_vocoder import PhaseVocoder
-from ser_jax import audio
+from data_prep.augmentation.phase_vocoder import PhaseVocoder
+from ser_jax.audio import waveform
 
 RATE = 16_000
 STRETCHES = (0.85, 0.97, 1.0, 1.15, 2.0)
@@ -56,6 +56,6 @@ def test_shorter_than_a_frame_and_silent():
 def test_real_recordings(shared_data):
     librosa = pytest.importorskip("librosa")
     for path in sorted((shared_data / "crema_d" / "AudioWAV").glob("*.wav"))[:4]:
-        x_S = audio.load(path, RATE)
+        x_S = waveform.load(path, RATE)
         theirs_S = librosa.effects.time_stretch(x_S.astype(np.float64), rate=0.93)
         assert difference_db(PhaseVocoder(x_S).time_stretch(0.93), theirs_S) < -80, path

@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 import soundfile
 
-from ser_jax import features, flac, plots, plots_clip
+from ser_jax import features
+from ser_jax.audio import flac
 from ser_jax.features import FeatureSpec
-from ser_jax.plots_clip import Panel
+from ser_jax.pages import clip_figure, figure
+from ser_jax.pages.clip_figure import Panel
 
 
 @pytest.fixture
@@ -25,7 +27,7 @@ def test_panels_share_the_time_axis_and_a_tone_is_at_its_frequency(chirp, tmp_pa
         Panel("mfcc", mfcc, "MFCC"),
         Panel("saliency", np.zeros_like(mfcc), "saliency"),
     ]
-    sheet = plots_clip.sheet(spec, panels)
+    sheet = clip_figure.sheet(spec, panels)
     assert [axes.get_title(loc="left") for axes in sheet.axes] == [p.title for p in panels]
     assert len({axes.get_xlim() for axes in sheet.axes}) == 1
     assert sheet.axes[0].get_xlim() == pytest.approx((0, 1.51), abs=0.005)
@@ -39,7 +41,7 @@ def test_panels_share_the_time_axis_and_a_tone_is_at_its_frequency(chirp, tmp_pa
     assert ticks["1 kHz"] == pytest.approx(log_mel.mean(0).argmax(), abs=0.7)
     half = 0.5 * spec.hop_length / spec.sampling_rate  # frame 0 is centred on the first sample
     assert sheet.axes[1].images[0].get_extent()[:2] == pytest.approx((-half, 1.51 - half))
-    plots.save(sheet, tmp_path / "clip.png", dpi=100)
+    figure.save(sheet, tmp_path / "clip.png", dpi=100)
     assert (tmp_path / "clip.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -51,7 +53,7 @@ def test_short_silent_and_vector_clips_can_be_drawn(tmp_path):
         Panel("mfcc", np.zeros((1, 20)), "flat"),
         Panel("saliency", np.ones((1, 22)), "all columns of the 1D model"),
     ]
-    plots.save(plots_clip.sheet(spec, panels), tmp_path / "clip.png", dpi=60)
+    figure.save(clip_figure.sheet(spec, panels), tmp_path / "clip.png", dpi=60)
 
 
 def test_flac_keeps_sixteen_bits_and_the_level(chirp, tmp_path):

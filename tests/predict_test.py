@@ -15,9 +15,13 @@ import numpy as np
 import pytest
 import soundfile
 
-from ser_jax import audio, audio_files, compilation_cache, engine, predict, prediction_rows
-from ser_jax.errors import UserError
+from ser_jax.audio import files
+from ser_jax.audio import waveform as audio_waveform
+from ser_jax.common import compilation_cache
+from ser_jax.common.errors import UserError
 from ser_jax.features import FeatureSpec
+from ser_jax.predict import __main__, backends
+from ser_jax.predict import rows as predict_rows
 
 ROOT = Path(__file__).parents[1]
 RATE = 16_000
@@ -41,7 +45,7 @@ class LoudOrQuiet:
 
 @pytest.fixture(autouse=True)
 def no_network(monkeypatch):
-    monkeypatch.setattr(engine, "load", lambda source: LoudOrQuiet())
+    monkeypatch.setattr(backends, "load", lambda source: LoudOrQuiet())
 
 
 def tone(seconds: float, amplitude: float) -> np.ndarray:
@@ -56,7 +60,7 @@ def write(path: Path, waveform: np.ndarray, rate: int = RATE) -> Path:
 
 def run(*arguments, out: Path | None = None) -> int:
     flags = ["--workdir=x", *map(str, arguments)]
-    return predict.main([*flags, f"--out={out}"] if out else flags)
+    return __main__.main([*flags, f"--out={out}"] if out else flags)
 
 
 def csv_rows(path: Path) -> list[dict]:
@@ -158,7 +162,7 @@ def test_the_table_is_aligned_and_names_cannot_break_it(folder, capsys, monkeypa
     assert lines[3].endswith("silent: the label means nothing")
     assert lines[4][head.index("emotion") :].startswith("error: cannot be decoded")
 
-    monkeypatch.setattr(predict.sys.stdout, "isatty", lambda: True)
+    monkeypatch.setattr(__main__.sys.stdout, "isatty", lambda: True)
     monkeypatch.setenv("COLUMNS", "56")
     run(folder / "b.wav")
     head, line = capsys.readouterr().out.splitlines()
@@ -250,8 +254,10 @@ def test_a_file_without_a_sample_at_the_models_rate_is_an_error_row(tmp_path):
 
 def test_a_long_recording_is_decoded_as_far_as_it_counts(tmp_path, monkeypatch):
     path, decoded = write(tmp_path / "long.flac", tone(200, 0.5), rate=RATE), []
-    load = audio.load
-    monkeypatch.setattr(audio, "load", lambda *args: decoded.append(load(*args)) or decoded[-1])
+    load = audio_waveform.load
+    monkeypatch.setattr(
+        audio_waveform, "load", lambda *args: decoded.append(load(*args)) or decoded[-1]
+    )
     assert run(path, out=tmp_path / "rows") == 0
     assert 60 * RATE < len(decoded[0]) < 65 * RATE
     assert run(path, "--window=2", out=tmp_path / "rows") == 0
@@ -262,11 +268,11 @@ def test_what_a_decoder_grows_counts_while_reading_ahead(tmp_path):
     for name, size in (("a.wav", 100), ("a.opus", 3200), ("a.MP3", 3200), ("gone", 0)):
         if size:
             (tmp_path / name).write_bytes(bytes(100))
-        assert audio_files._size(str(tmp_path / name)) == size
+        assert files._size(str(tmp_path / name)) == size
 
 
 def test_an_output_that_is_no_file_is_refused_before_the_work(recording, tmp_path, monkeypatch):
-    monkeypatch.setattr(engine, "load", lambda source: pytest.fail("it works already"))
+    monkeypatch.setattr(backends, "load", lambda source: pytest.fail("it works already"))
     for out in (tmp_path, Path(os.devnull)):
         with pytest.raises(UserError, match="cannot write .*: it is there and is no file"):
             run(recording, out=out)
@@ -310,13 +316,13 @@ def test_nothing_is_begun_once_the_command_ends(tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(LoudOrQuiet, "__call__", waiting)
-    monkeypatch.setattr(prediction_rows, "_finished", interrupted)
+    monkeypatch.setattr(predict_rows, "_finished", interrupted)
     path = write(tmp_path / "long.wav", tone(600, 0.5))
     with pytest.raises(KeyboardInterrupt):
         run(path, "--window=2", "--hop=1", out=tmp_path / "rows")
     over.set()
     time.sleep(0.5)  # would be enough for all 75 batches
-    assert len(calls) <= engine.shares()[1]
+    assert len(calls) <= backends.shares()[1]
 
 
 WRONG = {
@@ -351,7 +357,7 @@ def test_the_output_is_whole_or_not_there(recording, tmp_path, monkeypatch):
         assert list(out.parent.iterdir())  # the temporary file
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(predict.Csv, "line", full_disk)
+    monkeypatch.setattr(__main__.Csv, "line", full_disk)
     with pytest.raises(OSError, match="No space"):
         run(recording, "--format=csv", out=out)
     assert list(out.parent.iterdir()) == []
@@ -359,12 +365,12 @@ def test_the_output_is_whole_or_not_there(recording, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(("bound", "value"), [("_AHEAD_BYTES", 1000), ("_AHEAD", 10)])
 def test_reading_ahead_keeps_the_order_and_a_bound(tmp_path, monkeypatch, bound, value):
-    monkeypatch.setattr(audio_files, bound, value)
+    monkeypatch.setattr(files, bound, value)
     found = []
     for i in range(40):
         path = tmp_path / f"{i}"
         path.write_bytes(bytes(100))
-        found.append(audio_files.Found(str(path)))
+        found.append(files.Found(str(path)))
     begun, done = set(), 0
 
     def load(path: Path) -> int:
@@ -373,7 +379,7 @@ def test_reading_ahead_keeps_the_order_and_a_bound(tmp_path, monkeypatch, bound,
             raise RuntimeError("a decoder's own error")
         return int(path.name)
 
-    for i, (one, value) in enumerate(audio_files.load_ahead(found, load)):
+    for i, (one, value) in enumerate(files.load_ahead(found, load)):
         assert value == (None if i == 7 else i)
         assert bool(one.error) == (i == 7)
         done += 1

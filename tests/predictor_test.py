@@ -13,18 +13,13 @@ import numpy as np
 import pytest
 
 from data_prep.prepare import prepare
-from ser_jax import (
-    audio,
-    checkpoints,
-    engine,
-    evaluate,
-    metric_log,
-    record_reader,
-    task,
-    trained,
-)
-from ser_jax.errors import UserError
-from ser_jax.predictor import Prediction, Predictor
+from ser_jax.audio import waveform as audio_waveform
+from ser_jax.common.errors import UserError
+from ser_jax.data import records as data_records
+from ser_jax.evaluate import test_set
+from ser_jax.predict import backends, trained_model
+from ser_jax.predict.predictor import Prediction, Predictor
+from ser_jax.train import checkpoints, experiment, metric_log
 
 ROOT = Path(__file__).parents[1]
 
@@ -40,9 +35,9 @@ def evaluated(workdir: Path) -> dict[str, np.ndarray]:
 
 def make_run(config, records: Path, workdir: Path) -> Path:
     """A run that was evaluated, with weights that were drawn, not learnt: that takes a second."""
-    this = task.make(config, record_reader.open_records(records))
+    this = experiment.make(config, data_records.open_records(records))
     bests = []
-    for state in task.initial_states(this):
+    for state in experiment.initial_states(this):
         params = state.best.params
         (last,) = [
             layer for layer in params if params[layer].get("bias", np.zeros(0)).shape == (6,)
@@ -55,7 +50,7 @@ def make_run(config, records: Path, workdir: Path) -> Path:
     best, normalisation = jax.tree.map(lambda *leaves: jnp.stack(leaves), *bests)
     metric_log.claim(workdir, config, records.parent.name)
     checkpoints.save_best(workdir, 1, best, normalisation, this.metadata())
-    evaluate.evaluate(config, records, workdir)
+    test_set.evaluate(config, records, workdir)
     return workdir
 
 
@@ -83,7 +78,9 @@ def opened(run) -> Predictor:
 
 @pytest.fixture(scope="module")
 def clips(made_corpus) -> dict[str, np.ndarray]:
-    return {path.stem: audio.load(path, 16_000) for path in sorted(made_corpus.rglob("*.wav"))}
+    return {
+        path.stem: audio_waveform.load(path, 16_000) for path in sorted(made_corpus.rglob("*.wav"))
+    }
 
 
 @pytest.mark.parametrize("which", ["run", "half_run"])
@@ -136,7 +133,7 @@ def test_channels_rates_and_integers_are_the_same_sound(opened, clips):
     np.testing.assert_allclose(opened(as_integers, 16_000).probability_C, reference, atol=1e-3)
     stereo_SxK = np.stack([1.5 * waveform_S, 0.5 * waveform_S], axis=1)
     np.testing.assert_allclose(opened(stereo_SxK, 16_000).probability_C, reference, atol=1e-4)
-    at_48k = audio.resample(waveform_S, 16_000, 48_000)
+    at_48k = audio_waveform.resample(waveform_S, 16_000, 48_000)
     np.testing.assert_allclose(opened(at_48k, 48_000).probability_C, reference, atol=0.05)
     slow = opened(at_48k, 16_000)  # three times as long
     assert np.abs(slow.probability_C - reference).max() > 0.01
@@ -191,7 +188,7 @@ class Listener:
 
 def test_few_programs_and_bounded_memory(opened, monkeypatch):
     listener = Listener(opened.engine.spec)
-    monkeypatch.setattr(engine, "load", lambda source: listener)
+    monkeypatch.setattr(backends, "load", lambda source: listener)
     predict = Predictor("anything")
     random = np.random.default_rng(0)
     n_samples = [*random.integers(1, 130 * 16_000, 40), *random.integers(1, 100_000, 200)]
@@ -216,12 +213,12 @@ def test_the_first_minute_of_a_long_recording_counts(opened):
 
 
 def test_a_batch_shared_out_over_devices_is_the_same(run, clips):
-    this = trained.load(run)
+    this = trained_model.load(run)
     waveform_BxS = np.zeros((8, 48_000), np.float32)
     n_samples_B = np.array([min(len(clip), 48_000) for clip in list(clips.values())[:8]], np.int32)
     for row, clip in enumerate(list(clips.values())[:8]):
         waveform_BxS[row, : n_samples_B[row]] = clip[:48_000]
-    one, four = engine.TrainedEngine(this), engine.TrainedEngine(this, jax.devices()[:4])
+    one, four = backends.TrainedEngine(this), backends.TrainedEngine(this, jax.devices()[:4])
     expected = one(waveform_BxS, n_samples_B)
     assert expected.shape == (2, 8, 6)
     np.testing.assert_allclose(four(waveform_BxS, n_samples_B), expected, atol=1e-6)

@@ -21,16 +21,20 @@ from features_test import librosa_features
 from tensorflow_datasets.core import shuffle
 from tensorflow_datasets.core.utils import shard_utils
 
-from data_prep import augment, corpora, examples, phase_vocoder, record_pool, records
-from data_prep.recipe import Recipe
-from data_prep.record_sorting import Sorter
-from ser_jax import audio, features
-from ser_jax.errors import UserError
+from data_prep import corpora
+from data_prep.augmentation import phase_vocoder
+from data_prep.augmentation import views as augmentation_views
+from data_prep.records import build, examples, pool
+from data_prep.records.recipe import Recipe
+from data_prep.records.record_sorting import Sorter
+from ser_jax import features
+from ser_jax.audio import waveform as audio_waveform
+from ser_jax.common.errors import UserError
 from ser_jax.features import FeatureSpec
 
 RATE = 16_000
 SPEC = FeatureSpec(n_mels=16, n_mfcc=8)
-AUGMENTATION = augment.Augmentation(views=("noise",))
+AUGMENTATION = augmentation_views.Augmentation(views=("noise",))
 CODES = ("ANG", "DIS", "FEA", "HAP", "NEU", "SAD")
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 72862\n"
 
@@ -78,7 +82,7 @@ class Workers:
             return add(*args)
 
         patch.setattr(os, "sched_getaffinity", lambda pid: set(range(self.number)))
-        patch.setattr(record_pool, "CLIPS_A_BATCH", 2)
+        patch.setattr(pool, "CLIPS_A_BATCH", 2)
         patch.setattr(Sorter, "add", look_and_go_on)
 
 
@@ -105,14 +109,14 @@ def built(tones, workers, tmp_path_factory) -> Path:
     """Records that no test spoils."""
     with pytest.MonkeyPatch.context() as patch:
         workers.install(patch)
-        return records.build(recipe_of(tones), tmp_path_factory.mktemp("records"))
+        return build.build(recipe_of(tones), tmp_path_factory.mktemp("records"))
 
 
 def test_a_build_leaves_nothing_beside_its_records(tones, tmp_path, monkeypatch):
     temporary = tmp_path / "temporary"
     temporary.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", os.fspath(temporary))
-    folder = records.build(recipe_of(tones), tmp_path / "records")
+    folder = build.build(recipe_of(tones), tmp_path / "records")
     assert not list(temporary.iterdir())
     assert [path.name for path in folder.parent.iterdir()] == ["1.0.0"]
     assert all(path.is_file() for path in folder.iterdir())
@@ -128,7 +132,7 @@ def test_records_hold_what_the_corpus_says(tones, built):
     rows = view(built, "original")
     assert rows.keys() == view(built, "noise").keys() == {u.id for u in corpus.utterances}
     for u in corpus.utterances:
-        row, waveform = rows[u.id], audio.load(u.path, RATE)
+        row, waveform = rows[u.id], audio_waveform.load(u.path, RATE)
         assert corpus.labels[row["label"]] == u.emotion
         assert row["speaker"].decode() == u.speaker
         assert {k: v.decode() for k, v in row["attributes"].items()} == u.attributes
@@ -143,7 +147,7 @@ def test_same_recipe_is_found_and_nothing_is_built(tones, built, tmp_path, monke
     before = contents(built)
     moved = shutil.copytree(tones, tmp_path / "the same clips elsewhere")
     for root in (tones, moved):
-        assert records.build(recipe_of(root), built.parents[2]) == built
+        assert build.build(recipe_of(root), built.parents[2]) == built
     assert contents(built) == before
 
 
@@ -173,7 +177,9 @@ def other_listener(recipe: Recipe) -> Recipe:
     [
         lambda r: dataclasses.replace(r, spec=dataclasses.replace(SPEC, hop_length=161)),
         lambda r: dataclasses.replace(r, spec=dataclasses.replace(SPEC, planes=("mfcc",))),
-        lambda r: dataclasses.replace(r, augmentation=augment.Augmentation(views=("pitch",))),
+        lambda r: dataclasses.replace(
+            r, augmentation=augmentation_views.Augmentation(views=("pitch",))
+        ),
         lambda r: dataclasses.replace(r, augmentation=dataclasses.replace(AUGMENTATION, seed=1)),
         lambda r: dataclasses.replace(r, dtype="float16"),
         other_label,
@@ -196,13 +202,13 @@ def test_a_worker_that_is_killed_is_told_in_a_sentence(tones, tmp_path, monkeypa
 
     monkeypatch.setattr(concurrent.futures.ProcessPoolExecutor, "submit", killed)
     with pytest.raises(UserError, match="was killed, most likely for want of memory"):
-        records.build(recipe_of(tones), tmp_path)
+        build.build(recipe_of(tones), tmp_path)
 
 
 @pytest.mark.parametrize("bytes_a_file", [1000, 2**26])
 def test_files_are_those_of_tfds_own_sorting(tones, tmp_path, monkeypatch, bytes_a_file):
     monkeypatch.setattr(shard_utils.ShardConfig, "min_shard_size", bytes_a_file)
-    ours = records.build(recipe_of(tones), tmp_path / "ours")
+    ours = build.build(recipe_of(tones), tmp_path / "ours")
 
     def one_by_one(self, name):
         recipe = self.builder_config.recipe
@@ -210,9 +216,9 @@ def test_files_are_those_of_tfds_own_sorting(tones, tmp_path, monkeypatch, bytes
             yield example["id"], example
 
     theirs = tfds.core.GeneratorBasedBuilder._generate_splits
-    monkeypatch.setattr(records._Records, "_generate_splits", theirs)
-    monkeypatch.setattr(records._Records, "_generate_examples", one_by_one)
-    built = records.build(recipe_of(tones), tmp_path / "theirs")
+    monkeypatch.setattr(build._Records, "_generate_splits", theirs)
+    monkeypatch.setattr(build._Records, "_generate_examples", one_by_one)
+    built = build.build(recipe_of(tones), tmp_path / "theirs")
     assert built.relative_to(tmp_path / "theirs") == ours.relative_to(tmp_path / "ours")
     one, other = ({name: x for name, (_, x) in contents(f).items()} for f in (ours, built))
     assert one == other
@@ -221,7 +227,7 @@ def test_files_are_those_of_tfds_own_sorting(tones, tmp_path, monkeypatch, bytes
 
 def test_what_tfds_would_not_sort_in_memory_needs_no_tensorflow(tones, tmp_path, monkeypatch):
     monkeypatch.setattr(shuffle, "MAX_MEM_BUFFER_SIZE", 1000)
-    folder = records.build(recipe_of(tones), tmp_path)
+    folder = build.build(recipe_of(tones), tmp_path)
     assert len(view(folder, "original")) == len(CODES)
     assert "tensorflow" not in sys.modules
 
@@ -229,7 +235,7 @@ def test_what_tfds_would_not_sort_in_memory_needs_no_tensorflow(tones, tmp_path,
 def test_float16_is_the_same_rounded_and_leaves_the_old_records(tones, built, monkeypatch):
     before = contents(built)
     Workers().install(monkeypatch)
-    half = records.build(recipe_of(tones, "float16"), built.parents[2])
+    half = build.build(recipe_of(tones, "float16"), built.parents[2])
     assert half != built and contents(built) == before
     for name in ("original", "noise"):
         rounded = view(built, name)
@@ -242,7 +248,7 @@ def test_float16_is_the_same_rounded_and_leaves_the_old_records(tones, built, mo
 
 def test_records_do_not_depend_on_the_number_of_processes(tones, built, tmp_path, monkeypatch):
     Workers(number=1).install(monkeypatch)
-    alone = records.build(recipe_of(tones), tmp_path)
+    alone = build.build(recipe_of(tones), tmp_path)
     for name in ("original", "noise"):
         assert_same_features(view(alone, name), view(built, name))
 
@@ -253,11 +259,11 @@ def test_a_clip_is_decoded_and_analysed_once_for_all_its_views(tones, monkeypatc
     def counted(function, name):
         return lambda *args: done.append(name) or function(*args)
 
-    monkeypatch.setattr(audio, "load", counted(audio.load, "decoded"))
+    monkeypatch.setattr(audio_waveform, "load", counted(audio_waveform.load, "decoded"))
     monkeypatch.setattr(phase_vocoder, "_analyse", counted(phase_vocoder._analyse, "analysed"))
     corpus = corpora.read("crema_d", tones)
-    recipe = Recipe(corpus, SPEC, augment.Augmentation())
-    views = (augment.ORIGINAL, *augment.VIEWS)
+    recipe = Recipe(corpus, SPEC, augmentation_views.Augmentation())
+    views = (augmentation_views.ORIGINAL, *augmentation_views.VIEWS)
     assert len(list(examples.make(recipe, views, corpus.utterances, {}))) == 4 * len(CODES)
     assert done == ["decoded", "analysed"] * len(CODES)
 
@@ -287,7 +293,7 @@ def test_bad_clips_are_left_out_and_named(tones, tmp_path, capsys):
     nan = np.array([0.1, np.nan, 0.2])
     soundfile.write(root / "1002_DFA_SAD_XX.wav", nan, RATE, subtype="FLOAT")
 
-    folder = records.build(recipe_of(root), tmp_path / "records")
+    folder = build.build(recipe_of(root), tmp_path / "records")
 
     told = capsys.readouterr().out
     assert "Prepared 6 clips. 6 were left out:" in told
@@ -305,18 +311,18 @@ def test_no_good_clip_is_the_users_error_and_makes_no_records(tmp_path):
         (tmp_path / f"1001_DFA_{code}_XX.wav").write_bytes(POINTER)
     recipe = recipe_of(tmp_path)
     with pytest.raises(UserError, match="no clip of CREMA-D can be used; .* run `git lfs pull`"):
-        records.build(recipe, tmp_path / "records")
+        build.build(recipe, tmp_path / "records")
     with pytest.raises(UserError, match="holds no records"):
-        records.find(recipe.settings(), "crema_d", tmp_path / "records")
+        build.find(recipe.settings(), "crema_d", tmp_path / "records")
     nothing = dataclasses.replace(recipe.corpus, utterances=())
     with pytest.raises(UserError, match="no clip of CREMA-D can be used; the first: it lists none"):
-        records.build(dataclasses.replace(recipe, corpus=nothing), tmp_path / "records")
+        build.build(dataclasses.replace(recipe, corpus=nothing), tmp_path / "records")
 
 
 def test_records_dir_in_the_way_and_unknown_dtype_are_refused(tones, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match=r"cannot use .*file/feature_records.* as a folder"):
-        records.build(recipe_of(tones), tmp_path / "file")
+        build.build(recipe_of(tones), tmp_path / "file")
     with pytest.raises(UserError, match="records_dtype is float32 or float16, not 'int8'"):
         recipe_of(tones, "int8")
 
@@ -372,11 +378,11 @@ records.build(records_test.recipe_of(Path({os.fspath(tones)!r})), Path({os.fspat
 
     recipe = recipe_of(tones)
     with pytest.raises(UserError, match="holds no records"):
-        records.find(recipe.settings(), "crema_d", tmp_path)
+        build.find(recipe.settings(), "crema_d", tmp_path)
     left = [p for p in tmp_path.rglob("*") if p.is_file() and "feature_records" in p.parts]
     assert left and all("incomplete" in os.fspath(p) for p in left)
 
-    folder = records.build(recipe, tmp_path)
+    folder = build.build(recipe, tmp_path)
     assert folder.parent.name == built.parent.name
     assert [p.name for p in folder.parent.iterdir()] == ["1.0.0"]
     assert sorted(contents(folder)) == sorted(contents(built))
@@ -390,9 +396,9 @@ def test_an_interrupted_build_leaves_nothing_finished(tones, tmp_path, monkeypat
     monkeypatch.setattr(Sorter, "add", interrupted)
     recipe = recipe_of(tones)
     with pytest.raises(KeyboardInterrupt):
-        records.build(recipe, tmp_path)
+        build.build(recipe, tmp_path)
     with pytest.raises(UserError, match="holds no records"):
-        records.find(recipe.settings(), "crema_d", tmp_path)
+        build.find(recipe.settings(), "crema_d", tmp_path)
     assert not multiprocessing.active_children()
 
 
@@ -400,31 +406,31 @@ def test_records_are_found_without_their_audio(tones, built, tmp_path):
     wanted = recipe_of(tones).settings()
     folder = tmp_path / "feature_records" / built.parent.name
     with pytest.raises(UserError, match="holds no records of crema_d with these settings"):
-        records.find(wanted, "crema_d", tmp_path)
+        build.find(wanted, "crema_d", tmp_path)
     shutil.copytree(built.parent, folder)
-    assert records.find(wanted, "crema_d", tmp_path) == folder / "1.0.0"
+    assert build.find(wanted, "crema_d", tmp_path) == folder / "1.0.0"
     for other in (recipe_of(tones, "float16").settings(), wanted | {"code": "other"}):
         with pytest.raises(UserError, match="holds no records"):
-            records.find(other, "crema_d", tmp_path)
+            build.find(other, "crema_d", tmp_path)
     with pytest.raises(UserError, match="holds no records of ravdess"):
-        records.find(wanted, "ravdess", tmp_path)
+        build.find(wanted, "ravdess", tmp_path)
     shutil.copytree(folder, folder.with_name("crema_d-0123456789ab"))
     with pytest.raises(UserError, match="holds 2 records.*set --config.corpus.root to the audio"):
-        records.find(wanted, "crema_d", tmp_path)
+        build.find(wanted, "crema_d", tmp_path)
 
 
 def test_records_of_real_clips_equal_librosa_and_their_augmented_audio(shared_data, tmp_path):
     corpus = corpora.read("crema_d", shared_data / "crema_d")
-    spec, augmentation = FeatureSpec(), augment.Augmentation()
-    folder = records.build(Recipe(corpus, spec, augmentation), tmp_path)
+    spec, augmentation = FeatureSpec(), augmentation_views.Augmentation()
+    folder = build.build(Recipe(corpus, spec, augmentation), tmp_path)
     tolerance = {"log_mel": 2e-3, "mfcc": 5e-3, "zero_crossing_rate": 1e-7, "energy": 1e-8}
-    for name in (augment.ORIGINAL, *augment.VIEWS):
+    for name in (augmentation_views.ORIGINAL, *augmentation_views.VIEWS):
         rows = view(folder, name)
         assert len(rows) == len(corpus.utterances) == 16
         clips = []
         for u in corpus.utterances:
-            waveform_S = audio.load(u.path, RATE)
-            clips.append(augment.augment(augmentation, name, waveform_S, RATE, u.id))
+            waveform_S = audio_waveform.load(u.path, RATE)
+            clips.append(augmentation_views.augment(augmentation, name, waveform_S, RATE, u.id))
         waveform_BxS = np.zeros((16, 6 * RATE), np.float32)
         for row, waveform_S in zip(waveform_BxS, clips, strict=True):
             row[: len(waveform_S)] = waveform_S

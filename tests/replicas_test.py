@@ -2,8 +2,8 @@
 
 import pytest
 
-from ser_jax import replicas
-from ser_jax.errors import UserError
+from ser_jax.common.errors import UserError
+from ser_jax.train import replicas
 
 
 def test_one_replica_is_the_config_itself(tiny):

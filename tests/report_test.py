@@ -7,16 +7,13 @@ import numpy as np
 import pytest
 from matplotlib.text import Text
 
-from ser_jax import (
-    metrics,
-    plots,
-    plots_breakdown,
-    plots_confusion,
-    plots_reliability,
-    plots_training,
-    report,
-)
-from ser_jax.errors import UserError
+from ser_jax.common.errors import UserError
+from ser_jax.metrics import classification
+from ser_jax.pages import figure as pages_figure
+from ser_jax.report import run_report
+from ser_jax.report.figures import breakdown as figures_breakdown
+from ser_jax.report.figures import confusion as figures_confusion
+from ser_jax.report.figures import reliability, training
 
 RATE = "optimizer.learning_rate"
 LABELS = """anger disgust fear happiness neutral sadness surprise calm boredom contempt excitement
@@ -82,12 +79,12 @@ def some_results(labels=LABELS[:6], seeds=(17,), folds=(0,), rates=(), actors=5,
                 "best_epoch": 1 + len(replicas) % 3,
                 "val": 0.5 + 0.01 * len(replicas),
                 "n_test": int(counts.sum()),
-                **metrics.summary(counts, labels),
+                **classification.summary(counts, labels),
             }
         )
     chosen = [r for r in replicas if r["chosen"]]
     confusion = np.sum([r["confusion"] for r in chosen], axis=0)
-    means = {key: spread([r[key] for r in chosen]) for key in metrics.HEADLINE}
+    means = {key: spread([r[key] for r in chosen]) for key in classification.HEADLINE}
     return {
         "config": "cnn2d",
         "model": "cnn2d",
@@ -102,7 +99,7 @@ def some_results(labels=LABELS[:6], seeds=(17,), folds=(0,), rates=(), actors=5,
         "n_test": 300 * n * len(folds),
         "n_test_speakers": 19,
         "labels": list(labels),
-        **metrics.summary(confusion, labels),
+        **classification.summary(confusion, labels),
         **{key: score["mean"] for key, score in means.items()},
         "intervals": {key: {**score, "low": 0.25, "high": 0.75} for key, score in means.items()},
         "best_epoch": 1,
@@ -140,7 +137,7 @@ def some_results(labels=LABELS[:6], seeds=(17,), folds=(0,), rates=(), actors=5,
 
 def some_human(n_classes=6):
     votes = 1 + 5 * np.eye(n_classes, dtype=int)
-    return metrics.human(votes, range(n_classes))
+    return classification.human(votes, range(n_classes))
 
 
 def fill(workdir, epochs=None, results=None):
@@ -158,7 +155,7 @@ def epochs_of(results, n_epochs=3):
 
 def page(**changes):
     results = some_results(**changes)
-    return report.page(epochs_of(results), results)
+    return run_report.page(epochs_of(results), results)
 
 
 def cells(text, first, after=""):
@@ -193,7 +190,7 @@ def overlapping(figure):
 
 def test_writes_pictures_and_a_page_that_shows_them(tmp_path):
     fill(tmp_path, results=some_results(human=some_human()))
-    path = report.write(tmp_path)
+    path = run_report.write(tmp_path)
     assert path == tmp_path / "report" / "index.html"
     path = path.with_name("report.md")
     names = {p.name for p in path.parent.glob("*.png")}
@@ -208,65 +205,65 @@ def test_without_listeners_nothing_is_said_of_them(tmp_path):
     breakdown = {name: some_groups(value, human=None) for name, value in values.items()}
     results = some_results(breakdown=breakdown)
     fill(tmp_path, results=results)
-    path = report.write(tmp_path).with_name("report.md")
+    path = run_report.write(tmp_path).with_name("report.md")
     assert not (path.parent / "human.png").exists()
     assert "listen" not in path.read_text() and "perceived" not in path.read_text()
-    assert "listen" not in "".join(texts(plots_breakdown.breakdown(results)))
+    assert "listen" not in "".join(texts(figures_breakdown.breakdown(results)))
 
 
 @pytest.mark.parametrize("n_classes", [2, 6, 8, 12])
 def test_matrices_are_legible(n_classes):
     results = some_results(LABELS[:n_classes], seeds=(1, 2), human=some_human(n_classes))
-    assert not overlapping(plots_confusion.confusion(results))
-    assert not overlapping(plots_confusion.human(results))
+    assert not overlapping(figures_confusion.confusion(results))
+    assert not overlapping(figures_confusion.human(results))
 
 
 @pytest.mark.parametrize("n_epochs", [1, 13, 200])
 @pytest.mark.parametrize("seeds", [(17,), (17, 18, 19)])
 def test_curves_are_legible(n_epochs, seeds):
     results = some_results(seeds=seeds)
-    assert not overlapping(plots_training.curves(epochs_of(results, n_epochs + 1), results))
+    assert not overlapping(training.curves(epochs_of(results, n_epochs + 1), results))
 
 
 @pytest.mark.parametrize("decades", [1, 4, 9])
 def test_learning_rates_of_many_decades_are_legible(decades):
     epochs = [row | {"learning_rate": 10.0 ** -row["epoch"]} for row in some_epochs(decades)]
-    assert not overlapping(plots_training.curves({0: epochs}, some_results()))
+    assert not overlapping(training.curves({0: epochs}, some_results()))
 
 
 @pytest.mark.parametrize("actors", [1, 19, 91])
 @pytest.mark.parametrize("n_classes", [2, 12])
 def test_breakdown_is_legible(actors, n_classes):
     results = some_results(LABELS[:n_classes], actors=actors)
-    assert not overlapping(plots_breakdown.breakdown(results))
+    assert not overlapping(figures_breakdown.breakdown(results))
 
 
 def test_breakdown_of_many_classes_and_of_a_single_one_are_drawn():
     many = some_results([f"class {i}" for i in range(20)], actors=1)
-    assert not overlapping(plots_breakdown.breakdown(many))
+    assert not overlapping(figures_breakdown.breakdown(many))
     one = some_results(breakdown={"emotion": some_groups(["anger"]), "actor": some_groups(["a"])})
-    assert plots_breakdown.breakdown(one).axes[0].get_title(loc="left") == "Emotion"
+    assert figures_breakdown.breakdown(one).axes[0].get_title(loc="left") == "Emotion"
 
 
 def test_reliability_is_legible():
-    assert not overlapping(plots_reliability.reliability(some_results(seeds=(1, 2), folds=(0, 1))))
+    assert not overlapping(reliability.reliability(some_results(seeds=(1, 2), folds=(0, 1))))
 
 
 def test_long_names_are_wrapped_or_cut():
     labels = ["a", "one-word-that-goes-on-and-on"]
     results = some_results(labels, corpus=20 * "a long name ", human=some_human(2))
-    for draw in (plots_confusion.confusion, plots_confusion.human, plots_breakdown.breakdown):
+    for draw in (figures_confusion.confusion, figures_confusion.human, figures_breakdown.breakdown):
         figure = draw(results)
         assert not overlapping(figure)
         assert figure.axes[0].get_yticklabels()[1].get_text() == "one-word-that-goes-on…"
-    figure = plots_confusion.confusion(results)
+    figure = figures_confusion.confusion(results)
     figure.canvas.draw()
     assert figure.axes[0].title.get_window_extent().width < 5.5 * figure.dpi
 
 
 def test_confusion_shows_rows_as_shares_with_counts_and_recall():
     results = some_results(["a", "b"], confusion=[[30, 10], [1, 3]], n_test=44)
-    figure = plots_confusion.confusion(results)
+    figure = figures_confusion.confusion(results)
     for text in ("75 %", "30", "25 %", "10", "75.0 % of 40", "75.0 % of 4"):
         assert text in texts(figure)
     np.testing.assert_allclose(figure.axes[0].images[0].get_array(), [[0.75, 0.25], [0.25, 0.75]])
@@ -276,9 +273,9 @@ def test_confusion_shows_rows_as_shares_with_counts_and_recall():
 
 
 def test_listeners_confusion_stands_beside_the_models_on_one_scale():
-    human = metrics.human([[3, 1], [0, 2]], [0, 1])
+    human = classification.human([[3, 1], [0, 2]], [0, 1])
     results = some_results(["a", "b"], confusion=[[2, 2], [1, 3]], human=human)
-    figure = plots_confusion.human(results)
+    figure = figures_confusion.human(results)
     shares = [axes.images[0].get_array().tolist() for axes in figure.axes]
     assert shares == [[[0.75, 0.25], [0, 1]], [[0.5, 0.5], [0.25, 0.75]]]
     assert [axes.images[0].get_clim() for axes in figure.axes] == [(0, 1), (0, 1)]
@@ -295,16 +292,16 @@ def test_listeners_confusion_stands_beside_the_models_on_one_scale():
     ],
 )
 def test_clips_and_replicas_are_counted(replicas, words):
-    assert plots.test_clips(some_results(**replicas)) == words
+    assert pages_figure.test_clips(some_results(**replicas)) == words
 
 
 def test_every_picture_of_scores_tells_how_much_was_tested():
     results = some_results(seeds=(1, 2, 3), human=some_human())
     for draw in (
-        plots_confusion.confusion,
-        plots_confusion.human,
-        plots_reliability.reliability,
-        plots_breakdown.breakdown,
+        figures_confusion.confusion,
+        figures_confusion.human,
+        reliability.reliability,
+        figures_breakdown.breakdown,
     ):
         assert "1,800 test clips × 3 replicas" in " ".join(texts(draw(results)))
 
@@ -316,14 +313,14 @@ def test_a_class_without_test_clips_and_a_run_that_diverged_are_drawn(tmp_path, 
     results["breakdown"]["emotion"] = some_groups(["a"])
     results["replicas"][0] |= {"best_epoch": 0, "val": None}
     fill(tmp_path, epochs, results)
-    path = report.write(tmp_path).with_name("report.md")
+    path = run_report.write(tmp_path).with_name("report.md")
     assert cells(path.read_text(), "b")[1] == "0"
-    assert "no clips" in texts(plots_confusion.confusion(results))
+    assert "no clips" in texts(figures_confusion.confusion(results))
     assert not recwarn.list
 
 
 def test_names_are_drawn_as_they_stand():
-    figure = plots_confusion.confusion(some_results(["$x^2$", r"$\frac{$"]))
+    figure = figures_confusion.confusion(some_results(["$x^2$", r"$\frac{$"]))
     figure.canvas.draw()
     assert "$x^2$" in [t.get_text() for t in figure.axes[0].get_xticklabels()]
 
@@ -331,7 +328,7 @@ def test_names_are_drawn_as_they_stand():
 def test_best_epoch_is_marked_in_every_panel():
     results = some_results()
     results["replicas"][0]["best_epoch"] = 4
-    figure = plots_training.curves({0: some_epochs(5)}, results)
+    figure = training.curves({0: some_epochs(5)}, results)
     for axes in figure.axes:
         assert [4, 4] in [list(line.get_xdata()) for line in axes.lines]
     assert "best epoch: 4" in [t.get_text() for t in figure.legends[0].get_texts()]
@@ -340,7 +337,7 @@ def test_best_epoch_is_marked_in_every_panel():
 
 def test_curves_show_each_replica_and_the_mean_of_those_still_running():
     results = some_results(seeds=(17, 18, 19))
-    figure = plots_training.curves(epochs_of(results), results)
+    figure = training.curves(epochs_of(results), results)
     lines = [line.get_ydata() for line in figure.axes[1].lines]
     *validation, mean, best = lines[4:]
     stopped = [0.41, 0.41, np.nan]
@@ -354,14 +351,14 @@ def test_curves_show_each_replica_and_the_mean_of_those_still_running():
 
 def test_of_a_sweep_the_curves_are_those_of_the_chosen_setting():
     results = some_results(seeds=(1, 2), rates=(1e-3, 3e-4, 1e-4))
-    figure = plots_training.curves(epochs_of(results), results)
+    figure = training.curves(epochs_of(results), results)
     assert len(figure.axes[3].lines) == 2 + 1  # learning rates, and the best epochs
     title = figure._suptitle.get_text()
     assert "2 of 6 replicas, chosen by validation: optimizer.learning_rate = 0.001" in title
 
 
 def test_reliability_leaves_out_empty_bins():
-    figure = plots_reliability.reliability(some_results())
+    figure = reliability.reliability(some_results())
     lines = figure.axes[0].lines
     assert (list(lines[1].get_xdata()), list(lines[1].get_ydata())) == ([0.75], [0.5])
     assert len(figure.axes[2].patches) == 1
@@ -371,7 +368,7 @@ def test_reliability_leaves_out_empty_bins():
 def test_breakdown_marks_accuracy_interval_and_listeners():
     results = some_results(actors=91)
     results["breakdown"]["actor"].reverse()
-    figure = plots_breakdown.breakdown(results)
+    figure = figures_breakdown.breakdown(results)
     panels = {axes.get_title(loc="left"): axes for axes in figure.axes}
     assert list(panels) == ["Emotion", "Level", "Actor, 91 sorted by accuracy"]
     level = panels["Level"]
@@ -388,7 +385,7 @@ def test_headline_puts_the_model_beside_guessing():
     results = some_results(["a", "b"], confusion=[[15, 5], [10, 30]])
     for key, mean in {"accuracy": 0.75, "uar": 0.75, "macro_f1": 0.7368}.items():
         results["intervals"][key] |= {"mean": mean, "low": mean - 0.125, "high": mean + 0.125}
-    text = report.page(epochs_of(results), results)
+    text = run_report.page(epochs_of(results), results)
     interval = "62.5–87.5 %"
     assert cells(text, "accuracy") == ["accuracy", "**75.0 %**", interval, "50.0 %", "66.7 %"]
     assert cells(text, "UAR") == ["UAR", "**75.0 %**", interval, "50.0 %", "50.0 %"]
@@ -396,8 +393,10 @@ def test_headline_puts_the_model_beside_guessing():
 
 
 def test_listeners_stand_beside_the_model():
-    human = metrics.human([[3, 1], [2, 2], [1, 3]], [0, 1, 1])
-    text = page(labels=["a", "b"], **metrics.summary([[3, 1], [2, 4]], ["a", "b"]), human=human)
+    human = classification.human([[3, 1], [2, 2], [1, 3]], [0, 1, 1])
+    text = page(
+        labels=["a", "b"], **classification.summary([[3, 1], [2, 4]], ["a", "b"]), human=human
+    )
     assert cells(text, "accuracy")[-2:] == ["66.7 %", "83.3 %"]
     a = ["a", "100", "60.0 %", "75.0 %", "20.0–40.0 %", "66.7 %", "75.0 %"]
     assert cells(text, "a") == a
@@ -415,7 +414,7 @@ def test_page_says_what_was_in_training():
     assert "**were heard in training too**" in page(unseen_speakers=False)
     assert "test sentences" not in page()
     assert "test sentences | none was heard" in page(unseen_sentences=True)
-    titles = plots.titles(some_results(unseen_sentences=True))
+    titles = pages_figure.titles(some_results(unseen_sentences=True))
     assert titles[1].endswith("test speakers and sentences unseen in training")
 
 
@@ -446,7 +445,7 @@ def test_replicas_have_mean_and_standard_deviation():
         replica |= {"accuracy": accuracy, "uar": 0.5}
     for key, score in {"accuracy": spread([0.4, 0.6]), "uar": spread([0.5, 0.5])}.items():
         results["intervals"][key] |= score
-    text = report.page(epochs_of(results), results)
+    text = run_report.page(epochs_of(results), results)
     assert cells(text, "1") == ["1", "0", "4", "2", "51.0 %", "60.0 %", "50.0 %"]
     assert cells(text, "**mean ± sd**")[-2:] == ["50.0 ± 14.1 %", "50.0 ± 0.0 %"]
     assert cells(text, "accuracy")[1] == "**50.0 ± 14.1 %**"
@@ -456,7 +455,7 @@ def test_replicas_have_mean_and_standard_deviation():
 def test_a_sweep_is_a_table_of_settings_by_validation():
     results = some_results(seeds=(3, 4), rates=(1e-3, 3e-4, 1e-4))
     results["settings"][2]["val"] = {"mean": None, "sd": None}  # one of its replicas diverged
-    text = report.page(epochs_of(results), results)
+    text = run_report.page(epochs_of(results), results)
     settings = [cells(text, rate, "## Settings") for rate in ("0.001", "0.0003", "0.0001")]
     assert [row[2] for row in settings] == ["50.5 ± 0.7 %", "52.5 ± 0.7 %", "not finite"]
     assert [row[-1] for row in settings] == ["**yes**", "", ""]
@@ -487,7 +486,9 @@ def test_certainty_is_a_sentence():
 
 def test_names_cannot_break_the_page():
     name = "a|b <script> *c* _d_ [e](f) `g` & \n# h"
-    text = page(**metrics.summary([[1, 0], [0, 1]], [name, "x"]), labels=[name, "x"], corpus=name)
+    text = page(
+        **classification.summary([[1, 0], [0, 1]], [name, "x"]), labels=[name, "x"], corpus=name
+    )
     shown = r"a\|b &lt;script&gt; \*c\* \_d\_ \[e\](f) \`g\` &amp; \# h"
     assert text.startswith(f"# cnn2d on {shown}\n")
     assert f"| {shown} | 100 |" in text
@@ -523,26 +524,26 @@ def test_bad_files_are_named_with_the_remedy(tmp_path, name, text, message):
     if text is not None:
         (tmp_path / name).write_text(text)
     with pytest.raises(UserError, match=message):
-        report.write(tmp_path)
+        run_report.write(tmp_path)
     assert not (tmp_path / "report").exists()
 
 
 def test_of_a_repeated_epoch_the_last_counts(tmp_path):
     fill(tmp_path, some_epochs(2) + [some_epochs(2)[1] | {"train/l2": 9.0}])
-    epochs = report.read_epochs(tmp_path / "metrics.jsonl")
+    epochs = run_report.read_epochs(tmp_path / "metrics.jsonl")
     assert [row["train/l2"] for row in epochs[0]] == [0.125, 9.0]
 
 
 def test_epochs_are_kept_by_replica_and_old_lines_are_of_the_first(tmp_path):
     old = [{k: v for k, v in row.items() if k != "replica"} for row in some_epochs(2)]
     fill(tmp_path, [some_epochs(2, 1)[1], *old, some_epochs(2, 1)[0]])
-    epochs = report.read_epochs(tmp_path / "metrics.jsonl")
+    epochs = run_report.read_epochs(tmp_path / "metrics.jsonl")
     found = {k: [(row["epoch"], row["val/accuracy"]) for row in v] for k, v in epochs.items()}
     assert found == {0: [(1, 0.4), (2, 0.4)], 1: [(1, 0.4 + 0.01), (2, 0.4 + 0.01)]}
 
 
 def test_matplotlib_is_imported_where_it_draws_only():
-    for path in Path(report.__file__).parent.glob("*.py"):
+    for path in Path(run_report.__file__).parent.glob("*.py"):
         tree = ast.parse(path.read_text())
         body = tree.body if path.stem.startswith("plots") else ast.walk(tree)
         names = [

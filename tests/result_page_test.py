@@ -14,8 +14,12 @@ import soundfile
 from report_test import fill, some_epochs, some_human, some_results
 
 from data_prep.prepare import read_corpus
-from ser_jax import evaluate, report, result_clips, result_maker, saliency, train, trained
-from ser_jax.statistics import Predictions
+from ser_jax.evaluate import test_set
+from ser_jax.metrics.predictions import Predictions
+from ser_jax.predict import saliency, trained_model
+from ser_jax.report import cells as report_cells
+from ser_jax.report import clip_media, run_report
+from ser_jax.train import loop
 from tests import browser as browsers
 
 NASTY = """../../<script>alert(1)</script>"' & ü"""
@@ -29,8 +33,8 @@ def finished(tiny, tiny_records, tmp_path_factory) -> Path:
     config.replicas.seeds = 2
     config.train.epochs = 2
     workdir = tmp_path_factory.mktemp("runs") / "run"
-    train.train(config, tiny_records, workdir)
-    evaluate.evaluate(config, tiny_records, workdir)
+    loop.train(config, tiny_records, workdir)
+    test_set.evaluate(config, tiny_records, workdir)
     return workdir
 
 
@@ -43,7 +47,7 @@ def utterances(tiny) -> dict:
 
 @pytest.fixture(scope="module")
 def index(finished, utterances) -> Path:
-    return report.write(finished, utterances, 3)
+    return run_report.write(finished, utterances, 3)
 
 
 def predicted(workdir: Path) -> dict[str, list[dict]]:
@@ -170,7 +174,7 @@ def test_open_and_shut_the_page_passes_axe_and_fits_the_window(browser, finished
 
 def test_without_audio_the_page_is_whole_and_says_why(browser, finished, tmp_path):
     workdir = spoilt(finished, tmp_path / "run")
-    with browsers.opened(browser, report.write(workdir)) as page:
+    with browsers.opened(browser, run_report.write(workdir)) as page:
         assert "the recordings were not at hand" in notes(page)
         page.click(f'button[data-cell="{largest(finished)}"]')
         assert page.locator("#clips-list h3").count() > 3
@@ -184,9 +188,10 @@ def test_one_of_several_processes_leaves_the_clips_to_a_later_report(
     """To read the checkpoint alone would wait for the others for ever."""
     workdir = spoilt(finished, tmp_path / "run")
     monkeypatch.setattr(jax, "process_count", lambda: 2)
-    monkeypatch.delattr(trained, "load")
+    monkeypatch.delattr(trained_model, "load")
     assert (
-        "one of several processes wrote this page" in report.write(workdir, utterances).read_text()
+        "one of several processes wrote this page"
+        in run_report.write(workdir, utterances).read_text()
     )
 
 
@@ -196,7 +201,7 @@ def test_without_a_checkpoint_there_is_all_but_saliency(browser, finished, utter
     known = {clip: utterances[clip] for clip in tested[:3]}
     lost = tested[1]
     known[lost] = dataclasses.replace(known[lost], path=tmp_path / "gone.wav")
-    index = report.write(workdir, known, 0)
+    index = run_report.write(workdir, known, 0)
     clips = page_data(index)["clips"].values()
     assert {c["id"] for c in clips if c["player"]} == {c["id"] for c in clips} & set(known) - {lost}
     failures = {c["id"]: c["failure"] for c in clips if not c["player"]}
@@ -213,7 +218,7 @@ def test_without_a_checkpoint_there_is_all_but_saliency(browser, finished, utter
 def test_a_run_without_predictions_has_matrices_and_no_buttons(browser, tmp_path):
     results = some_results(seeds=(1, 2), human=some_human(), labels=["a", "b", *"cdef"])
     fill(tmp_path, some_epochs(3) + some_epochs(3, 1), results)
-    with browsers.opened(browser, report.write(tmp_path), browsers.NARROW) as page:
+    with browsers.opened(browser, run_report.write(tmp_path), browsers.NARROW) as page:
         assert "there is no predictions.csv" in notes(page)
         assert page.locator("button").count() == 0
         model, heard, more = page.locator(".matrix").all()
@@ -244,7 +249,7 @@ def test_names_are_shown_and_never_run_nor_followed(browser, finished, utterance
     )
     one = dataclasses.replace(utterances[clip], attributes={NASTY: NASTY})
     before = {path for path in tmp_path.rglob("*") if "report" not in path.parts}
-    index = report.write(workdir, {NASTY: one}, 0)
+    index = run_report.write(workdir, {NASTY: one}, 0)
     made = {path for path in tmp_path.rglob("*") if "report" not in path.parts}
     assert made == before
     assert "the checkpoint knows other classes" in index.read_text()
@@ -265,7 +270,7 @@ def test_the_old_page_stays_until_the_new_one_is_whole(finished, utterances, tmp
     workdir = spoilt(finished, tmp_path / "run")
     some = {row["id"] for row in predicted(workdir)[largest(workdir)][:3]}
     utterances = {clip: utterances[clip] for clip in some}
-    index = report.write(workdir, utterances, 0)
+    index = run_report.write(workdir, utterances, 0)
     clips = page_data(index)["clips"]
     assert {clip for clip in clips if clips[clip]["player"]} == some
     (folder,) = index.parent.glob("clips-*")
@@ -278,11 +283,11 @@ def test_the_old_page_stays_until_the_new_one_is_whole(finished, utterances, tmp
     with monkeypatch.context() as patch:
         patch.setattr(saliency, "integrated_gradients", fail)
         with pytest.raises(KeyboardInterrupt):
-            report.write(workdir, utterances, 0)
+            run_report.write(workdir, utterances, 0)
     assert index.read_text() == text
     assert {path.name for path in index.parent.glob("clips-*")} == {folder.name}
     assert {path.name for path in folder.iterdir()} == old | {"mine.txt"}
-    report.write(workdir, utterances, 0)
+    run_report.write(workdir, utterances, 0)
     assert [path.name for path in folder.iterdir()] == ["mine.txt"]  # is not ours to remove
     players = {clip["player"] for clip in page_data(index)["clips"].values()} - {""}
     assert len(players) == len(some) and all((index.parent / p).is_file() for p in players)
@@ -291,15 +296,15 @@ def test_the_old_page_stays_until_the_new_one_is_whole(finished, utterances, tmp
 def test_pictures_are_of_the_predictions_or_the_page_says_that_they_are_not(
     finished, utterances, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(result_maker, "CHANGED", 1e-4)
+    monkeypatch.setattr(clip_media, "CHANGED", 1e-4)
     workdir, words = spoilt(finished, tmp_path / "run"), "checkpoint or the recordings have changed"
-    assert words not in report.write(workdir, utterances, 1).read_text()
+    assert words not in run_report.write(workdir, utterances, 1).read_text()
     other = dict(zip(utterances, list(utterances.values())[1:], strict=False))
-    assert words in report.write(workdir, other, 1).read_text()
+    assert words in run_report.write(workdir, other, 1).read_text()
 
 
 def test_integrated_gradients_of_a_trained_run_add_up(finished, utterances):
-    found = trained.load(finished)
+    found = trained_model.load(finished)
     waveforms = [soundfile.read(u.path, dtype="float32")[0] for u in utterances.values()][:16]
     waveform_BxS = np.zeros((16, max(map(len, waveforms))), np.float32)
     for row_S, waveform_S in zip(waveform_BxS, waveforms, strict=True):
@@ -323,7 +328,7 @@ def test_cells_of_folds_count_the_replicas_that_met_a_clip():
         label_P=np.array([0, 0, 0]),
         probability_PxC=probability_PxC,
     )
-    cells = result_clips.cells(predictions)
+    cells = report_cells.cells(predictions)
     assert set(cells) == {(0, 0), (0, 1)}
     (a,), (b,) = cells[0, 0].listed, cells[0, 1].listed
     assert (cells[0, 0].n_predictions, cells[0, 0].n_clips) == (2, 1)

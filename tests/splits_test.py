@@ -6,10 +6,10 @@ import dataclasses
 import numpy as np
 import pytest
 
-from ser_jax import leakage, record_reader, splits
-from ser_jax.errors import UserError
-from ser_jax.leakage import LeakageError
-from ser_jax.splits import Clips, Split
+from ser_jax.common.errors import UserError
+from ser_jax.data import leakage, records, splits
+from ser_jax.data.leakage import LeakageError
+from ser_jax.data.splits import Clips, Split
 
 EMOTIONS = ("ANG", "DIS", "FEA", "HAP", "NEU", "SAD")
 SENTENCES = "IEO TIE IOM IWW TAI MTI IWL ITH DFA ITS TSI WSI".split()
@@ -170,7 +170,7 @@ def test_speaker_sentence_needs_to_know_three_sentences(grid, tiny_records):
     )
     gap = (*grid.sentences[:7], "", *grid.sentences[8:])
     assert f"that of {grid.ids[7]};" in refusal(dataclasses.replace(grid, sentences=gap))
-    made = record_reader.open_records(tiny_records)
+    made = records.open_records(tiny_records)
     assert made.clips.sentences == made.attributes["sentence"]
     assert "the corpus has 2" in refusal(made.clips)
 

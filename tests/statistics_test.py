@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from sklearn import metrics as sk
 
-from ser_jax import bootstrap, breakdown, calibration, metrics, statistics
+from ser_jax.metrics import breakdown, calibration, classification, intervals
+from ser_jax.metrics import predictions as metrics_predictions
 
 LABELS = ["neutral", "anger", "joy"]
 
@@ -14,7 +15,7 @@ def replica(number, clips, *, seed=0, speaker=lambda clip: f"s{clip % 5}"):
     random = np.random.default_rng([seed, number])
     label_P = np.array(clips) % 3
     probability_PxC = random.dirichlet(np.ones(3), len(clips)) + 0.3 * np.eye(3)[label_P]
-    return statistics.Predictions(
+    return metrics_predictions.Predictions(
         replica_P=np.full(len(clips), number),
         clip_P=np.array([f"c{clip:04}" for clip in clips]),
         speaker_P=np.array([speaker(clip) for clip in clips]),
@@ -24,8 +25,8 @@ def replica(number, clips, *, seed=0, speaker=lambda clip: f"s{clip % 5}"):
 
 
 def together(*parts):
-    fields = statistics.Predictions.__dataclass_fields__
-    return statistics.Predictions(
+    fields = metrics_predictions.Predictions.__dataclass_fields__
+    return metrics_predictions.Predictions(
         *(np.concatenate([getattr(part, field) for part in parts]) for field in fields)
     )
 
@@ -33,7 +34,7 @@ def together(*parts):
 def named(probabilities, labels=None, speakers=None):
     """One replica's predictions from probabilities; all of one class and speaker unless told."""
     n = len(probabilities)
-    return statistics.Predictions(
+    return metrics_predictions.Predictions(
         replica_P=np.zeros(n, int),
         clip_P=np.array([f"c{i}" for i in range(n)]),
         speaker_P=np.array(speakers or ["s"] * n),
@@ -61,12 +62,12 @@ def rounded(value):
 def test_resampled_metrics_agree_with_a_loop_and_scikit_learn():
     predictions = two_folds()
     speakers = np.unique(predictions.speaker_P)
-    counts = statistics.speaker_confusions(predictions)
-    fast = bootstrap.resampled_metrics(counts, 50, seed=7)
-    (times_BxS,) = bootstrap.resamples(counts.any((2, 3)), 50, seed=7)
+    counts = metrics_predictions.speaker_confusions(predictions)
+    fast = intervals.resampled_metrics(counts, 50, seed=7)
+    (times_BxS,) = intervals.resamples(counts.any((2, 3)), 50, seed=7)
     for b, times_S in enumerate(times_BxS):
         times_P = times_S[np.searchsorted(speakers, predictions.speaker_P)].astype(int)
-        slow = {name: [] for name in metrics.HEADLINE}
+        slow = {name: [] for name in classification.HEADLINE}
         for r in range(4):
             rows = np.repeat(np.arange(len(times_P)), times_P * (predictions.replica_P == r))
             truth, guess = predictions.label_P[rows], predictions.prediction_P[rows]
@@ -82,17 +83,19 @@ def test_resampled_metrics_agree_with_a_loop_and_scikit_learn():
 
 def test_intervals_give_mean_and_sd_over_replicas_and_percentiles():
     predictions = two_folds()
-    found = statistics.intervals(predictions, n_resamples=400, seed=3)
+    found = metrics_predictions.intervals(predictions, n_resamples=400, seed=3)
     assert json.loads(json.dumps(found)) == found
     by_replica = [predictions.of([r]).correct_P.mean() for r in range(4)]
     assert found["accuracy"]["mean"] == pytest.approx(np.mean(by_replica))
     assert found["accuracy"]["sd"] == pytest.approx(np.std(by_replica, ddof=1))
-    value_B = bootstrap.resampled_metrics(statistics.speaker_confusions(predictions), 400, 3)["uar"]
+    value_B = intervals.resampled_metrics(
+        metrics_predictions.speaker_confusions(predictions), 400, 3
+    )["uar"]
     assert found["uar"]["low"] == np.quantile(value_B, 0.025)
     assert found["uar"]["high"] == np.quantile(value_B, 0.975)
-    narrow = statistics.intervals(predictions, n_resamples=400, seed=3, level=0.5)["uar"]
+    narrow = metrics_predictions.intervals(predictions, n_resamples=400, seed=3, level=0.5)["uar"]
     assert found["uar"]["low"] < narrow["low"] < narrow["high"] < found["uar"]["high"]
-    assert statistics.intervals(predictions.of([2]))["uar"]["sd"] is None
+    assert metrics_predictions.intervals(predictions.of([2]))["uar"]["sd"] is None
 
 
 def test_the_rows_order_changes_nothing():
@@ -102,7 +105,7 @@ def test_the_rows_order_changes_nothing():
     votes = dict.fromkeys(predictions.clip_P.tolist(), (3, 1, 3))
     level = {clip: clip[-1] for clip in votes}
     for summary in (
-        statistics.intervals,
+        metrics_predictions.intervals,
         calibration.calibration,
         calibration.coverage,
         lambda p: breakdown.perceived(p, votes),
@@ -114,18 +117,18 @@ def test_the_rows_order_changes_nothing():
 def test_speakers_are_drawn_within_test_sets():
     present_RxS = np.zeros((4, 9), bool)
     present_RxS[[0, 3], :5] = present_RxS[[1, 2], 5:] = True
-    (times_BxS,) = bootstrap.resamples(present_RxS, 300, seed=0)
+    (times_BxS,) = intervals.resamples(present_RxS, 300, seed=0)
     assert (times_BxS[:, :5].sum(1) == 5).all() and (times_BxS[:, 5:].sum(1) == 4).all()
     assert times_BxS.mean(0) == pytest.approx(1, abs=0.2)
     present_RxS[2, 0] = True  # the two sets have a speaker in common: they are one
-    (times_BxS,) = bootstrap.resamples(present_RxS, 300, seed=0)
+    (times_BxS,) = intervals.resamples(present_RxS, 300, seed=0)
     assert (times_BxS.sum(1) == 9).all() and times_BxS[:, :5].sum(1).std() > 1
 
 
 def test_leaving_one_speaker_out_draws_among_all():
     folds = together(*(replica(r, range(r, 60, 5)) for r in range(5)))
     assert len(set(folds.of([3]).speaker_P)) == 1
-    accuracy = statistics.intervals(folds)["accuracy"]
+    accuracy = metrics_predictions.intervals(folds)["accuracy"]
     by_speaker = [folds.of([r]).correct_P.mean() for r in range(5)]
     drawn = np.random.default_rng(0).choice(by_speaker, (4000, 5)).mean(1)
     assert accuracy["low"] == pytest.approx(np.quantile(drawn, 0.025), abs=0.02)
@@ -133,19 +136,21 @@ def test_leaving_one_speaker_out_draws_among_all():
 
 
 def test_parts_of_the_resamples_add_up(monkeypatch):
-    monkeypatch.setattr(bootstrap, "_AT_ONCE", 50)
-    parts = list(bootstrap.resamples(np.ones((1, 9), bool), 23, seed=0))
+    monkeypatch.setattr(intervals, "_AT_ONCE", 50)
+    parts = list(intervals.resamples(np.ones((1, 9), bool), 23, seed=0))
     assert [len(part) for part in parts] == [5, 5, 5, 5, 3]
     assert len(np.unique(np.concatenate(parts), axis=0)) > 15
-    value_B = bootstrap.resampled_metrics(statistics.speaker_confusions(two_folds()), 23, 0)
+    value_B = intervals.resampled_metrics(
+        metrics_predictions.speaker_confusions(two_folds()), 23, 0
+    )
     assert value_B["uar"].shape == (23,)
 
 
 def test_one_speaker_has_no_interval():
     alone = replica(0, range(0, 60, 5))
-    found = statistics.intervals(alone)["accuracy"]
+    found = metrics_predictions.intervals(alone)["accuracy"]
     assert found["low"] is None and found["high"] is None and 0 < found["mean"] < 1
-    assert statistics.differences(alone, alone)["uar"]["low"] is None
+    assert metrics_predictions.differences(alone, alone)["uar"]["low"] is None
 
 
 def test_the_interval_holds_the_truth_where_clips_of_a_speaker_are_alike():
@@ -157,8 +162,8 @@ def test_the_interval_holds_the_truth_where_clips_of_a_speaker_are_alike():
         hits_S = random.binomial(40, share_S)
         counts = np.zeros((1, 19, 2, 2))
         counts[0, :, 0, 0], counts[0, :, 0, 1] = hits_S, 40 - hits_S
-        value_B = bootstrap.resampled_metrics(counts, 400, trial)["accuracy"]
-        low, high = bootstrap.limits(value_B, 19)
+        value_B = intervals.resampled_metrics(counts, 400, trial)["accuracy"]
+        low, high = intervals.limits(value_B, 19)
         ours += low <= 0.5 <= high
         mean = hits_S.sum() / 760
         naive += abs(mean - 0.5) <= 1.96 * np.sqrt(mean * (1 - mean) / 760)
@@ -169,22 +174,22 @@ def test_the_interval_holds_the_truth_where_clips_of_a_speaker_are_alike():
 def test_a_run_does_not_differ_from_itself():
     a = two_folds()
     for other in (a, a.where(np.random.default_rng(1).permutation(200))):
-        for found in statistics.differences(a, other).values():
+        for found in metrics_predictions.differences(a, other).values():
             assert found == {"difference": 0, "low": 0, "high": 0}
 
 
 def test_pairs_share_the_speakers_whatever_number_their_replicas_have():
     a = two_folds()
-    renumbered = statistics.Predictions(
+    renumbered = metrics_predictions.Predictions(
         3 - a.replica_P, a.clip_P, a.speaker_P, a.label_P, a.probability_PxC
     )
     twice = together(
         renumbered,
-        statistics.Predictions(
+        metrics_predictions.Predictions(
             7 - a.replica_P, a.clip_P, a.speaker_P, a.label_P, a.probability_PxC
         ),
     )
-    for found in statistics.differences(a, twice).values():
+    for found in metrics_predictions.differences(a, twice).values():
         assert list(found.values()) == pytest.approx([0, 0, 0], abs=1e-12)
 
 
@@ -198,20 +203,20 @@ def test_a_pair_differs_more_surely_than_its_intervals_tell():
         named([[0.9, 0.1] if right else [0.1, 0.9] for right in rights], speakers=speakers)
         for rights in (good, worse)
     )
-    found = statistics.differences(a, b)["accuracy"]
+    found = metrics_predictions.differences(a, b)["accuracy"]
     assert found == {"difference": pytest.approx(0.05)} | {
         key: pytest.approx(0.05) for key in ("low", "high")
     }
-    alone_a, alone_b = (statistics.intervals(x)["accuracy"] for x in (a, b))
+    alone_a, alone_b = (metrics_predictions.intervals(x)["accuracy"] for x in (a, b))
     assert alone_a["low"] < alone_b["high"]
-    assert statistics.differences(b, a)["accuracy"]["difference"] == pytest.approx(-0.05)
+    assert metrics_predictions.differences(b, a)["accuracy"]["difference"] == pytest.approx(-0.05)
 
 
 def test_other_clips_cannot_be_paired():
     with pytest.raises(ValueError, match="same test clips"):
-        statistics.differences(two_folds(), two_folds().of([0, 1]))
+        metrics_predictions.differences(two_folds(), two_folds().of([0, 1]))
     with pytest.raises(ValueError, match="same test clips"):
-        statistics.differences(replica(0, range(60)), replica(0, range(61)))
+        metrics_predictions.differences(replica(0, range(60)), replica(0, range(61)))
 
 
 def test_calibration_of_known_answers():
@@ -280,7 +285,7 @@ def test_perceived_of_the_intended_votes_is_the_accuracy():
         )
     }
     found = breakdown.perceived(predictions, votes, n_resamples=200)
-    expected = statistics.intervals(predictions, n_resamples=200)
+    expected = metrics_predictions.intervals(predictions, n_resamples=200)
     assert found["uar"] == pytest.approx(expected["uar"]["mean"])
     assert {k: found[k] for k in ("low", "high")} == {
         k: pytest.approx(expected["accuracy"][k]) for k in ("low", "high")

@@ -14,21 +14,14 @@ import pytest
 from ml_collections import ConfigDict
 
 from configs import study as study_config
-from ser_jax import (
-    metrics,
-    plots_study,
-    run_files,
-    statistics,
-    study,
-    study_claims,
-    study_effects,
-    study_entries,
-    study_numbers,
-    study_report,
-)
-from ser_jax.errors import Interrupted, UserError
-from ser_jax.statistics import Predictions
-from ser_jax.study_claims import CONFIRMED, NOT_CONFIRMED, UNDECIDED
+from ser_jax.common.errors import Interrupted, UserError
+from ser_jax.evaluate import finished_run
+from ser_jax.metrics import classification
+from ser_jax.metrics import predictions as metrics_predictions
+from ser_jax.metrics.predictions import Predictions
+from ser_jax.study import claims, effects, figures, intervals, runner, study_report
+from ser_jax.study import runs as study_runs
+from ser_jax.study.claims import CONFIRMED, NOT_CONFIRMED, UNDECIDED
 
 LABELS = ("anger", "neutral", "sadness")
 N_SPEAKERS, CLIPS_A_SPEAKER = 20, 30
@@ -52,12 +45,12 @@ def some_predictions(shares) -> Predictions:
     )
 
 
-def some_run(shares, *, val=0.5, corpus="CREMA-D", human=None) -> run_files.Run:
+def some_run(shares, *, val=0.5, corpus="CREMA-D", human=None) -> finished_run.Run:
     """What an evaluation of such replicas finds."""
     predictions = some_predictions(shares)
-    counts = statistics.speaker_confusions(predictions).sum(1)
-    summary = metrics.summary(counts.sum(0), LABELS)
-    results = dict.fromkeys(run_files.RESULT_KEYS) | summary
+    counts = metrics_predictions.speaker_confusions(predictions).sum(1)
+    summary = classification.summary(counts.sum(0), LABELS)
+    results = dict.fromkeys(finished_run.RESULT_KEYS) | summary
     results |= {
         "corpus": corpus,
         "monitor": "accuracy",
@@ -65,7 +58,7 @@ def some_run(shares, *, val=0.5, corpus="CREMA-D", human=None) -> run_files.Run:
         "n_train": 1000,
         "n_test": N_SPEAKERS * CLIPS_A_SPEAKER,
         "n_test_speakers": N_SPEAKERS,
-        "intervals": statistics.intervals(predictions, n_resamples=200),
+        "intervals": metrics_predictions.intervals(predictions, n_resamples=200),
         "replicas": [
             {
                 "replica": i,
@@ -74,26 +67,26 @@ def some_run(shares, *, val=0.5, corpus="CREMA-D", human=None) -> run_files.Run:
                 "chosen": True,
                 "val": val,
                 "n_test": N_SPEAKERS * CLIPS_A_SPEAKER,
-                **metrics.summary(count, LABELS),
+                **classification.summary(count, LABELS),
             }
             for i, count in enumerate(counts)
         ],
     }
     if human is not None:
         results["human"] = {"accuracy": human}
-    return run_files.Run("run", results, predictions)
+    return finished_run.Run("run", results, predictions)
 
 
-def the_study(variant="", **runs) -> list[study_entries.Entry]:
+def the_study(variant="", **runs) -> list[study_runs.Entry]:
     """The shipped study's entries; those that are named have results."""
-    entries = study.expand(study_config.get_config(variant).lock(), Path("study"))
+    entries = runner.expand(study_config.get_config(variant).lock(), Path("study"))
     assert set(runs) <= {entry.name for entry in entries}
     return [dataclasses.replace(entry, run=runs.get(entry.name)) for entry in entries]
 
 
-def line(entries, claim, protocol="random_file") -> study_claims.Line:
+def line(entries, claim, protocol="random_file") -> claims.Line:
     """The one that begins so."""
-    lines = study_claims.lines(entries, study_effects.find(entries))
+    lines = claims.lines(entries, effects.find(entries))
     (found,) = [
         one for one in lines if one.claim.startswith(claim) and one.runs[0].protocol == protocol
     ]
@@ -155,7 +148,7 @@ def test_the_network_that_meets_the_listeners_is_chosen_by_validation():
 
 
 def test_limits_count_speakers_and_trainings():
-    (number,) = {study_numbers.paired(some_run((0.8, 0.7, 0.9)), some_run((0.5, 0.5, 0.5)))["uar"]}
+    (number,) = {intervals.paired(some_run((0.8, 0.7, 0.9)), some_run((0.5, 0.5, 0.5)))["uar"]}
     # Every speaker has the same share, so the difference depends on the trainings alone:
     # 4.3027 is Student's t of two degrees of freedom.
     assert number.value == pytest.approx(0.3)
@@ -167,25 +160,25 @@ def test_limits_count_speakers_and_trainings():
 
 def test_limits_of_independent_runs_add_up_as_squares():
     a, b = some_run((0.8, 0.7, 0.9)), some_run((0.5, 0.5, 0.3))
-    found = study_numbers.unpaired(a, b)["accuracy"]
-    a, b = (study_numbers.values(run)["accuracy"] for run in (a, b))
+    found = intervals.unpaired(a, b)["accuracy"]
+    a, b = (intervals.values(run)["accuracy"] for run in (a, b))
     assert found.low == pytest.approx(found.value - np.hypot(a.value - a.low, b.high - b.value))
     assert found.high == pytest.approx(found.value + np.hypot(a.high - a.value, b.value - b.low))
-    limits = study_numbers._difference(0.3, (0.8, 0.7, 0.85), (0.5, 0.45, 0.6))
+    limits = intervals._difference(0.3, (0.8, 0.7, 0.85), (0.5, 0.45, 0.6))
     assert limits == pytest.approx((0.3 - np.hypot(0.1, 0.1), 0.3 + np.hypot(0.05, 0.05)))
 
 
 def test_limits_add_what_speakers_and_trainings_allow():
-    number = study_numbers._number(0.5, (0.46, 0.53), [0.4, 0.5, 0.6], least=0.0)
+    number = intervals._number(0.5, (0.46, 0.53), [0.4, 0.5, 0.6], least=0.0)
     half = 4.3027 * 0.1 / 3**0.5
     assert number.low == pytest.approx(0.5 - np.hypot(0.04, half), abs=1e-4)
     assert number.high == pytest.approx(0.5 + np.hypot(0.03, half), abs=1e-4)
-    wide = study_numbers._number(0.5, (0.46, 0.53), [0.1, 0.9], least=0.0)
+    wide = intervals._number(0.5, (0.46, 0.53), [0.1, 0.9], least=0.0)
     assert (wide.low, wide.high) == (0.0, 1.0)
 
 
 def test_questions_find_the_runs_that_differ_in_nothing_else():
-    found = {(e.question, e.run.name, e.against.name) for e in study_effects.find(the_study())}
+    found = {(e.question, e.run.name, e.against.name) for e in effects.find(the_study())}
     seen, unseen = "Seen and unseen speakers", "cnn2d_unseen"
     assert found == {
         ("Models", "cnn2d_seen", "cnn1d_seen"),
@@ -210,7 +203,7 @@ def test_questions_find_the_runs_that_differ_in_nothing_else():
 
 def test_runs_on_the_same_test_clips_are_paired():
     runs = {name: some_run((0.6, 0.7)) for name in ("cnn1d_seen", "cnn2d_seen", "cnn2d_unseen")}
-    found = [effect for effect in study_effects.find(the_study(**runs)) if effect.numbers]
+    found = [effect for effect in effects.find(the_study(**runs)) if effect.numbers]
     assert [effect.question for effect in found] == ["Models", "Seen and unseen speakers"]
     paired, unpaired = (effect.numbers["accuracy"] for effect in found)
     assert paired.low == paired.high == 0.0  # every seed and speaker as before
@@ -219,7 +212,7 @@ def test_runs_on_the_same_test_clips_are_paired():
 
 def test_each_claim_stands_once_a_protocol():
     entries = the_study()
-    lines = study_claims.lines(entries, study_effects.find(entries))
+    lines = claims.lines(entries, effects.find(entries))
     protocols = collections.defaultdict(list)
     for one in lines:
         protocols[one.claim].append(one.runs[0].protocol)
@@ -281,11 +274,11 @@ def test_a_study_without_results_has_a_page(tmp_path):
 def test_pictures_show_limits_and_the_report():
     runs = {name: some_run((0.6, 0.7), human=0.5) for name in ("cnn1d_seen", "cnn2d_seen")}
     entries = [entry for entry in the_study(**runs) if entry.run]
-    axes = plots_study.table1(entries).axes[0]
+    axes = figures.table1(entries).axes[0]
     assert [text.get_text() for text in axes.get_yticklabels()] == ["1D CNN", "2D CNN on MFCC"]
     crosses = [one.get_xdata()[0] for one in axes.lines if one.get_marker() == "x"]
     assert crosses == [0.4308, 0.538]
-    axes = plots_study.effects(study_effects.find(entries)).axes[0]
+    axes = figures.effects(effects.find(entries)).axes[0]
     names = [text.get_text() for text in axes.get_yticklabels()]
     assert names == ["Models", "2D CNN on MFCC instead of 1D CNN · random_file"]
 
@@ -322,9 +315,9 @@ class Trainer:
 @pytest.fixture
 def trainer(monkeypatch) -> Trainer:
     fake = Trainer()
-    monkeypatch.setattr(study.train, "train", fake.train)
-    monkeypatch.setattr(study.evaluate, "evaluate", fake.evaluate)
-    monkeypatch.setattr(study.report, "write", lambda workdir: workdir)
+    monkeypatch.setattr(runner.train, "train", fake.train)
+    monkeypatch.setattr(runner.evaluate, "evaluate", fake.evaluate)
+    monkeypatch.setattr(runner.report, "write", lambda workdir: workdir)
     monkeypatch.setattr(study_report.plots, "save", lambda figure, path: None)
     return fake
 
@@ -345,7 +338,7 @@ def small_config(**changes):
 
 
 def start(workdir, config=None, prepare=lambda config: Path("records/made-1/1.0.0")):
-    study.run(config or small_config(), workdir, prepare)
+    runner.run(config or small_config(), workdir, prepare)
 
 
 def test_a_second_start_trains_nothing(trainer, tmp_path, capsys):
@@ -398,7 +391,7 @@ def test_a_corpus_that_is_missing_is_said_once(trainer, tmp_path):
     assert not trainer.calls
 
 
-@pytest.mark.parametrize("name", study.LEFT)
+@pytest.mark.parametrize("name", runner.LEFT)
 @pytest.mark.parametrize("removed", [True, False])
 def test_a_run_that_has_changed_since_is_looked_at_again(trainer, tmp_path, name, removed):
     start(tmp_path)
@@ -414,7 +407,7 @@ def test_a_run_that_has_changed_since_is_looked_at_again(trainer, tmp_path, name
 def test_a_flag_of_the_base_reaches_every_run_that_does_not_set_it(trainer, tmp_path):
     start(tmp_path)
     longer = small_config(**{"train.epochs": 9})
-    assert [e.config.train.epochs for e in study.expand(longer, tmp_path)] == [9, 9, 9, 10]
+    assert [e.config.train.epochs for e in runner.expand(longer, tmp_path)] == [9, 9, 9, 10]
     # The second training set out from weights that are no more.
     with pytest.raises(UserError, match="1 of 4 runs failed: cnn2d_seen_again"):
         start(tmp_path, longer)
@@ -427,7 +420,7 @@ def test_a_flag_of_the_base_reaches_every_run_that_does_not_set_it(trainer, tmp_
 
 
 def test_a_run_without_views_keeps_those_of_the_corpus():
-    entries = {e.name: e for e in study.expand(study_config.get_config().lock(), Path("study"))}
+    entries = {e.name: e for e in runner.expand(study_config.get_config().lock(), Path("study"))}
     config = entries["cnn2d_unseen_no_views"].config
     assert config.input.views == ()
     assert config.augmentation.views == ("noise", "pitch", "stretch")
@@ -447,7 +440,7 @@ def test_a_run_that_does_not_fit_is_one_sentence(own, sentence, tmp_path):
     config = study_config.get_config()
     config.runs.mine = ConfigDict(own)
     with pytest.raises(UserError, match=sentence):
-        study.expand(config, tmp_path)  # though it is not locked
+        runner.expand(config, tmp_path)  # though it is not locked
 
 
 def test_time_left_is_guessed_from_runs_of_the_same_model():
@@ -457,16 +450,16 @@ def test_time_left_is_guessed_from_runs_of_the_same_model():
     }
     assert entries["cnn1d_seen"].seconds == 1200  # of four examples a clip
     done = [entries["cnn1d_seen"]]
-    assert study._time_left([], list(entries.values())) == ""
-    assert study._time_left(done, [entries["cnn1d_unseen"]]) == ", about 20 min left"
-    assert study._time_left(done, [entries["cnn2d_unseen_no_views"]]) == ", about 5 min left"
-    assert study._time_left(done, 6 * [entries["cnn1d_unseen"]]) == ", about 2.0 h left"
+    assert runner._time_left([], list(entries.values())) == ""
+    assert runner._time_left(done, [entries["cnn1d_unseen"]]) == ", about 20 min left"
+    assert runner._time_left(done, [entries["cnn2d_unseen_no_views"]]) == ", about 5 min left"
+    assert runner._time_left(done, 6 * [entries["cnn1d_unseen"]]) == ", about 2.0 h left"
     done.append(dataclasses.replace(entries["paper_seen"], seconds=240.0))
-    assert study._time_left(done, [entries["cnn1d_unseen"]]) == ", about 20 min left"
-    assert study._time_left(done, [entries["paper_unseen"]]) == ", about 4 min left"
-    assert study._time_left(done, [entries["cnn2d_seen"]]) == ", about 12 min left"  # of any
+    assert runner._time_left(done, [entries["cnn1d_unseen"]]) == ", about 20 min left"
+    assert runner._time_left(done, [entries["paper_unseen"]]) == ", about 4 min left"
+    assert runner._time_left(done, [entries["cnn2d_seen"]]) == ", about 12 min left"  # of any
     begun = dataclasses.replace(entries["cnn1d_unseen"], seconds=600.0)
-    assert study._time_left(done, [begun]) == ", about 10 min left"
+    assert runner._time_left(done, [begun]) == ", about 10 min left"
 
 
 def test_a_tiny_study_from_the_config_to_the_page(
@@ -486,7 +479,7 @@ def test_a_tiny_study_from_the_config_to_the_page(
     config.train.epochs, config.train.batch_size = 1, 16
     config.runs.cnn2d_seen_again.train.epochs = 1
     config.lock()
-    study.run(config, tmp_path, prepare)
+    runner.run(config, tmp_path, prepare)
     text = (tmp_path / "report.md").read_text()
     links = [tmp_path / path for path in re.findall(r"\]\(([^)]+)\)", text)]
     assert len(links) >= 9 and all(path.exists() for path in links)
@@ -495,7 +488,7 @@ def test_a_tiny_study_from_the_config_to_the_page(
     assert again["init_from"] == str(tmp_path / "cnn2d_seen")
     assert len((tmp_path / "cnn2d_seen" / "metrics.jsonl").read_text().splitlines()) == 2
     with monkeypatch.context() as patch:
-        patch.delattr(study.train, "train")
-        study.run(config, tmp_path, prepare)
+        patch.delattr(runner.train, "train")
+        runner.run(config, tmp_path, prepare)
     assert "3 of 3 runs are finished." in capsys.readouterr().out
     assert (tmp_path / "report.md").read_text() == text

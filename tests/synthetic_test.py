@@ -10,14 +10,18 @@ import numpy as np
 import pytest
 import soundfile
 
-from data_prep import corpora, synthetic, synthetic_voice
-from ser_jax.errors import UserError
+from data_prep import corpora
+from data_prep.synthetic import corpus as synthetic_corpus
+from data_prep.synthetic import voice
+from ser_jax.common.errors import UserError
 
 N_SPEAKERS, N_SENTENCES = 8, 3
 
 
 def write(root, **changes):
-    synthetic.write(root, **{"n_speakers": 2, "n_sentences": 1, "seed": 3, "jobs": 1} | changes)
+    synthetic_corpus.write(
+        root, **{"n_speakers": 2, "n_sentences": 1, "seed": 3, "jobs": 1} | changes
+    )
     return root
 
 
@@ -114,7 +118,7 @@ def test_emotions_of_unseen_speakers_can_be_learnt_but_not_perfectly(corpus_dir)
 def test_leaves_a_finished_corpus_alone(tmp_path, monkeypatch):
     write(tmp_path)
     before = contents(tmp_path)
-    monkeypatch.setattr(synthetic_voice, "speak", None)  # whoever calls it fails
+    monkeypatch.setattr(voice, "speak", None)  # whoever calls it fails
     write(tmp_path)
     assert contents(tmp_path) == before
 
@@ -134,7 +138,7 @@ def test_refuses_a_folder_with_other_things_and_touches_none(tmp_path, stranger,
     (tmp_path / "AudioWAV").mkdir()
     (tmp_path / stranger).write_bytes(b"precious")
     if leftover:
-        (tmp_path / synthetic.UNFINISHED).mkdir()
+        (tmp_path / synthetic_corpus.UNFINISHED).mkdir()
     with pytest.raises(UserError, match="holds other things"):
         write(tmp_path)
     assert contents(tmp_path) == {stranger: b"precious"}
@@ -147,7 +151,7 @@ def test_refuses_a_file_as_folder(tmp_path):
 
 
 def interrupt_while_speaking(patch):
-    speak, spoken = synthetic_voice.speak, []
+    speak, spoken = voice.speak, []
 
     def tires(*args):
         spoken.append(args)
@@ -155,15 +159,15 @@ def interrupt_while_speaking(patch):
             raise KeyboardInterrupt
         return speak(*args)
 
-    patch.setattr(synthetic_voice, "speak", tires)
+    patch.setattr(voice, "speak", tires)
 
 
 def interrupt_after_moves(n, patch):
     replace, moved = os.replace, []
 
     def stops(source, target):
-        if os.path.basename(os.path.dirname(source)) == synthetic.UNFINISHED:
-            if synthetic.UNFINISHED not in os.fspath(target):
+        if os.path.basename(os.path.dirname(source)) == synthetic_corpus.UNFINISHED:
+            if synthetic_corpus.UNFINISHED not in os.fspath(target):
                 moved.append(target)
             if len(moved) > n:
                 raise KeyboardInterrupt
@@ -185,7 +189,7 @@ def test_an_interrupted_write_is_no_corpus_and_is_made_good(tmp_path, monkeypatc
         with pytest.raises(UserError):
             corpora.read(name, tmp_path / "it")
     assert contents(write(tmp_path / "it")) == contents(write(tmp_path / "whole"))
-    assert not (tmp_path / "it" / synthetic.UNFINISHED).exists()
+    assert not (tmp_path / "it" / synthetic_corpus.UNFINISHED).exists()
 
 
 def test_two_writers_of_one_folder_wait_for_each_other(tmp_path):
@@ -216,6 +220,6 @@ def test_says_which_number_is_out_of_range(tmp_path, changes):
 def test_command_line(tmp_path, monkeypatch, capsys):
     flags = f"--root={tmp_path} --speakers=1 --sentences=2 --seed=5 --jobs=1"
     monkeypatch.setattr(sys, "argv", ["synthetic", *flags.split()])
-    synthetic.main()
+    synthetic_corpus.main()
     assert "12 synthetic clips" in capsys.readouterr().out
     assert len(corpora.read("synthetic", tmp_path).utterances) == 12

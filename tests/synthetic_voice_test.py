@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from data_prep import synthetic_voice as voice
+from data_prep.synthetic import voice
 
 RATE = 16000
 SYLLABLES = "mo la wa no"

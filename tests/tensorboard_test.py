@@ -6,9 +6,9 @@ import pytest
 from tensorboardX.crc32c import crc32c
 from tensorboardX.proto.event_pb2 import Event
 
-from ser_jax import metric_log, tensorboard
-from ser_jax.errors import Interrupted
-from ser_jax.train import _Loop, train
+from ser_jax.common.errors import Interrupted
+from ser_jax.train import metric_log, tensorboard
+from ser_jax.train.loop import _Loop, train
 
 
 def points(folder):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ser_jax import timeline
+from ser_jax.predict import segments as predict_segments
 
 
 @pytest.mark.parametrize(
@@ -17,14 +17,14 @@ from ser_jax import timeline
     ],
 )
 def test_windows_hear_the_end_and_no_window_is_cut(n_samples, expected):
-    assert timeline.windows(n_samples, 10, 4) == expected
+    assert predict_segments.windows(n_samples, 10, 4) == expected
 
 
 @pytest.mark.parametrize("hop", [1, 3, 7])
 def test_windows_cover_every_sample(hop):
     for n_samples in range(1, 40):
         heard = np.zeros(n_samples, bool)
-        for start, end in timeline.windows(n_samples, 7, hop):
+        for start, end in predict_segments.windows(n_samples, 7, hop):
             assert not heard[start:end].all()  # each adds something
             heard[start:end] = True
         assert heard.all()
@@ -38,7 +38,7 @@ def probabilities(*of_windows) -> np.ndarray:
 
 def test_moments_have_the_mean_of_what_covers_them_and_runs_are_merged():
     spans = [(0, 4), (2, 6), (4, 8)]
-    segments = timeline.merge(spans, probabilities(0.9, 0.4, 0.2), np.zeros(3, bool))
+    segments = predict_segments.merge(spans, probabilities(0.9, 0.4, 0.2), np.zeros(3, bool))
     assert [(s.start, s.end) for s in segments] == [(0, 4), (4, 8)]
     # 0–2: 0.9; 2–4: (0.9 + 0.4) / 2; 4–6: (0.4 + 0.2) / 2; 6–8: 0.2.
     np.testing.assert_allclose(segments[0].probability_RxC, [[0.775, 0.225]], atol=1e-7)
@@ -47,7 +47,7 @@ def test_moments_have_the_mean_of_what_covers_them_and_runs_are_merged():
 
 def test_silence_says_nothing_and_is_a_segment_where_nothing_else_is_heard():
     spans = [(0, 4), (2, 6), (4, 8), (6, 10)]
-    segments = timeline.merge(
+    segments = predict_segments.merge(
         spans, probabilities(0.9, 0.0, 0.0, 0.8), np.array([False, True, True, False])
     )
     assert [(s.start, s.end) for s in segments] == [(0, 4), (4, 6), (6, 10)]
@@ -57,7 +57,7 @@ def test_silence_says_nothing_and_is_a_segment_where_nothing_else_is_heard():
 
 def test_segments_are_those_of_every_sample_alone():
     random = np.random.default_rng(0)
-    spans = timeline.windows(203, 20, 7)
+    spans = predict_segments.windows(203, 20, 7)
     probability_WxRxC = random.dirichlet(np.ones(3), (len(spans), 2))
     silent_W = random.random(len(spans)) < 0.4
     total, n = np.zeros((203, 2, 3)), np.zeros(203)
@@ -68,7 +68,7 @@ def test_segments_are_those_of_every_sample_alone():
             total[start:end] += probability_RxC
             n[start:end] += 1
     assert (n == 0).any()
-    segments = timeline.merge(spans, probability_WxRxC, silent_W)
+    segments = predict_segments.merge(spans, probability_WxRxC, silent_W)
     assert [segments[0].start, segments[-1].end] == [0, 203]
     before = None
     for one, following in zip(segments, [*segments[1:], None], strict=True):

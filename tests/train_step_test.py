@@ -6,9 +6,12 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from ser_jax import models, optimizer, train_state, train_step
-from ser_jax.train_state import Normalisation, Sums
-from ser_jax.train_step import Batch
+from ser_jax.models import cnn
+from ser_jax.train import optimizer
+from ser_jax.train import state as train_state
+from ser_jax.train import step as train_step
+from ser_jax.train.state import Normalisation, Sums
+from ser_jax.train.step import Batch
 
 N_CLASSES = 3
 PLATEAU = ConfigDict(
@@ -43,7 +46,7 @@ def make_state(model, name="adam", **hyper):
 
 @pytest.fixture
 def model():
-    return models.build("paper", N_CLASSES, {"widths": (4, 4, 4), "dense": 5})
+    return cnn.build("paper", N_CLASSES, {"widths": (4, 4, 4), "dense": 5})
 
 
 @pytest.fixture

@@ -12,9 +12,11 @@ import jax
 import numpy as np
 import pytest
 
-from ser_jax import checkpoints, crowd, evaluate, files, metric_log, train
-from ser_jax.errors import Interrupted, UserError
-from ser_jax.leakage import LeakageError
+from ser_jax.common import files
+from ser_jax.common.errors import Interrupted, UserError
+from ser_jax.data.leakage import LeakageError
+from ser_jax.evaluate import test_set
+from ser_jax.train import checkpoints, loop, metric_log, trainer
 
 CLOCK = ("seconds", "examples_per_second")
 
@@ -38,7 +40,7 @@ def assert_same_run(one: Path, other: Path) -> None:
 
 def signal_at_step(step: int, number: signal.Signals):
     """train._Loop._after_some_steps, and a signal before it after some step."""
-    after_some_steps = train._Loop._after_some_steps
+    after_some_steps = loop._Loop._after_some_steps
 
     def signal_and_look(self, epoch):
         if self._done == step:
@@ -51,14 +53,14 @@ def signal_at_step(step: int, number: signal.Signals):
 @pytest.fixture
 def step_by_step(monkeypatch):
     """The host looks in after every step, so that a signal falls in the middle of an epoch."""
-    monkeypatch.setattr(crowd, "SECONDS_A_CALL", 0.0)
-    monkeypatch.setattr(crowd, "STEPS_A_LOOK", 1)
+    monkeypatch.setattr(trainer, "SECONDS_A_CALL", 0.0)
+    monkeypatch.setattr(trainer, "STEPS_A_LOOK", 1)
 
 
 @pytest.fixture(scope="module")
 def finished(tiny, tiny_records, tmp_path_factory) -> Path:
     workdir = tmp_path_factory.mktemp("runs") / "finished"
-    train.train(tiny(), tiny_records, workdir)
+    loop.train(tiny(), tiny_records, workdir)
     return workdir
 
 
@@ -69,7 +71,7 @@ def uninterrupted(finished, tmp_path) -> Path:
 
 
 def test_history_and_console(tiny, tiny_records, tmp_path, capsys):
-    train.train(tiny(), tiny_records, tmp_path / "run")
+    loop.train(tiny(), tiny_records, tmp_path / "run")
     rows = history(tmp_path / "run")
     assert [row["epoch"] for row in rows] == [1, 2, 3]
     assert rows[-1]["train/loss"] < rows[0]["train/loss"]
@@ -84,11 +86,11 @@ def test_a_stopped_run_goes_on_bit_for_bit(
 ):
     workdir = tmp_path / "stopped"
     with monkeypatch.context() as patch:
-        patch.setattr(train._Loop, "_after_some_steps", signal_at_step(5, number))
+        patch.setattr(loop._Loop, "_after_some_steps", signal_at_step(5, number))
         with pytest.raises(Interrupted, match="after step 5; all is saved"):
-            train.train(tiny(), tiny_records, workdir)
+            loop.train(tiny(), tiny_records, workdir)
     assert len(history(workdir)) == 1  # the signal came in the second epoch
-    train.train(tiny(), tiny_records, workdir)
+    loop.train(tiny(), tiny_records, workdir)
     assert_same_run(workdir, uninterrupted)
 
 
@@ -101,9 +103,9 @@ def test_a_signal_in_the_last_steps_keeps_from_what_would_follow(
 
     workdir = tmp_path / "stopped"
     with monkeypatch.context() as patch:
-        patch.setattr(train._Loop, "_after_some_steps", signal_at_the_end)
+        patch.setattr(loop._Loop, "_after_some_steps", signal_at_the_end)
         with pytest.raises(Interrupted, match="the training is finished and saved"):
-            train.train(tiny(), tiny_records, workdir)
+            loop.train(tiny(), tiny_records, workdir)
     assert_same_run(workdir, uninterrupted)
 
 
@@ -113,16 +115,16 @@ def test_a_share_lies_between_0_and_1(tiny, tiny_records, tmp_path, key, value):
     config = tiny()
     config.train[key] = value
     with pytest.raises(UserError, match=rf"train\.{key}={value:g} is no share; give 0 or more"):
-        train.train(config, tiny_records, tmp_path / "run")
+        loop.train(config, tiny_records, tmp_path / "run")
 
 
 def test_a_device_without_memory_is_the_users_to_relieve(tiny, tiny_records, tmp_path, monkeypatch):
     def full(self, order_RxSxB, first):
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to …")
 
-    monkeypatch.setattr(crowd.Crowd, "advance", full)
+    monkeypatch.setattr(trainer.Crowd, "advance", full)
     with pytest.raises(UserError, match="out of memory; lower replicas.at_once or"):
-        train.train(tiny(), tiny_records, tmp_path / "run")
+        loop.train(tiny(), tiny_records, tmp_path / "run")
 
 
 def test_a_killed_run_goes_on_bit_for_bit(tiny, tiny_records, tmp_path, uninterrupted):
@@ -144,7 +146,7 @@ train.train(config, Path({str(tiny_records)!r}), Path({str(workdir)!r}))
     killed = subprocess.run([sys.executable, "-c", program], cwd=root, capture_output=True)
     assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
     assert len(history(workdir)) == 1
-    train.train(config, tiny_records, workdir)
+    loop.train(config, tiny_records, workdir)
     assert_same_run(workdir, uninterrupted)
 
 
@@ -152,14 +154,14 @@ def test_a_lost_line_of_the_log_and_a_surplus_one_do_no_harm(tiny, tiny_records,
     before = history(uninterrupted)
     with (uninterrupted / "metrics.jsonl").open("a") as file:
         file.write('{"epoch": 4')  # a line cut short by a kill
-    train.train(tiny(), tiny_records, uninterrupted)
+    loop.train(tiny(), tiny_records, uninterrupted)
     assert history(uninterrupted) == before
 
 
 def test_streamed_equals_resident(tiny, tiny_records, tmp_path, uninterrupted):
     config = tiny()
     config.input.memory_limit_gb = 0.0
-    train.train(config, tiny_records, tmp_path / "streamed")
+    loop.train(config, tiny_records, tmp_path / "streamed")
     for a, b in zip(history(tmp_path / "streamed"), history(uninterrupted), strict=True):
         assert a == pytest.approx(b, rel=1e-4)
 
@@ -169,9 +171,9 @@ def test_early_stopping_ends_the_run_and_stays_ended(tiny, tiny_records, tmp_pat
     config.train.epochs = 9
     config.train.stopping_patience = 1
     config.optimizer.learning_rate = 0.0  # no epoch is better than the first
-    train.train(config, tiny_records, tmp_path / "run")
+    loop.train(config, tiny_records, tmp_path / "run")
     assert len(history(tmp_path / "run")) == 2
-    train.train(config, tiny_records, tmp_path / "run")
+    loop.train(config, tiny_records, tmp_path / "run")
     assert len(history(tmp_path / "run")) == 2
     assert "early stopping" in capsys.readouterr().out
 
@@ -180,16 +182,16 @@ def test_another_config_is_refused_with_the_keys_that_differ(tiny, tiny_records,
     config, before = tiny(), history(uninterrupted)
     config.optimizer.l2 = 0.5
     with pytest.raises(UserError, match=r"optimizer\.l2 was 0\.01 and is 0\.5"):
-        train.train(config, tiny_records, uninterrupted)
+        loop.train(config, tiny_records, uninterrupted)
     assert history(uninterrupted) == before
 
 
 def test_a_run_may_be_made_longer(tiny, tiny_records, tmp_path, uninterrupted):
     config = tiny()
     config.train.epochs = 2
-    train.train(config, tiny_records, tmp_path / "longer")
+    loop.train(config, tiny_records, tmp_path / "longer")
     config.train.epochs = 3
-    train.train(config, tiny_records, tmp_path / "longer")
+    loop.train(config, tiny_records, tmp_path / "longer")
     assert_same_run(tmp_path / "longer", uninterrupted)
     assert files.read_json(tmp_path / "longer" / "config.json")["train"]["epochs"] == 3
 
@@ -198,21 +200,21 @@ def test_a_loss_that_is_not_finite_stops_with_advice(tiny, tiny_records, tmp_pat
     config = tiny()
     config.optimizer.l2 = 1e38
     with pytest.raises(UserError, match="not finite in epoch 1, step 1; lower optimizer.learning"):
-        train.train(config, tiny_records, tmp_path / "run")
+        loop.train(config, tiny_records, tmp_path / "run")
 
 
 def test_batch_larger_than_training_set_is_refused(tiny, tiny_records, tmp_path):
     config = tiny()
     config.train.batch_size = 10_000
     with pytest.raises(UserError, match="batch_size=10000 is larger than the training set of"):
-        train.train(config, tiny_records, tmp_path / "run")
+        loop.train(config, tiny_records, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
 def test_unwritable_workdir_is_refused(tiny, tiny_records, tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(UserError, match="cannot write"):
-        train.train(tiny(), tiny_records, tmp_path / "file" / "run")
+        loop.train(tiny(), tiny_records, tmp_path / "file" / "run")
 
 
 @pytest.mark.parametrize("which", ["last", "best"])
@@ -222,9 +224,9 @@ def test_a_damaged_checkpoint_is_named(tiny, tiny_records, uninterrupted, which)
             path.write_bytes(path.read_bytes()[:7])
     with pytest.raises(UserError, match=f"checkpoints/{which}/.* is damaged"):
         if which == "last":
-            train.train(tiny(), tiny_records, uninterrupted)
+            loop.train(tiny(), tiny_records, uninterrupted)
         else:
-            evaluate.evaluate(tiny(), tiny_records, uninterrupted)
+            test_set.evaluate(tiny(), tiny_records, uninterrupted)
 
 
 def test_a_damaged_record_is_named(tiny, tiny_records, tmp_path):
@@ -235,7 +237,7 @@ def test_a_damaged_record_is_named(tiny, tiny_records, tmp_path):
         content[len(content) // 2 :][:64] = bytes(64)
         path.write_bytes(content[: len(content) // 2])
     with pytest.raises(UserError, match="damaged record|no readable records"):
-        train.train(tiny(), folder, tmp_path / "run")
+        loop.train(tiny(), folder, tmp_path / "run")
 
 
 def test_second_training_starts_from_the_best_weights(tiny, tiny_records, tmp_path, uninterrupted):
@@ -243,7 +245,7 @@ def test_second_training_starts_from_the_best_weights(tiny, tiny_records, tmp_pa
     config.init_from = str(uninterrupted)
     config.train.epochs = 1
     config.optimizer.learning_rate = 0.0
-    train.train(config, tiny_records, tmp_path / "second")
+    loop.train(config, tiny_records, tmp_path / "second")
     params = [checkpoints.load_best(w)[0]["params"] for w in (uninterrupted, tmp_path / "second")]
     for a, b in zip(*map(jax.tree.leaves, params), strict=True):
         np.testing.assert_array_equal(a, b)
@@ -254,12 +256,12 @@ def test_second_training_on_another_split_is_a_leak(tiny, tiny_records, tmp_path
     config.init_from = str(uninterrupted)
     config.split.fold = "1"
     with pytest.raises(LeakageError, match="a test clip of this run"):
-        train.train(config, tiny_records, tmp_path / "second")
+        loop.train(config, tiny_records, tmp_path / "second")
 
 
 def test_evaluation_wants_a_trained_model(tiny, tiny_records, tmp_path):
     with pytest.raises(UserError, match="no trained model; run with --mode=train"):
-        evaluate.evaluate(tiny(), tiny_records, tmp_path / "nothing")
+        test_set.evaluate(tiny(), tiny_records, tmp_path / "nothing")
 
 
 def test_damaged_json_is_named(tmp_path):

@@ -11,7 +11,7 @@ import soundfile
 
 from data_prep import verify
 from data_prep.verify import render
-from ser_jax.errors import UserError
+from ser_jax.common.errors import UserError
 
 RATE = 16_000
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 72862\n"

@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
-from ser_jax import input_pipeline, parallel, record_reader, task, train
-from ser_jax.crowd import Crowd
-from ser_jax.evaluator import Evaluator
+from ser_jax.data import examples, records
+from ser_jax.parallel import placement
+from ser_jax.train import experiment, loop
+from ser_jax.train.evaluator import Evaluator
+from ser_jax.train.trainer import Crowd
 
 # Name → what differs from one replica on one device, its examples in the device's memory.
 RUNS = {
@@ -113,7 +115,7 @@ def test_epochs_compile_once_move_nothing_unseen_and_leave_nothing(
     get_config, tiny_records, tmp_path, empty_cache, monkeypatch, name
 ):
     config, n_programs, n_arrays = get_config(name), [], []
-    whole_epoch = train._Loop._epoch
+    whole_epoch = loop._Loop._epoch
 
     def watched(self, *args):
         n_programs.append(programs.total)
@@ -123,9 +125,9 @@ def test_epochs_compile_once_move_nothing_unseen_and_leave_nothing(
         n_arrays.append(len(jax.live_arrays()))
         return rows
 
-    monkeypatch.setattr(train._Loop, "_epoch", watched)
+    monkeypatch.setattr(loop._Loop, "_epoch", watched)
     with listening() as programs:
-        train.train(config, tiny_records, tmp_path / "run")
+        loop.train(config, tiny_records, tmp_path / "run")
     expected = [PROGRAM.get(name, "step_and_count"), "evaluate", "end"]
     assert [programs.compiled[program] for program in expected] == [1, 1, 1]
     assert not programs.found  # what the cache has is compiled a second time, if by another jit
@@ -136,7 +138,7 @@ def test_epochs_compile_once_move_nothing_unseen_and_leave_nothing(
     jax.clear_caches()
     config.train.epochs = 4
     with listening() as programs:
-        train.train(config, tiny_records, tmp_path / "run")
+        loop.train(config, tiny_records, tmp_path / "run")
     assert [programs.found[program] for program in expected] == [1, 1, 1]
     assert programs.compiled.keys() <= {"part"}
 
@@ -152,9 +154,9 @@ def make_crowd(get_config, tiny_records):
 
     def make_crowd(name: str):
         config = get_config(name)
-        this = task.make(config, record_reader.open_records(tiny_records))
-        order_SxB = input_pipeline.shuffled(this.train_M(0), config.train.batch_size, 0, 1)
-        return this, Crowd(this, task.initial_states(this)), order_SxB
+        this = experiment.make(config, records.open_records(tiny_records))
+        order_SxB = examples.shuffled(this.train_M(0), config.train.batch_size, 0, 1)
+        return this, Crowd(this, experiment.initial_states(this)), order_SxB
 
     return make_crowd
 
@@ -162,7 +164,7 @@ def make_crowd(get_config, tiny_records):
 @pytest.mark.parametrize("name", RUNS)
 def test_the_state_is_donated(make_crowd, monkeypatch, name):
     this, crowd, order_SxB = make_crowd(name)
-    order_RxSxB = parallel.padded([order_SxB] * len(this.replicas))
+    order_RxSxB = placement.padded([order_SxB] * len(this.replicas))
     given = []
 
     def noted(program):

@@ -12,7 +12,7 @@ from data_prep.corpora import crema_d, ravdess, table
 from data_prep.corpora.corpus import Corpus, Utterance, find_audio
 from data_prep.corpora.crema_d import EMOTIONS as CREMA_D_EMOTIONS
 from data_prep.corpora.crema_d import clip_id as crema_d_id
-from ser_jax.errors import UserError
+from ser_jax.common.errors import UserError
 
 __all__ = [
     "CREMA_D_EMOTIONS",

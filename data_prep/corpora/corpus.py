@@ -6,8 +6,8 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
-from ser_jax import audio_files
-from ser_jax.errors import UserError
+from ser_jax.audio import files
+from ser_jax.common.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,7 +63,7 @@ def find_audio(root: Path) -> list[Path]:
     def refuse(error: OSError) -> None:
         raise UserError(f"{error.filename} cannot be listed ({error.strerror}); change its rights.")
 
-    found = [Path(path) for path in audio_files.below(os.fspath(root), refuse)]
+    found = [Path(path) for path in files.below(os.fspath(root), refuse)]
     if not found:
         raise UserError(f"no audio file was found below {root}; check the folder.")
     return found

@@ -5,7 +5,7 @@ from collections import Counter
 from pathlib import Path
 
 from data_prep.corpora.corpus import Corpus, Utterance, rows_of
-from ser_jax.errors import UserError
+from ser_jax.common.errors import UserError
 
 NEEDED = ("path", "emotion", "speaker")
 

@@ -1,0 +1,1 @@
+"""Offline views of a clip: noise, pitch shift, time stretch."""

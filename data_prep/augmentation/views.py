@@ -1,0 +1,95 @@
+"""Augmented views of a clip: additive noise, pitch shift, time stretch.
+
+A view depends on (seed, clip id, view) alone, not on the order or the number of processes. They are
+made before anyone splits; the split then takes the views of training clips only.
+"""
+
+import dataclasses
+import hashlib
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from data_prep.augmentation import phase_vocoder
+from ser_jax.common.errors import UserError
+
+ORIGINAL = "original"
+VIEWS = ("noise", "pitch", "stretch")
+
+
+@dataclasses.dataclass(frozen=True)
+class Augmentation:
+    """How each view is made; every amount is drawn uniformly from its range.
+
+    Attributes:
+      views: the views to make, of VIEWS.
+      snr_db: signal-to-noise ratio of the white noise, dB.
+      semitones: pitch shift at constant length.
+      rate: time stretch at constant pitch; 1.1 is a tenth faster.
+      seed: of the draws.
+    """
+
+    views: tuple[str, ...] = VIEWS
+    snr_db: tuple[float, float] = (10.0, 30.0)
+    semitones: tuple[float, float] = (-2.0, 2.0)
+    rate: tuple[float, float] = (0.85, 1.15)
+    seed: int = 0
+
+    def __post_init__(self):
+        for field in ("views", "snr_db", "semitones", "rate"):
+            object.__setattr__(self, field, tuple(getattr(self, field)))
+        if not set(self.views) <= set(VIEWS):
+            raise UserError(f"augmentation.views are among {', '.join(VIEWS)}; got {self.views}.")
+        for field in ("snr_db", "semitones", "rate"):
+            limits = getattr(self, field)
+            if len(limits) != 2 or limits[0] > limits[1]:
+                raise UserError(f"augmentation.{field} is a pair (lowest, highest); got {limits}.")
+        if self.rate[0] <= 0:
+            raise UserError(f"augmentation.rate must be positive; got {self.rate}.")
+
+
+def augment(
+    augmentation: Augmentation, view: str, waveform_S: np.ndarray, sampling_rate: int, clip_id: str
+) -> np.ndarray:
+    """One view of a clip: float32 [samples] in, float32 [samples] out."""
+    [(_, view_S)] = views_of(augmentation, (view,), waveform_S, sampling_rate, clip_id)
+    return view_S
+
+
+def views_of(
+    augmentation: Augmentation,
+    views: Sequence[str],
+    waveform_S: np.ndarray,
+    sampling_rate: int,
+    clip_id: str,
+) -> Iterator[tuple[str, np.ndarray]]:
+    """Several views of a clip, each with its name; together they take less time than one by one."""
+    vocoder = phase_vocoder.PhaseVocoder(waveform_S)
+    for view in views:
+        yield view, _view(augmentation, view, waveform_S, vocoder, sampling_rate, clip_id)
+
+
+def _view(
+    augmentation: Augmentation,
+    view: str,
+    waveform_S: np.ndarray,
+    vocoder: phase_vocoder.PhaseVocoder,
+    sampling_rate: int,
+    clip_id: str,
+) -> np.ndarray:
+    if view == ORIGINAL:
+        return waveform_S
+    key = f"{augmentation.seed}\0{clip_id}\0{view}".encode()
+    random = np.random.default_rng(int.from_bytes(hashlib.sha256(key).digest()))
+    if view == "noise":
+        return _add_noise(waveform_S, random.uniform(*augmentation.snr_db), random)
+    if view == "pitch":
+        return vocoder.pitch_shift(sampling_rate, random.uniform(*augmentation.semitones))
+    return vocoder.time_stretch(random.uniform(*augmentation.rate))
+
+
+def _add_noise(waveform_S: np.ndarray, snr_db: float, random: np.random.Generator) -> np.ndarray:
+    """White Gaussian noise at a ratio of mean powers; silence stays silent."""
+    power = np.mean(waveform_S.astype(np.float64) ** 2)
+    noise_S = random.standard_normal(len(waveform_S)) * np.sqrt(power / 10 ** (snr_db / 10))
+    return (waveform_S + noise_S).astype(np.float32)

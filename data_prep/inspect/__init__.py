@@ -1,0 +1,1 @@
+"""A page about a corpus: python -m data_prep.inspect."""

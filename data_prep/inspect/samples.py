@@ -1,0 +1,122 @@
+"""A few clips of each emotion, to be seen and heard: the original and its augmented views."""
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from data_prep import corpora
+from data_prep.augmentation import views as augmentation_views
+from ser_jax import features
+from ser_jax.audio import flac, waveform
+from ser_jax.features import FeatureSpec
+from ser_jax.pages import clip_figure, figure
+from ser_jax.pages.clip_figure import Panel
+
+MFCC_TITLE = "MFCC, each about its mean over the clip, in its sd"
+
+
+def choose(
+    utterances: Sequence[corpora.Utterance], labels: Sequence[str], n: int, seed: int
+) -> list[corpora.Utterance]:
+    """`n` clips of each emotion in a seeded order, of as many speakers as there are."""
+
+    def lot(*parts: str) -> bytes:
+        return hashlib.sha256("\0".join([str(seed), *parts]).encode()).digest()
+
+    chosen = []
+    for label in labels:
+        by_speaker: dict[str, list[corpora.Utterance]] = defaultdict(list)
+        of_label = [u for u in utterances if u.emotion == label]
+        for utterance in sorted(of_label, key=lambda u: lot(u.id)):
+            by_speaker[utterance.speaker].append(utterance)
+        speakers = sorted(by_speaker, key=lambda speaker: lot(label, speaker))
+        rounds = max(map(len, by_speaker.values()), default=0)
+        in_turn = (
+            by_speaker[s][turn]
+            for turn in range(rounds)
+            for s in speakers
+            if turn < len(by_speaker[s])
+        )
+        chosen += [u for _, u in zip(range(n), in_turn, strict=False)]
+    return chosen
+
+
+def write(
+    folder: Path,
+    utterances: Sequence[corpora.Utterance],
+    spec: FeatureSpec,
+    augmentation: augmentation_views.Augmentation,
+) -> list[dict[str, Any]]:
+    """Writes audio/<n>-<view>.flac and pictures/<n>-<view>.png; returns what the page lists.
+
+    The audio is what features are computed from: decoded, averaged over channels and resampled.
+    """
+    cards = []
+    progress = tqdm(utterances, "drawing", unit="clip", disable=None, leave=False)
+    for number, utterance in enumerate(progress):
+        waveform_S = waveform.load(utterance.path, spec.sampling_rate)
+        views = {}
+        for view in (augmentation_views.ORIGINAL, *augmentation.views):
+            view_S = augmentation_views.augment(
+                augmentation, view, waveform_S, spec.sampling_rate, utterance.id
+            )
+            name = f"{number}-{view}"
+            flac.write(folder / "audio" / f"{name}.flac", view_S, spec.sampling_rate)
+            figure.save(_picture(spec, view_S), folder / "pictures" / f"{name}.png", dpi=100)
+            views[view] = {
+                "audio": f"audio/{name}.flac",
+                "picture": f"pictures/{name}.png",
+                "what": _what(augmentation, view, waveform_S, view_S),
+            }
+        cards.append(
+            {
+                "id": utterance.id,
+                "emotion": utterance.emotion,
+                "speaker": utterance.speaker,
+                "attributes": dict(utterance.attributes),
+                "votes": list(utterance.votes),
+                "seconds": len(waveform_S) / spec.sampling_rate,
+                "views": views,
+            }
+        )
+    return cards
+
+
+def _picture(spec: FeatureSpec, waveform_S: np.ndarray) -> Any:
+    # Whole seconds: few shapes to compile. Frames past the clip's end are not drawn.
+    n_samples = -(-len(waveform_S) // spec.sampling_rate) * spec.sampling_rate
+    padded_S = np.pad(waveform_S, (0, n_samples - len(waveform_S)))
+    planes = features.extract(spec, padded_S[None], np.array([len(waveform_S)]))
+    n_frames = spec.n_frames(len(waveform_S))
+    planes = {name: np.asarray(plane[0, :n_frames]) for name, plane in planes.items()}
+    panels = [Panel("waveform", waveform_S, "waveform")]
+    if "log_mel" in planes:
+        panels.append(Panel("log_mel", planes["log_mel"], "log-mel, dB"))
+    if "mfcc" in planes:
+        panels.append(Panel("mfcc", planes["mfcc"], MFCC_TITLE))
+    return clip_figure.sheet(spec, panels)
+
+
+def _what(
+    augmentation: augmentation_views.Augmentation,
+    view: str,
+    original_S: np.ndarray,
+    view_S: np.ndarray,
+) -> str:
+    """What a view is, with the amount that was drawn where it can be told from the samples."""
+    if view == "noise":
+        noise = float(np.mean((view_S.astype(np.float64) - original_S) ** 2))
+        signal = float(np.mean(original_S.astype(np.float64) ** 2))
+        return f"noise at {10 * np.log10(signal / noise):.1f} dB SNR" if noise else "noise: none"
+    if view == "stretch":
+        rate = len(original_S) / len(view_S)
+        return f"stretched: {rate:.2f} times as fast"
+    if view == "pitch":
+        low, high = augmentation.semitones
+        return f"pitch: between {low:+g} and {high:+g} semitones".replace("-", "−")
+    return "original"

@@ -1,0 +1,1 @@
+"""The made corpus: python -m data_prep.synthetic."""

@@ -1,0 +1,1 @@
+"""Audio files: finding, decoding, resampling, writing."""

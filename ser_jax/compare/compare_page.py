@@ -1,0 +1,112 @@
+"""compare.md and compare.csv from what compare.json holds."""
+
+import collections
+import csv
+import io
+from collections.abc import Sequence
+from typing import Any
+
+from ser_jax.metrics.classification import TITLES
+from ser_jax.pages.markdown import escape, limits, table
+
+# What a run is, as results.json has it.
+FACTS = """model input protocol unseen_speakers unseen_sentences corpus n_test
+    n_test_speakers""".split()
+
+
+def page(found: dict[str, Any]) -> str:
+    """compare.md from what compare.json holds."""
+    parts = [
+        "# Runs side by side",
+        runs_table(found["runs"]),
+        "Mean ± standard deviation over a run's replicas, in per cent, and in brackets a 95 % "
+        "interval by bootstrap over the test speakers: how far the mean would move with other "
+        "speakers. With fewer than about 30 speakers it is somewhat too narrow. How much other "
+        "seeds would change is told by the standard deviation alone, and by nothing where there "
+        "is one replica.",
+        "![The runs' metrics with intervals](compare.png)",
+        *_pairs(found["pairs"]),
+        *_others(found["not_comparable"]),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def runs_table(rows: Sequence[dict[str, Any]]) -> str:
+    """What was run and what it gave, in Markdown."""
+    columns = ["run", "model", "input", "protocol", "test speakers", "corpus", "replicas"]
+    cells = [
+        [
+            *(escape(row[fact]) for fact in ("name", "model", "input", "protocol")),
+            _speakers(row),
+            escape(row["corpus"]),
+            f"{row['n_replicas']}",
+            f"{row['n_test']:,}",
+            *(_score(row["intervals"][name]) for name in TITLES),
+        ]
+        for row in rows
+    ]
+    return table([*columns, "test clips", *TITLES.values()], cells, "---")
+
+
+def _pairs(pairs: Sequence[dict[str, Any]]) -> list[str]:
+    if not pairs:
+        return []
+    cells = [
+        [
+            f"{escape(pair['a'])} − {escape(pair['b'])}",
+            escape(pair["protocol"]),
+            _speakers(pair),
+            f"{pair['n_test']:,}",
+            *(_difference(pair["differences"][name]) for name in TITLES),
+        ]
+        for pair in pairs
+    ]
+    columns = ["difference", "protocol", "test speakers", "test clips", *TITLES.values()]
+    return [
+        "## Differences on the same test clips",
+        table(columns, cells, "---"),
+        "In points, with a 95 % interval by a bootstrap that gives both runs the same speakers. "
+        "**Bold**: the interval excludes 0. It takes the trainings as they are: hold it against "
+        "the standard deviations above before calling one model better than another. And of 20 "
+        "such intervals one misses by chance.",
+    ]
+
+
+def _others(pairs: Sequence[dict[str, str]]) -> list[str]:
+    if not pairs:
+        return []
+    by_reason = collections.defaultdict(list)
+    for pair in pairs:
+        by_reason[pair["reason"]].append(f"{escape(pair['a'])} and {escape(pair['b'])}")
+    lines = [f"- {escape(why)}: {'; '.join(names)}" for why, names in by_reason.items()]
+    return ["## Not comparable", "\n".join(lines)]
+
+
+def _speakers(row: dict[str, Any]) -> str:
+    seen = "unseen" if row["unseen_speakers"] else "**seen** in training"
+    sentences = ", sentences unseen too" if row["unseen_sentences"] else ""
+    return f"{row['n_test_speakers']}, {seen}{sentences}"
+
+
+def _score(score: dict[str, float | None]) -> str:
+    spread = "" if score["sd"] is None else f" ± {100 * score['sd']:.1f}"
+    return f"{100 * score['mean']:.1f}{spread}{limits(score['low'], score['high'])}"
+
+
+def _difference(score: dict[str, Any]) -> str:
+    text = f"{100 * score['difference']:+.1f}"
+    text = f"**{text}**" if score["excludes_0"] else text
+    return text + limits(score["low"], score["high"], "+.1f")
+
+
+def rows(runs: Sequence[dict[str, Any]]) -> str:
+    """One row a run: what it is, then mean, sd and limits of each metric."""
+    text = io.StringIO()
+    values = ("mean", "sd", "low", "high")
+    facts = ["name", "config", *FACTS, "n_replicas"]
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([*facts, *(f"{name}_{value}" for name in TITLES for value in values)])
+    for row in runs:
+        numbers = [row["intervals"][name][value] for name in TITLES for value in values]
+        writer.writerow([row[fact] for fact in facts] + numbers)
+    return text.getvalue()

@@ -1,0 +1,1 @@
+"""Feature records as training sees them: examples, splits, the leakage audit."""

@@ -1,0 +1,1 @@
+"""The test set: predictions, results.json, and finished runs read back."""

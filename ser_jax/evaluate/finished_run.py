@@ -1,0 +1,141 @@
+"""A finished run, read from its folder: results.json + predictions.csv → Run.
+
+Axes: P predictions (one a replica and clip), C classes.
+"""
+
+import csv
+import dataclasses
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ser_jax.common import files
+from ser_jax.common.errors import UserError
+from ser_jax.metrics import classification
+from ser_jax.metrics import predictions as metrics_predictions
+from ser_jax.metrics.predictions import Predictions
+from ser_jax.train.replicas import chosen_replicas
+
+REMEDY = "run --mode=evaluate with this --workdir"
+RESULT_KEYS = frozenset(
+    """config model input protocol unseen_speakers unseen_sentences corpus labels n_train
+    n_train_examples n_val n_test n_test_speakers accuracy uar intervals per_class confusion
+    monitor replicas settings calibration coverage breakdown""".split()
+)
+# predictions.csv has six digits: two classes that are nearly as probable can read the same.
+_ROUNDING = 2e-6
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """What a finished run found.
+
+    Attributes:
+      name: to be told from others by.
+      results: what results.json holds.
+      predictions: of the chosen replicas.
+    """
+
+    name: str
+    results: dict[str, Any]
+    predictions: Predictions
+
+    @functools.cached_property
+    def test_sets(self) -> set[frozenset[tuple[str, str, int]]]:
+        """The replicas' different test sets, as (clip, speaker, label)."""
+        return metrics_predictions.test_sets(self.predictions)
+
+
+def load(workdir: Path) -> Run:
+    """Reads a run's results and predictions; its name is the folder's.
+
+    Raises:
+      UserError: a file is missing, damaged, or not of the same evaluation as the other.
+    """
+    path = workdir / "predictions.csv"
+    results = read_results(workdir / "results.json")
+    predictions = read_predictions(path, results["labels"])
+    try:
+        correct_of = {
+            replica["replica"]: round(replica["accuracy"] * replica["n_test"])
+            for replica in chosen_replicas(results)
+        }
+        complete = all(
+            results["intervals"][name].keys() >= {"mean", "sd", "low", "high"}
+            for name in classification.HEADLINE
+        )
+    except (KeyError, TypeError, ValueError, AttributeError):
+        complete = False
+    if not complete:
+        raise UserError(f"{workdir / 'results.json'} is damaged; {REMEDY}.")
+    predictions = predictions.of(list(correct_of))
+    found = {
+        int(number): int(predictions.of([number]).correct_P.sum())
+        for number in np.unique(predictions.replica_P)
+    }
+    if found != correct_of:
+        raise UserError(f"{path} is of another evaluation than results.json; {REMEDY}.")
+    return Run(workdir.resolve().name, results, predictions)
+
+
+def read_results(path: Path) -> dict[str, Any]:
+    """What results.json holds.
+
+    Raises:
+      UserError: it is missing, damaged or of an older version.
+    """
+    results = files.read_json(path, REMEDY)
+    if not isinstance(results, dict):
+        raise UserError(f"{path} is not the JSON of an evaluation; {REMEDY}.")
+    missing = RESULT_KEYS - results.keys()
+    if missing:
+        raise UserError(f"{path} lacks {min(missing)!r}; {REMEDY}.")
+    n_classes = len(results["labels"])
+    if np.shape(results["confusion"]) != (n_classes, n_classes):
+        raise UserError(f"{path} has {n_classes} labels and another size of confusion; {REMEDY}.")
+    return results
+
+
+def read_predictions(path: Path, labels: Sequence[str]) -> Predictions:
+    """Reads predictions.csv: replica, id, speaker, true, predicted, a probability a class.
+
+    Raises:
+      UserError: it is missing or damaged.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            columns, *rows = csv.reader(file)
+    except FileNotFoundError as error:
+        raise UserError(f"{path} does not exist; {REMEDY}.") from error
+    except (OSError, UnicodeDecodeError, csv.Error, ValueError) as error:
+        raise UserError(f"{path} cannot be read; {REMEDY}.") from error
+    if columns != ["replica", "id", "speaker", "true", "predicted", *labels] or not rows:
+        raise UserError(f"{path} has not the columns and rows of an evaluation; {REMEDY}.")
+    parsed = []
+    for number, row in enumerate(rows, start=2):
+        try:
+            parsed.append(_parse(row, list(labels)))
+        except ValueError as error:
+            raise UserError(f"{path}, line {number}, is damaged; {REMEDY}.") from error
+    predictions = Predictions(*map(np.array, zip(*parsed, strict=True)))
+    rows_of = zip(predictions.replica_P.tolist(), predictions.clip_P.tolist(), strict=True)
+    if len(set(rows_of)) < len(parsed):
+        raise UserError(f"{path} has a clip twice; {REMEDY}.")
+    return predictions
+
+
+def _parse(row: Sequence[str], labels: Sequence[str]) -> tuple[int, str, str, int, list[float]]:
+    replica, clip, speaker, true, predicted, *texts = row
+    # A network that diverged gives no numbers.
+    probability_C = [float("0" if text == "nan" else text) for text in texts]
+    winner, top = labels.index(predicted), max(probability_C)
+    if len(texts) != len(labels) or not 0 <= probability_C[winner] <= 1:
+        raise ValueError
+    if not probability_C[winner] >= top - _ROUNDING:
+        raise ValueError
+    if probability_C.index(top) != winner:
+        probability_C[winner] = float(np.nextafter(top, 2))
+    return int(replica), clip, speaker, labels.index(true), probability_C

@@ -1,0 +1,1 @@
+"""A run as one portable file: python -m ser_jax.export."""

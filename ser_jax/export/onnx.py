@@ -1,0 +1,158 @@
+"""The exported function for ONNX, by jax2onnx; see requirements-onnx.txt.
+
+What jax2onnx 0.17 gets wrong or lacks is said in other words first: the FFT (its |complex| is
+that of real numbers), and padding and remainders where the number of clips is symbolic. It has no
+way to leave the number of samples open, so that is fixed.
+
+Axes: B batch, S samples, L samples a frame, K FFT bins, C classes.
+"""
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import export, lax
+from jax.extend import core
+
+from ser_jax.common.errors import UserError
+
+TOLERANCE = 1e-4  # of a probability, between ONNX Runtime and JAX
+_OPSET = 23
+# What a program calls as a whole: its operations are what counts.
+_CALLS = ("jit", "pjit", "custom_jvp_call", "custom_vjp_call")
+_INSTALL = "pip install --no-deps -r requirements-onnx.txt"
+
+
+def convert(function: Callable[..., tuple[jax.Array, jax.Array]], n_samples: int) -> bytes:
+    """An ONNX model of waveform, n_samples → probability, the mean; any number of clips.
+
+    It is run, and compared with JAX, before it is returned.
+
+    Args:
+      function: ser_jax.export.probabilities.
+      n_samples: the length that all waveforms are padded or cut to.
+
+    Raises:
+      UserError: jax2onnx or onnxruntime is missing, or its probabilities are not JAX's.
+    """
+    # Of values without a type that nothing uses, and of its examples' own requirements.
+    for name in ("jax2onnx", "onnx_ir"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    try:
+        import onnxruntime
+        from jax2onnx import to_onnx
+    except ImportError as error:
+        raise UserError(f"--onnx needs {error.name}; {_INSTALL}.") from error
+    [b] = export.symbolic_shape("B")
+    inputs = [
+        jax.ShapeDtypeStruct((b, n_samples), jnp.float32),
+        jax.ShapeDtypeStruct((b,), jnp.int32),
+    ]
+    closed = jax.make_jaxpr(lambda *clips: function(*clips)[0])(*inputs)
+    try:
+        model = to_onnx(
+            lambda *clips: _evaluate(closed, clips)[0],
+            inputs,
+            model_name="emotion",
+            opset=_OPSET,
+            input_names=["waveform", "n_samples"],
+            output_names=["probability"],
+        )
+    except Exception as error:  # whatever a converter meets
+        raise UserError(
+            f"jax2onnx cannot convert this network ({str(error).splitlines()[0]}); export it "
+            "without --onnx."
+        ) from error
+    found = model.SerializeToString(deterministic=True)
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(found, options, providers=["CPUExecutionProvider"])
+    waveform_BxS, n_samples_B = _noises(n_samples)
+    theirs = session.run(None, {"waveform": waveform_BxS, "n_samples": n_samples_B})[0]
+    ours, _ = function(waveform_BxS, n_samples_B)
+    difference = float(np.abs(theirs - np.asarray(ours)).max())
+    if not difference <= TOLERANCE:
+        raise UserError(
+            f"ONNX Runtime's probabilities differ from JAX's by {difference:.1g}; export this "
+            "network without --onnx."
+        )
+    return found
+
+
+def _noises(n_samples: int) -> tuple[np.ndarray, np.ndarray]:
+    """Three clips, loud, soft and swelling, of three lengths."""
+    random = np.random.default_rng(0)
+    gain_BxS = np.stack(
+        [np.full(n_samples, g) for g in (0.3, 0.003)] + [np.linspace(0, 1, n_samples)]
+    )
+    waveform_BxS = (gain_BxS * random.uniform(-1, 1, gain_BxS.shape)).astype(np.float32)
+    return waveform_BxS, np.array([n_samples, n_samples // 2, n_samples // 3 + 1], np.int32)
+
+
+def _evaluate(closed: core.ClosedJaxpr, inputs: Sequence[Any]) -> list[Any]:
+    """Runs a program operation by operation, some of them by other means."""
+    jaxpr, values = closed.jaxpr, {}
+    values.update(zip(jaxpr.constvars, closed.consts, strict=True))
+    values.update(zip(jaxpr.invars, inputs, strict=True))
+
+    def value(atom: Any) -> Any:
+        return atom.val if isinstance(atom, core.Literal) else values[atom]
+
+    for equation in jaxpr.eqns:
+        operands = [value(atom) for atom in equation.invars]
+        inner = equation.params.get("jaxpr") or equation.params.get("call_jaxpr")
+        if equation.primitive.name in _CALLS:
+            found = _evaluate(inner, operands)
+        elif equation.primitive.name in _OTHERWISE:
+            found = [_OTHERWISE[equation.primitive.name](*operands, **equation.params)]
+        else:
+            found = equation.primitive.bind(*operands, **equation.params)
+            found = found if equation.primitive.multiple_results else [found]
+        values.update(zip(equation.outvars, found, strict=True))
+    return [value(atom) for atom in jaxpr.outvars]
+
+
+def _rfft(frames: Any, *, fft_type: Any, fft_lengths: Sequence[int]) -> tuple[Any, Any]:
+    """Real and imaginary part of the Fourier transform, as two matrix products."""
+    if fft_type.name != "RFFT" or len(fft_lengths) != 1:
+        raise NotImplementedError(f"{fft_type} of {fft_lengths}")
+    [n] = fft_lengths
+    turns_LxK = np.outer(np.arange(n), np.arange(n // 2 + 1)) % n / n
+    contract = (((frames.ndim - 1,), (0,)), ((), ()))
+    real, imaginary = (
+        lax.dot_general(frames, matrix.astype(np.float32), contract, precision="highest")
+        for matrix in (np.cos(2 * np.pi * turns_LxK), -np.sin(2 * np.pi * turns_LxK))
+    )
+    return real, imaginary
+
+
+def _abs(x: Any) -> Any:
+    return lax.sqrt(x[0] * x[0] + x[1] * x[1]) if isinstance(x, tuple) else lax.abs(x)
+
+
+def _pad(x: Any, filling: Any, *, padding_config: Sequence[tuple[int, int, int]]) -> Any:
+    """By concatenation and slices."""
+    for axis, (low, high, between) in enumerate(padding_config):
+        if between:
+            raise NotImplementedError("padding between elements")
+
+        def block(n: int, axis: int = axis) -> list[Any]:
+            shape = (*x.shape[:axis], n, *x.shape[axis + 1 :])  # noqa: B023 — used at once
+            return [lax.broadcast_in_dim(filling, shape, ())] if n > 0 else []
+
+        parts = [*block(low), x, *block(high)]
+        x = lax.concatenate(parts, axis) if len(parts) > 1 else x
+        if low < 0 or high < 0:
+            x = lax.slice_in_dim(x, max(-low, 0), x.shape[axis] - max(-high, 0), axis=axis)
+    return x
+
+
+def _remainder(x: Any, y: Any) -> Any:
+    return x - y * lax.div(x, y)
+
+
+# What stands for an operation of JAX: its operands and parameters → its one result.
+_OTHERWISE = {"fft": _rfft, "abs": _abs, "pad": _pad, "rem": _remainder}

@@ -1,0 +1,13 @@
+"""The one definition of a feature, shared by preparation, training, prediction and export."""
+
+from ser_jax.features.spectral import (
+    INPUTS,
+    PLANES,
+    Array,
+    FeatureSpec,
+    extract,
+    extract_clip,
+    model_input,
+)
+
+__all__ = ["INPUTS", "PLANES", "Array", "FeatureSpec", "extract", "extract_clip", "model_input"]

@@ -1,0 +1,1 @@
+"""Metrics of classification, their intervals, and listeners on the same clips."""

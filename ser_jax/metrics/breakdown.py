@@ -1,0 +1,166 @@
+"""Where a model is right: against listeners, and by class, speaker and whatever the corpus knows.
+
+Axes: P predictions, C classes, R replicas, U units that are resampled (speakers or clips),
+B resamples.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ser_jax.metrics import classification
+from ser_jax.metrics.intervals import limits, resampled_metrics, resamples
+from ser_jax.metrics.predictions import Predictions, speaker_confusions
+
+UNKNOWN = "unknown"
+
+
+def perceived(
+    predictions: Predictions,
+    votes: Mapping[str, Sequence[int]],
+    *,
+    n_resamples: int = 2000,
+    seed: int = 0,
+) -> dict[str, float | int | None] | None:
+    """The metrics against what listeners heard: a clip's most frequent vote.
+
+    A clip whose votes tie counts for each tied class: a prediction of any of them is right, and a
+    wrong one is shared among them as their miss.
+
+    Args:
+      predictions: of the replicas to sum up.
+      votes: by clip id, how many listeners named each class; empty or missing where nobody did.
+      n_resamples: B.
+      seed: of the resampling of speakers.
+
+    Returns:
+      {"accuracy", "uar", "low", "high", "n_clips"}: means over replicas, and the accuracy's
+      interval; None if no clip has votes.
+    """
+    clips, clip_P = np.unique(predictions.clip_P, return_inverse=True)
+    nobody = np.zeros(predictions.n_classes)
+    votes_NxC = np.array([votes.get(clip) or nobody for clip in clips.tolist()], float)
+    rated_P = votes_NxC.any(1)[clip_P]
+    if not rated_P.any():
+        return None
+    predictions, votes_PxC = predictions.where(rated_P), votes_NxC[clip_P[rated_P]]
+    heard_PxC = votes_PxC == votes_PxC.max(1, keepdims=True)
+    named_PxC = np.eye(predictions.n_classes)[predictions.prediction_P]
+    right_P = (heard_PxC & (named_PxC > 0)).any(1)
+    truth_PxC = np.where(right_P[:, None], named_PxC, heard_PxC / heard_PxC.sum(1, keepdims=True))
+    counts = speaker_confusions(predictions, truth_PxC)
+    resampled = resampled_metrics(counts, n_resamples, seed)
+    low, high = limits(resampled["accuracy"], counts.shape[1])
+    return {
+        "accuracy": float(np.mean(classification.accuracy(counts.sum(1)))),
+        "uar": float(np.mean(classification.uar(counts.sum(1)))),
+        "low": low,
+        "high": high,
+        "n_clips": len(np.unique(predictions.clip_P)),
+    }
+
+
+def breakdown(
+    predictions: Predictions,
+    attributes: Mapping[str, Mapping[str, str]],
+    votes: Mapping[str, Sequence[int]],
+    labels: Sequence[str],
+    *,
+    n_resamples: int = 2000,
+    seed: int = 0,
+) -> dict[str, list[dict[str, Any]]]:
+    """Accuracy by true class ("emotion"), by each attribute, and by speaker ("actor").
+
+    Args:
+      predictions: of the replicas to sum up.
+      attributes: {name: {clip id: value}}; a missing or empty value is "unknown". "age", in years,
+        becomes "age group", in decades. Left out: an attribute with one value, and one that tells
+        nearly every clip from the others.
+      votes: as for `perceived`.
+      labels: class names.
+      n_resamples: B.
+      seed: of the resampling.
+
+    Returns:
+      {name: [{"value", "n", "n_speakers", "accuracy", "low", "high", "interval_over", "human"}]}.
+      n counts different clips; accuracy is over all predictions of them. The 95 % interval is over
+      speakers; of a single speaker, over "clips", and then it tells nothing about other speakers.
+      Its limits are None for a single clip. "human" is the share of listeners' ratings of the same
+      clips that name the true class, None where there are none.
+    """
+    groups = {"emotion": np.array(labels)[predictions.label_P]}
+    for name, by_clip in attributes.items():
+        values = {clip: " ".join(str(value).split()) for clip, value in by_clip.items()}
+        if name == "age":
+            name, values = "age group", {clip: _decade(age) for clip, age in values.items()}
+        group_P = np.array([values.get(c) or UNKNOWN for c in predictions.clip_P.tolist()])
+        if 1 < len(set(group_P)) <= len(set(predictions.clip_P)) / 2:
+            groups.setdefault(name, group_P)
+    groups["actor"] = predictions.speaker_P
+    orders = {"emotion": list(labels)}
+    found = {}
+    for name, group_P in groups.items():
+        members = {value: predictions.where(rows) for value, rows in _rows_of(group_P).items()}
+        values = sorted(members, key=lambda value: (value == UNKNOWN, value))
+        if name in orders:
+            values.sort(key=orders[name].index)
+        found[name] = [
+            {
+                "value": value,
+                **_accuracy(members[value], n_resamples, seed),
+                "human": _human(members[value], votes),
+            }
+            for value in values
+        ]
+    return found
+
+
+def _rows_of(group_P: np.ndarray) -> dict[str, np.ndarray]:
+    """{value: its rows, in order}; sorted once, not looked through for each of many speakers."""
+    values, value_P = np.unique(group_P, return_inverse=True)
+    rows = np.split(np.argsort(value_P, kind="stable"), np.cumsum(np.bincount(value_P))[:-1])
+    return dict(zip(values.tolist(), rows, strict=True))
+
+
+def _accuracy(predictions: Predictions, n_resamples: int, seed: int) -> dict[str, Any]:
+    n, n_speakers = (len(set(x)) for x in (predictions.clip_P, predictions.speaker_P))
+    over = "speakers" if n_speakers > 1 else "clips"
+    unit_P = predictions.speaker_P if n_speakers > 1 else predictions.clip_P
+    units, unit_P = np.unique(unit_P, return_inverse=True)
+    replicas, replica_P = np.unique(predictions.replica_P, return_inverse=True)
+    present_RxU = np.zeros((len(replicas), len(units)), bool)
+    present_RxU[replica_P, unit_P] = True
+    hits_U, n_U = np.bincount(unit_P, predictions.correct_P), np.bincount(unit_P)
+    resampled = [
+        (times_BxU @ hits_U) / (times_BxU @ n_U)
+        for times_BxU in resamples(present_RxU, n_resamples, seed)
+    ]
+    low, high = limits(np.concatenate(resampled), len(units))
+    return {
+        "n": n,
+        "n_speakers": n_speakers,
+        "accuracy": float(predictions.correct_P.mean()),
+        "low": low,
+        "high": high,
+        "interval_over": over,
+    }
+
+
+def _human(predictions: Predictions, votes: Mapping[str, Sequence[int]]) -> float | None:
+    label_of = dict(zip(predictions.clip_P.tolist(), predictions.label_P.tolist(), strict=True))
+    rated = [clip for clip in label_of if any(votes.get(clip) or ())]
+    if not rated:
+        return None
+    return classification.human(
+        [votes[clip] for clip in rated], [label_of[clip] for clip in rated]
+    )["accuracy"]
+
+
+def _decade(age: str) -> str:
+    """ "27" → "20–29"."""
+    try:
+        start = int(float(age)) // 10 * 10
+    except (ValueError, OverflowError):
+        return ""
+    return f"{start}–{start + 9}"

@@ -1,0 +1,1 @@
+"""Networks and their layers; a new one is entered in registry.py."""

@@ -1,0 +1,1 @@
+"""Kits that all pages share: HTML, Markdown, figures, numbers as text."""

@@ -1,0 +1,1 @@
+"""Devices: mesh, placement, compiled programs, several processes."""

@@ -1,0 +1,1 @@
+"""Prediction for audio files: python -m ser_jax.predict."""

@@ -1,0 +1,57 @@
+"""The picture of how sure the model was, and of how right when it was sure."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ser_jax.pages import figure
+from ser_jax.pages.figure import GREY, percent
+
+PERFECT = {"color": GREY, "linestyle": ":", "linewidth": 1.2}
+POINTS = {"color": figure.BLUE, "marker": "o", "clip_on": False}
+
+
+def reliability(results: dict[str, Any]) -> Any:
+    """A figure: accuracy by confidence, and accuracy when only the most certain are kept."""
+    import matplotlib
+    from matplotlib.ticker import MaxNLocator
+
+    calibration = results["calibration"]
+    bins = [one for one in calibration["bins"] if one["n"]]
+    with matplotlib.rc_context(figure.STYLE):
+        sheet = figure.figure(10, 5, layout="constrained")
+        grid = sheet.add_gridspec(2, 2, height_ratios=(3, 1))
+        upper, right = sheet.add_subplot(grid[0, 0]), sheet.add_subplot(grid[:, 1])
+        lower = sheet.add_subplot(grid[1, 0], sharex=upper)
+        upper.plot([0, 1], [0, 1], **PERFECT, label="confidence = accuracy")
+        confidence, accuracy = ([one[key] for one in bins] for key in ("confidence", "accuracy"))
+        upper.plot(confidence, accuracy, **POINTS, label="predictions of a bin")
+        upper.set_title("Reliability", loc="left", fontweight="bold")
+        error = f"expected calibration error: {percent(calibration['ece'])}"
+        upper.set_title(error, loc="right", color=GREY, fontsize=9)
+        upper.set_ylabel("accuracy")
+        upper.legend(frameon=False, loc="upper left")
+        upper.tick_params(labelbottom=False)
+        for one in bins:
+            width = one["high"] - one["low"]
+            lower.bar(one["low"], one["n"], width, align="edge", color=figure.BLUE, edgecolor="w")
+        lower.set_ylabel("predictions")
+        lower.set_xlabel("confidence, the probability of the predicted class")
+        lower.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=4, min_n_ticks=1))
+        _coverage(right, results["coverage"])
+        for axis in (upper.xaxis, upper.yaxis, right.xaxis, right.yaxis):
+            figure.percent_axis(axis)
+        upper.set(xlim=(0, 1), ylim=(0, 1))
+        title = figure.wrap(figure.heading(results), 10)
+        sheet.suptitle(title, fontsize=11, fontweight="bold")
+    return sheet
+
+
+def _coverage(axes: Any, points: Sequence[Mapping[str, float]]) -> None:
+    coverage, accuracy = ([point[key] for point in points] for key in ("coverage", "accuracy"))
+    axes.plot(coverage, accuracy, **POINTS)
+    axes.set_title("Accuracy against coverage", loc="left", fontweight="bold")
+    half = accuracy[coverage.index(0.5)]
+    axes.set_title(f"of the surest half: {percent(half)}", loc="right", color=GREY, fontsize=9)
+    axes.set(xlim=(1.02, 0), ylim=(0, 1.02))
+    axes.set_xlabel("coverage, the share of the predictions that is kept")
+    axes.set_ylabel("accuracy")

@@ -1,0 +1,1 @@
+"""Training: experiment, loop, step, optimiser, checkpoints."""
