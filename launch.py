@@ -12,8 +12,8 @@ from pathlib import Path
 from absl import app, flags
 from ml_collections import ConfigDict, config_flags
 
-from ser_jax.common import cli, compilation_cache, runtime
-from ser_jax.common.errors import exit_with_message
+from ser_jax.common import cli, runtime
+from ser_jax.common.cli import exit_with_message
 
 MODES = ("all", "prepare", "train", "evaluate", "report")
 
@@ -38,21 +38,21 @@ def prepare(config: ConfigDict) -> Path:
 
     if not DISTRIBUTED.value:
         return make()
-    from ser_jax.parallel import mesh
+    from ser_jax.parallel import processes
 
-    return mesh.first_then_others(make)
+    return processes.first_then_others(make)
 
 
 def main(argv: list[str]) -> None:
     """Runs what --mode asks for. Imports wait for it, so that --help is quick."""
     if argv[1:]:
         sys.exit(f"error: the argument {argv[1]!r} belongs to no flag; see --help.")
-    compilation_cache.enable()
+    runtime.enable()
     config, mode, is_first = CONFIG.value, MODE.value, True
     if DISTRIBUTED.value:
-        from ser_jax.parallel import mesh
+        from ser_jax.parallel import processes
 
-        is_first = mesh.initialise(COORDINATOR.value, N_PROCESSES.value, PROCESS.value)
+        is_first = processes.initialise(COORDINATOR.value, N_PROCESSES.value, PROCESS.value)
     if "runs" in config:
         from ser_jax.study import runner
 

@@ -20,12 +20,12 @@ from ml_collections import ConfigDict
 from benchmarks.networks import DROPOUT, L2, LEARNING_RATE, N_CLASSES, N_EXAMPLES
 from benchmarks.turns import spread
 from ser_jax import features
-from ser_jax.models import cnn
-from ser_jax.parallel import mesh, placement
+from ser_jax.models import registry
+from ser_jax.parallel import mesh, placement, programs
 from ser_jax.train import optimizer
 from ser_jax.train import state as train_state
 from ser_jax.train import step as train_step
-from ser_jax.train.loader import Pool
+from ser_jax.train.loader import Pool, take
 from ser_jax.train.state import Normalisation
 
 N_FRAMES, N_COLUMNS = 94, 20
@@ -60,9 +60,9 @@ def make(
     )
     pool = jax.device_put(pool, layout.whole)
     fields = {k: v for k, v in config.model.items() if k != "name"}
-    model = cnn.build(config.model.name, N_CLASSES, fields, dtype=config.train.compute_dtype).clone(
-        **model_fields
-    )
+    model = registry.build(
+        config.model.name, N_CLASSES, fields, dtype=config.train.compute_dtype
+    ).clone(**model_fields)
     state = train_state.create(
         model,
         optimizer.make(config.optimizer.name),
@@ -83,8 +83,8 @@ def make(
         model, optimizer.make(config.optimizer.name), config.input.kind
     )
     if n_replicas > 1:
-        step = placement.busy_only(step)
-    steps = placement.compile_steps(step, layout)
+        step = train_step.busy_only(step)
+    steps = programs.compile_steps(step, take, layout)
     groups = placement.place([state] * n_replicas, layout)
     batch = config.train.batch_size
     shape = (layout.at_once, -(-n_examples // batch), batch)  # one for all amounts of work

@@ -20,16 +20,14 @@ import threading
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TypeVar
 
-from tqdm import tqdm
-
+from data_prep.workers import in_threads
 from ser_jax.audio import waveform
 from ser_jax.common import files
-from ser_jax.common.errors import UserError, exit_with_message
+from ser_jax.common.cli import exit_with_message
+from ser_jax.common.errors import UserError
 
 MANIFEST = Path(__file__).with_name("crema_d.sha256")
 # The audio is in Git LFS, whose content GitHub serves from a host of its own.
@@ -38,9 +36,6 @@ TABLE_URL = "https://raw.githubusercontent.com/CheyneyComputerScience/CREMA-D/ma
 CHUNK = 2**16  # bytes
 LONGEST = 2**26  # bytes; no file of the corpus has a tenth of it, so nothing fills the disk
 GIVE_UP = 16  # files in a row that did not come: the server is away, do not wait for thousands
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -215,30 +210,6 @@ def read_manifest(path: Path = MANIFEST) -> dict[str, str]:
 def _check_name(name: str, where: str) -> None:
     if not re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)*", name):
         raise UserError(f"{where}: {name!r} is no plain path below a folder; restore the manifest.")
-
-
-def in_threads(
-    function: Callable[[Item], Result],
-    items: Sequence[Item],
-    jobs: int,
-    title: str,
-    stop: threading.Event | None = None,
-) -> Iterator[tuple[Item, Result]]:
-    """Yields (item, function(item)) as each is ready, under a progress bar.
-
-    When the caller leaves early, or presses Ctrl-C, items not begun are dropped, and `stop` is
-    set so that those under way can end soon.
-    """
-    pool = ThreadPoolExecutor(jobs)
-    try:
-        items_of = {pool.submit(function, item): item for item in items}
-        done = as_completed(items_of)
-        for future in tqdm(done, title, len(items_of), unit="file", disable=None):
-            yield items_of[future], future.result()
-    finally:
-        if stop:
-            stop.set()
-        pool.shutdown(cancel_futures=True)
 
 
 def main() -> int:

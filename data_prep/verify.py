@@ -20,11 +20,13 @@ from pathlib import Path, PurePath
 import numpy as np
 
 from data_prep import corpora, workers
-from data_prep.download import in_threads, read_manifest
+from data_prep.download import read_manifest
+from data_prep.workers import in_threads
 from ser_jax.audio import files as audio_files
 from ser_jax.audio import waveform
 from ser_jax.common import files
-from ser_jax.common.errors import UserError, exit_with_message
+from ser_jax.common.cli import exit_with_message
+from ser_jax.common.errors import UserError
 
 FULL_SCALE = 1 - 2**-15  # the largest positive 16-bit sample
 CLIPPED_RUN = 3  # consecutive samples at full scale; peak normalisation makes only single ones

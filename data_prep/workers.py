@@ -4,7 +4,11 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from typing import TypeVar
+
+from tqdm import tqdm
 
 
 def exit_with_parent() -> None:
@@ -31,3 +35,33 @@ def n_processors() -> int:
 def batches(items: Sequence, size: int) -> list[Sequence]:
     """The items in order, so many at a time; the last may be fewer."""
     return [items[i : i + size] for i in range(0, len(items), size)]
+
+
+Item = TypeVar("Item")
+
+
+Result = TypeVar("Result")
+
+
+def in_threads(
+    function: Callable[[Item], Result],
+    items: Sequence[Item],
+    jobs: int,
+    title: str,
+    stop: threading.Event | None = None,
+) -> Iterator[tuple[Item, Result]]:
+    """Yields (item, function(item)) as each is ready, under a progress bar.
+
+    When the caller leaves early, or presses Ctrl-C, items not begun are dropped, and `stop` is
+    set so that those under way can end soon.
+    """
+    pool = ThreadPoolExecutor(jobs)
+    try:
+        items_of = {pool.submit(function, item): item for item in items}
+        done = as_completed(items_of)
+        for future in tqdm(done, title, len(items_of), unit="file", disable=None):
+            yield items_of[future], future.result()
+    finally:
+        if stop:
+            stop.set()
+        pool.shutdown(cancel_futures=True)

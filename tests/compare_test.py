@@ -9,9 +9,10 @@ import pytest
 
 from ser_jax.common import files
 from ser_jax.common.errors import UserError
-from ser_jax.compare import comparison
+from ser_jax.compare import __main__, comparison
 from ser_jax.evaluate import finished_run
 from ser_jax.metrics import calibration, classification
+from ser_jax.metrics import intervals as metrics_intervals
 from ser_jax.metrics import predictions as metrics_predictions
 from ser_jax.metrics.predictions import Predictions
 
@@ -39,7 +40,7 @@ def finished(workdir, found, *, labels=LABELS, chosen=None, **changes):
     chosen = numbers if chosen is None else chosen
     counts_RxCxC = metrics_predictions.speaker_confusions(found).sum(1)
     best = found.of(chosen)
-    intervals = metrics_predictions.intervals(best)
+    intervals = metrics_intervals.intervals(best)
     results = {
         "config": "cnn2d-demo",
         **{"model": "cnn2d", "input": "mfcc", "protocol": "tfds", "corpus": "a corpus"},
@@ -110,7 +111,7 @@ def test_files_of_a_comparison(tmp_path):
     assert json.loads((out / "compare.json").read_text()) == found
     (pair,) = found["pairs"]
     assert (pair["a"], pair["b"]) == ("better", "worse") and not found["not_comparable"]
-    expected = metrics_predictions.differences(better.predictions, worse.predictions)
+    expected = metrics_intervals.differences(better.predictions, worse.predictions)
     for name, one in pair["differences"].items():
         assert one == expected[name] | {"excludes_0": True}
     with (out / "compare.csv").open() as file:
@@ -207,14 +208,14 @@ def test_names_are_told_apart_and_stand_as_they_are(tmp_path, capsys):
     for folder in ("x/run", "y/run", "<b>_|"):
         finished(tmp_path / folder, predictions())
     folders = [str(tmp_path / name) for name in ("x/run", "y/run", "<b>_|")]
-    comparison.main([*folders, f"--out={tmp_path / 'out'}"])
+    __main__.main([*folders, f"--out={tmp_path / 'out'}"])
     found = json.loads((tmp_path / "out" / "compare.json").read_text())
     assert [run["name"] for run in found["runs"]] == [*folders[:2], "<b>_|"]
     printed = capsys.readouterr().out
     assert (tmp_path / "out" / "compare.md").read_text() in printed
     assert "| &lt;b&gt;\\_\\| |" in printed
     with pytest.raises(UserError, match="given twice"):
-        comparison.main([folders[0], str(tmp_path / "y" / ".." / "x" / "run")])
+        __main__.main([folders[0], str(tmp_path / "y" / ".." / "x" / "run")])
 
 
 def cut(line, n=1):

@@ -13,7 +13,7 @@ from configs import default, variants
 from configs import study as study_config
 from ser_jax import features
 from ser_jax.features import FeatureSpec
-from ser_jax.models import cnn
+from ser_jax.models import registry
 from ser_jax.study import runner, runs
 from ser_jax.train import optimizer
 
@@ -40,7 +40,7 @@ def check_that_it_initialises(config):
     assert keys(config) == keys(default.get_config())
     spec = FeatureSpec(**config.features)
     fields = {k: v for k, v in config.model.items() if k != "name"}
-    network = cnn.build(config.model.name, 6, fields, dtype=config.train.compute_dtype)
+    network = registry.build(config.model.name, 6, fields, dtype=config.train.compute_dtype)
     optimizer.make(config.optimizer.name)
     optimizer.plateau(config.optimizer)
     n_frames = spec.n_frames(5 * spec.sampling_rate)

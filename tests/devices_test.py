@@ -5,6 +5,7 @@ import pytest
 
 from ser_jax.common.errors import UserError
 from ser_jax.parallel import mesh as parallel_mesh
+from ser_jax.parallel import processes
 
 
 def shape(config, n_replicas: int) -> tuple[int, int, int]:
@@ -61,10 +62,10 @@ def test_the_first_process_goes_first_and_its_failure_is_everybodys(monkeypatch)
             done.append("meet")
             return flag or failed_elsewhere
 
-        monkeypatch.setattr(parallel_mesh, "_meet", lambda: None)
-        monkeypatch.setattr(parallel_mesh, "is_first", lambda: first)
-        monkeypatch.setattr(parallel_mesh, "anywhere", anywhere)
-        return parallel_mesh.first_then_others(make)
+        monkeypatch.setattr(processes, "_meet", lambda: None)
+        monkeypatch.setattr(processes, "is_first", lambda: first)
+        monkeypatch.setattr(processes, "anywhere", anywhere)
+        return processes.first_then_others(make)
 
     def make():
         done.append("make")

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from data_prep import download as module
+from data_prep import download as data_prep_download
 from data_prep.download import download, read_manifest
 from ser_jax.common.errors import UserError
 
@@ -87,7 +87,7 @@ def server(monkeypatch):
         running.shutdown()
 
 
-def get(root: Path, server: Server, manifest=MANIFEST, **kwargs) -> module.Outcome:
+def get(root: Path, server: Server, manifest=MANIFEST, **kwargs) -> data_prep_download.Outcome:
     quick = {"delay_s": 0.001, "attempts": 3, "timeout_s": 5.0, "jobs": 3}
     return download(root, manifest, server.url, **{**quick, **kwargs})
 
@@ -98,7 +98,7 @@ def names(root: Path) -> set[str]:
 
 
 def test_fetches_everything_under_its_name(server, tmp_path):
-    assert get(tmp_path, server) == module.Outcome(kept=0, fetched=5, failed={})
+    assert get(tmp_path, server) == data_prep_download.Outcome(kept=0, fetched=5, failed={})
     assert names(tmp_path) == set(BODIES)
     assert all((tmp_path / n).read_bytes() == body for n, body in BODIES.items())
 
@@ -156,15 +156,15 @@ def test_delay_doubles_unless_the_server_wants_longer(server, tmp_path, monkeypa
         def wait(self, seconds):
             waits.append(seconds)
 
-    monkeypatch.setattr(module, "threading", types.SimpleNamespace(Event=Hasty))
+    monkeypatch.setattr(data_prep_download, "threading", types.SimpleNamespace(Event=Hasty))
     server.faults = {ONE: ["503", "503", "busy", "503"]}
     get(tmp_path, server, attempts=5, delay_s=1.0)
     assert waits == [1.0, 2.0, 7, 8.0]
 
 
 def test_audio_and_tables_have_a_home_each(server, tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "WAV_URL", server.url)
-    monkeypatch.setattr(module, "TABLE_URL", server.url + "/tables")
+    monkeypatch.setattr(data_prep_download, "WAV_URL", server.url)
+    monkeypatch.setattr(data_prep_download, "TABLE_URL", server.url + "/tables")
     outcome = download(tmp_path, MANIFEST)
     assert outcome.fetched == 4
     assert server.asked["tables/processedResults/votes.csv"] == 1
@@ -175,11 +175,11 @@ def test_resume_fetches_only_what_is_missing(server, tmp_path):
     get(tmp_path, server)
     before = {n: (tmp_path / n).stat().st_ino for n in names(tmp_path)}
     server.faults, server.asked = {}, Counter()
-    assert get(tmp_path, server) == module.Outcome(kept=3, fetched=2, failed={})
+    assert get(tmp_path, server) == data_prep_download.Outcome(kept=3, fetched=2, failed={})
     assert server.asked == {ONE: 1, "AudioWAV/2.wav": 1}
     assert {n: (tmp_path / n).stat().st_ino for n in before} == before
     server.asked = Counter()
-    assert get(tmp_path, server) == module.Outcome(kept=5, fetched=0, failed={})
+    assert get(tmp_path, server) == data_prep_download.Outcome(kept=5, fetched=0, failed={})
     assert not server.asked
 
 
@@ -199,7 +199,7 @@ def test_server_that_is_away_is_not_asked_for_thousands(server, tmp_path):
     server.faults = {"*": ["drop"]}
     outcome = get(tmp_path, server, many, jobs=2)
     assert outcome.failed.keys() == many.keys()
-    assert sum(server.asked.values()) < 3 * 2 * module.GIVE_UP
+    assert sum(server.asked.values()) < 3 * 2 * data_prep_download.GIVE_UP
     assert "given up" in outcome.failed["AudioWAV/x199.wav"]
     # Files that do not exist are no such sign.
     server.faults, server.asked = {}, Counter()
@@ -246,16 +246,16 @@ def test_shipped_manifest_is_the_corpus():
 
 
 def test_command_reports_failures_and_says_how_to_go_on(server, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(module, "read_manifest", lambda: MANIFEST)
+    monkeypatch.setattr(data_prep_download, "read_manifest", lambda: MANIFEST)
     monkeypatch.setattr("sys.argv", ["download", f"--root={tmp_path}", f"--base_url={server.url}"])
     server.faults = {ONE: ["404"]}
-    assert module.main() == 1
+    assert data_prep_download.main() == 1
     said = capsys.readouterr().out
     assert "4 came, 1 failed" in said
     assert "HTTP 404" in said
     assert "Run it again" in said
     server.faults = {}
-    assert module.main() == 0
+    assert data_prep_download.main() == 0
     said = capsys.readouterr().out
     assert "4 files were in place, 1 came" in said
     assert "ODbL" in said

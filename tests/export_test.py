@@ -14,10 +14,10 @@ from jax import export as jax_export
 from ser_jax import features
 from ser_jax.common import files
 from ser_jax.common.errors import UserError
-from ser_jax.export import writer
+from ser_jax.export import __main__, writer
 from ser_jax.features import FeatureSpec
 from ser_jax.metrics import classification
-from ser_jax.models import cnn, convolution
+from ser_jax.models import convolution, registry
 from ser_jax.predict import exported_model, trained_model
 from ser_jax.predict.predictor import Predictor
 from ser_jax.train import checkpoints
@@ -36,7 +36,7 @@ def made(name="cnn2d", kind="mfcc", n_replicas=2, corpus="crema_d", **settings):
         | settings
     )
     labels, max_frames = ("anger", "joy", "sadness"), 60
-    model = cnn.build(name, len(labels), fields)
+    model = registry.build(name, len(labels), fields)
     planes = sum(spec.width(plane) for plane in features.INPUTS[kind])
     x_BxTxF = jnp.zeros((1, max_frames, planes))
     norm = Normalisation(jnp.full(planes, -20.0), jnp.full(planes, 15.0))
@@ -159,7 +159,7 @@ def test_every_network_and_input(network, tmp_path):
 
 def test_the_command_writes_what_predictor_opens(workdir, tmp_path, capsys):
     out = tmp_path / "new" / "emotion.zip"
-    writer.main([f"--workdir={workdir}", f"--out={out}"])
+    __main__.main([f"--workdir={workdir}", f"--out={out}"])
     assert "2 replicas" in capsys.readouterr().out
     assert [path.name for path in out.parent.iterdir()] == [out.name]
     waveform = clips([20_000], 20_000)[0][0]
@@ -178,7 +178,7 @@ def test_the_command_writes_what_predictor_opens(workdir, tmp_path, capsys):
     assert "0.432 (95 % over speakers: 0.400-0.500)" in " ".join(readme.split())
 
     first = out.read_bytes()
-    writer.main([f"--workdir={workdir}", f"--out={out}"])
+    __main__.main([f"--workdir={workdir}", f"--out={out}"])
     assert out.read_bytes() == first
 
 
@@ -270,10 +270,10 @@ def test_the_licence_note(tmp_path):
 
 def test_what_cannot_be_written_is_one_sentence(workdir, tmp_path, file, monkeypatch):
     with pytest.raises(UserError, match="is a folder"):
-        writer.main([f"--workdir={workdir}", f"--out={tmp_path}"])
+        __main__.main([f"--workdir={workdir}", f"--out={tmp_path}"])
     before = file.read_bytes()
     with pytest.raises(UserError, match="no trained model"):
-        writer.main([f"--workdir={tmp_path}", f"--out={file}"])
+        __main__.main([f"--workdir={tmp_path}", f"--out={file}"])
     with monkeypatch.context() as patched, pytest.raises(OSError):
         patched.setattr(zipfile.ZipFile, "writestr", lambda *_: (_ for _ in ()).throw(OSError()))
         writer.write(file, {"a": b"b"})

@@ -7,7 +7,8 @@ import pytest
 from sklearn import metrics as sk
 
 from data_prep import corpora
-from ser_jax.metrics import classification
+from ser_jax.metrics import classification, listeners
+from ser_jax.train import step
 
 
 def random_clips(seed, n_classes=6, n_clips=200):
@@ -20,7 +21,7 @@ def random_clips(seed, n_classes=6, n_clips=200):
 def test_counts_leave_out_padding_and_add_up():
     label_B, prediction_B = random_clips(0)
     weight_B = np.arange(200) < 150
-    counts = jax.jit(classification.confusion_counts, static_argnums=3)
+    counts = jax.jit(step.confusion_counts, static_argnums=3)
     first = counts(label_B[:100], prediction_B[:100], weight_B[:100], 6)
     second = counts(label_B[100:], prediction_B[100:], jnp.float32(weight_B[100:]), 6)
     expected = sk.confusion_matrix(label_B[:150], prediction_B[:150], labels=range(6))
@@ -31,7 +32,7 @@ def test_counts_leave_out_padding_and_add_up():
 def test_counts_of_replicas():
     label_B, prediction_B = random_clips(1)
     predictions_RxB = jnp.stack([prediction_B, label_B])
-    counts = jax.vmap(lambda p: classification.confusion_counts(label_B, p, jnp.ones(200), 6))
+    counts = jax.vmap(lambda p: step.confusion_counts(label_B, p, jnp.ones(200), 6))
     for replica, matrix in zip(predictions_RxB, counts(predictions_RxB), strict=True):
         np.testing.assert_array_equal(
             matrix, sk.confusion_matrix(label_B, replica, labels=range(6))
@@ -102,7 +103,7 @@ def test_summary_is_json_with_exactly_these_keys():
 
 def test_listeners_ties_are_shared_and_unrated_clips_left_out():
     votes_NxC = [[3, 1, 0], [2, 2, 0], [0, 0, 0], [0, 1, 4]]
-    human = classification.human(votes_NxC, [0, 1, 1, 1])
+    human = listeners.human(votes_NxC, [0, 1, 1, 1])
     assert human["n_clips"] == 3 and human["n_ratings"] == 13
     assert human["accuracy"] == pytest.approx((3 + 2 + 1) / 13)
     assert human["recall"] == pytest.approx([3 / 4, 3 / 9, 0])
@@ -117,7 +118,7 @@ def test_listeners_of_crema_d(shared_data):
         "crema_d", shared_data / "crema_d_resynth", tables_dir=shared_data / "crema_d"
     )
     nobody = (0,) * len(corpus.labels)
-    human = classification.human(
+    human = listeners.human(
         [u.votes or nobody for u in corpus.utterances],
         [corpus.labels.index(u.emotion) for u in corpus.utterances],
     )

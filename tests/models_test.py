@@ -9,7 +9,8 @@ import pytest
 from ml_collections import ConfigDict
 
 from ser_jax.common.errors import UserError
-from ser_jax.models import cnn, layers
+from ser_jax.models import layers, registry
+from ser_jax.train import console
 
 SMALL = {"widths": (6, 5), "kernels": (3, 3), "dense": 7}
 SHAPES = {"cnn1d": (60,), "cnn2d": (24, 12), "paper": (24, 12)}
@@ -25,7 +26,7 @@ def features(name, n_rows, seed=0):
 @functools.cache
 def small(name):
     """A model, and variables from two initialisations."""
-    model = cnn.build(name, 3, SMALL)
+    model = registry.build(name, 3, SMALL)
     return model, *initialise(model, features(name, 1))
 
 
@@ -40,7 +41,7 @@ def shapes(model, *input_shape):
 
 
 def count(name, shape):
-    model = cnn.build(name, 6)
+    model = registry.build(name, 6)
     return sum(leaf.size for leaf in jax.tree.leaves(shapes(model, *shape)["params"]))
 
 
@@ -64,7 +65,7 @@ def test_parameter_counts_at_the_sizes_of_the_report():
     assert count("paper", (157, 20)) == convolutions + dense == 711_231
 
 
-@pytest.mark.parametrize("padding", cnn.PADDINGS)
+@pytest.mark.parametrize("padding", registry.PADDINGS)
 @pytest.mark.parametrize("shape", [(2, 13, 8, 3), (2, 21, 3)])
 @pytest.mark.parametrize("window", [4, 5])
 @pytest.mark.parametrize("ours", [layers.avg_pool, layers.max_pool])
@@ -106,7 +107,7 @@ def test_dropout_keeps_the_mean_drops_the_rate_and_compiles_once():
     assert len(traces) == 1
 
 
-@pytest.mark.parametrize("name", cnn.MODELS)
+@pytest.mark.parametrize("name", registry.MODELS)
 def test_dropout_acts_in_training_only(name):
     model, variables, _ = small(name)
     x = features(name, 8)
@@ -143,7 +144,7 @@ def step(model, variables, x, label_B, mask_B):
     return logits_BxC[:16], updated, gradients
 
 
-@pytest.mark.parametrize("name", cnn.MODELS)
+@pytest.mark.parametrize("name", registry.MODELS)
 def test_masked_rows_leave_no_trace(name):
     model, variables, _ = small(name)
     x, junk = features(name, 16), 100 + 50 * features(name, 16, seed=2)
@@ -182,7 +183,7 @@ def test_batch_statistics_move_as_in_keras():
 
 
 def test_kernels_start_glorot_uniform_and_biases_at_zero():
-    model = cnn.build("cnn2d", 6, {"widths": (16, 64), "kernels": (5, 5)})
+    model = registry.build("cnn2d", 6, {"widths": (16, 64), "kernels": (5, 5)})
     params = initialise(model, jnp.zeros((1, 24, 12)))[0]["params"]
     limit = np.sqrt(6 / (25 * (16 + 64)))
     kernel = params["Conv_1"]["kernel"]
@@ -191,7 +192,7 @@ def test_kernels_start_glorot_uniform_and_biases_at_zero():
     assert not np.any(params["Conv_1"]["bias"]) and not np.any(params["Dense_0"]["bias"])
 
 
-@pytest.mark.parametrize("name", cnn.MODELS)
+@pytest.mark.parametrize("name", registry.MODELS)
 def test_replicas_under_vmap_equal_single_models(name):
     model, *replicas = small(name)
 
@@ -212,9 +213,9 @@ def test_replicas_under_vmap_equal_single_models(name):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", cnn.MODELS)
+@pytest.mark.parametrize("name", registry.MODELS)
 def test_bfloat16_computes_in_half_and_keeps_in_full(name):
-    half = cnn.build(name, 3, SMALL, dtype="bfloat16")
+    half = registry.build(name, 3, SMALL, dtype="bfloat16")
     full, variables, _ = small(name)
     x = features(name, 4)
     assert {leaf.dtype for leaf in jax.tree.leaves(shapes(half, *SHAPES[name]))} == {
@@ -230,7 +231,7 @@ def test_bfloat16_computes_in_half_and_keeps_in_full(name):
 
 
 def test_valid_pools_need_46_columns():
-    model = cnn.build("cnn2d", 6, {"padding": "valid"})
+    model = registry.build("cnn2d", 6, {"padding": "valid"})
     # 157×46 → 77×22 → 37×10 → 17×4 → 7×1
     assert shapes(model, 157, 46)["params"]["Dense_0"]["kernel"].shape == (7 * 1 * 64, 256)
     with pytest.raises(UserError, match="at least 46 .* are 157×45; set model.padding='same'"):
@@ -239,7 +240,7 @@ def test_valid_pools_need_46_columns():
 
 def test_fields_come_from_a_config():
     config = ConfigDict({"widths": [6, 5], "kernels": (3, 2), "dense": 4, "padding": "valid"})
-    model = cnn.build("paper", 3, config)
+    model = registry.build("paper", 3, config)
     assert (model.widths, model.kernels, model.dense, model.pool) == ((6, 5), (3, 2), 4, 4)
     hash(model)
 
@@ -261,22 +262,22 @@ def test_fields_come_from_a_config():
 )
 def test_wrong_fields_are_named(name, fields, message):
     with pytest.raises(UserError, match=message):
-        cnn.build(name, 6, fields)
+        registry.build(name, 6, fields)
 
 
 def test_wrong_dtype_is_named():
     with pytest.raises(UserError, match="model.dtype='float16'.*float32, bfloat16"):
-        cnn.build("cnn2d", 6, dtype="float16")
+        registry.build("cnn2d", 6, dtype="float16")
 
 
 def test_input_kinds():
-    kinds = {name: model.input_kind for name, model in cnn.MODELS.items()}
+    kinds = {name: model.input_kind for name, model in registry.MODELS.items()}
     assert kinds == {"cnn1d": "vector", "cnn2d": "plane", "paper": "plane"}
 
 
 def test_parameter_table_is_aligned_and_adds_up():
     params = {"Conv_0": {"kernel": jnp.zeros((5, 1, 256)), "bias": jnp.zeros(256)}}
-    lines = cnn.parameter_table(params).splitlines()
+    lines = console.parameter_table(params).splitlines()
     assert lines[-1].split() == ["total", "1,536"]
     assert lines[1].split() == ["Conv_0/kernel", "5×1×256", "1,280"]
     assert len({len(line) for line in lines}) == 1

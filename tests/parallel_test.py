@@ -7,10 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from ser_jax.data import examples, records
-from ser_jax.parallel import mesh, placement
+from ser_jax.parallel import mesh, placement, programs
 from ser_jax.train import experiment, optimizer
 from ser_jax.train import step as train_step
-from ser_jax.train.loader import Feed
+from ser_jax.train.loader import Feed, take
 
 
 def run_epoch(this: experiment.Task, chunks: list[int]):
@@ -19,7 +19,7 @@ def run_epoch(this: experiment.Task, chunks: list[int]):
     step = train_step.make_train_step(
         this.model, optimizer.make(config.optimizer.name), config.input.kind
     )
-    steps, feed = placement.compile_steps(step, layout), Feed(this.examples, layout)
+    steps, feed = programs.compile_steps(step, take, layout), Feed(this.examples, layout)
     order = examples.shuffled(this.train_M(0), config.train.batch_size, config.seed, 1)
     assert sum(chunks) == len(order)
     (group,), begin = placement.place(experiment.initial_states(this), layout), 0

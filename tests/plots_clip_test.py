@@ -5,7 +5,7 @@ import pytest
 import soundfile
 
 from ser_jax import features
-from ser_jax.audio import flac
+from ser_jax.audio import waveform
 from ser_jax.features import FeatureSpec
 from ser_jax.pages import clip_figure, figure
 from ser_jax.pages.clip_figure import Panel
@@ -58,7 +58,7 @@ def test_short_silent_and_vector_clips_can_be_drawn(tmp_path):
 
 def test_flac_keeps_sixteen_bits_and_the_level(chirp, tmp_path):
     loud = np.concatenate([0.1 * chirp, [1.5, -1.5]]).astype(np.float32)
-    flac.write(tmp_path / "clip.flac", loud, 16_000)
+    waveform.write(tmp_path / "clip.flac", loud, 16_000)
     heard, rate = soundfile.read(tmp_path / "clip.flac", dtype="float32")
     assert rate == 16_000 and np.abs(heard - np.clip(loud, -1, 1)).max() < 1.01 / 2**15
     assert soundfile.info(tmp_path / "clip.flac").subtype == "PCM_16"

@@ -17,7 +17,7 @@ import soundfile
 
 from ser_jax.audio import files
 from ser_jax.audio import waveform as audio_waveform
-from ser_jax.common import compilation_cache
+from ser_jax.common import runtime
 from ser_jax.common.errors import UserError
 from ser_jax.features import FeatureSpec
 from ser_jax.predict import __main__, backends
@@ -431,20 +431,20 @@ def no_cache(monkeypatch, tmp_path):
 
 
 def test_the_cache_is_the_users_unless_something_was_said(no_cache, tmp_path, monkeypatch):
-    compilation_cache.enable()
+    runtime.enable()
     folder = tmp_path / "cache" / "ser_jax" / "compiled"
     assert jax.config.jax_compilation_cache_dir == str(folder) and folder.is_dir()
     assert jax.config.jax_persistent_cache_min_compile_time_secs == 0
     jax.config.update("jax_compilation_cache_dir", "elsewhere")
-    compilation_cache.enable()
+    runtime.enable()
     assert jax.config.jax_compilation_cache_dir == "elsewhere"
     jax.config.update("jax_compilation_cache_dir", None)
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "")
-    compilation_cache.enable()
+    runtime.enable()
     assert jax.config.jax_compilation_cache_dir is None
 
 
 def test_where_no_cache_can_be_written_there_is_none(no_cache, tmp_path):
     (tmp_path / "cache").write_text("in the way")
-    compilation_cache.enable()
+    runtime.enable()
     assert jax.config.jax_compilation_cache_dir is None

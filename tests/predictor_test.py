@@ -19,7 +19,8 @@ from ser_jax.data import records as data_records
 from ser_jax.evaluate import test_set
 from ser_jax.predict import backends, trained_model
 from ser_jax.predict.predictor import Prediction, Predictor
-from ser_jax.train import checkpoints, experiment, metric_log
+from ser_jax.train import checkpoints, experiment
+from ser_jax.train import workdir as train_workdir
 
 ROOT = Path(__file__).parents[1]
 
@@ -48,7 +49,7 @@ def make_run(config, records: Path, workdir: Path) -> Path:
         best = state.best.replace(params=params, value=jnp.zeros(()))
         bests.append((best, state.normalisation))
     best, normalisation = jax.tree.map(lambda *leaves: jnp.stack(leaves), *bests)
-    metric_log.claim(workdir, config, records.parent.name)
+    train_workdir.claim(workdir, config, records.parent.name)
     checkpoints.save_best(workdir, 1, best, normalisation, this.metadata())
     test_set.evaluate(config, records, workdir)
     return workdir
@@ -218,7 +219,10 @@ def test_a_batch_shared_out_over_devices_is_the_same(run, clips):
     n_samples_B = np.array([min(len(clip), 48_000) for clip in list(clips.values())[:8]], np.int32)
     for row, clip in enumerate(list(clips.values())[:8]):
         waveform_BxS[row, : n_samples_B[row]] = clip[:48_000]
-    one, four = backends.TrainedEngine(this), backends.TrainedEngine(this, jax.devices()[:4])
+    one, four = (
+        trained_model.TrainedEngine(this),
+        trained_model.TrainedEngine(this, jax.devices()[:4]),
+    )
     expected = one(waveform_BxS, n_samples_B)
     assert expected.shape == (2, 8, 6)
     np.testing.assert_allclose(four(waveform_BxS, n_samples_B), expected, atol=1e-6)

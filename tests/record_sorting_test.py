@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from data_prep.records.record_sorting import N_BUCKETS, Sorter
+from data_prep.records.sorting import N_BUCKETS, Sorter
 
 
 @pytest.fixture

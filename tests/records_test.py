@@ -26,7 +26,7 @@ from data_prep.augmentation import phase_vocoder
 from data_prep.augmentation import views as augmentation_views
 from data_prep.records import build, examples, pool
 from data_prep.records.recipe import Recipe
-from data_prep.records.record_sorting import Sorter
+from data_prep.records.sorting import Sorter
 from ser_jax import features
 from ser_jax.audio import waveform as audio_waveform
 from ser_jax.common.errors import UserError
@@ -341,8 +341,8 @@ import multiprocessing, os, signal, sys
 from pathlib import Path
 sys.path.insert(0, {os.fspath(Path(__file__).parent)!r})
 import conftest, records_test
-from data_prep import record_sorting, records
-add, calls = record_sorting.Sorter.add, []
+from data_prep.records import build, sorting
+add, calls = sorting.Sorter.add, []
 def tires(*args):
     calls.append(args)
     if len(calls) == 8:  # some records of either view are there
@@ -350,8 +350,8 @@ def tires(*args):
         os.write(1, " ".join(pids).encode())
         os.kill(os.getpid(), signal.SIGKILL)
     return add(*args)
-record_sorting.Sorter.add = tires
-records.build(records_test.recipe_of(Path({os.fspath(tones)!r})), Path({os.fspath(tmp_path)!r}))
+sorting.Sorter.add = tires
+build.build(records_test.recipe_of(Path({os.fspath(tones)!r})), Path({os.fspath(tmp_path)!r}))
 """
     root = Path(__file__).parents[1]
     # Files, since a pipe would be waited for as long as any worker holds it.

@@ -8,9 +8,9 @@ import pytest
 from matplotlib.text import Text
 
 from ser_jax.common.errors import UserError
-from ser_jax.metrics import classification
-from ser_jax.pages import figure as pages_figure
-from ser_jax.report import run_report
+from ser_jax.evaluate import finished_run
+from ser_jax.metrics import classification, listeners
+from ser_jax.report import run_report, wording
 from ser_jax.report.figures import breakdown as figures_breakdown
 from ser_jax.report.figures import confusion as figures_confusion
 from ser_jax.report.figures import reliability, training
@@ -137,7 +137,7 @@ def some_results(labels=LABELS[:6], seeds=(17,), folds=(0,), rates=(), actors=5,
 
 def some_human(n_classes=6):
     votes = 1 + 5 * np.eye(n_classes, dtype=int)
-    return classification.human(votes, range(n_classes))
+    return listeners.human(votes, range(n_classes))
 
 
 def fill(workdir, epochs=None, results=None):
@@ -273,7 +273,7 @@ def test_confusion_shows_rows_as_shares_with_counts_and_recall():
 
 
 def test_listeners_confusion_stands_beside_the_models_on_one_scale():
-    human = classification.human([[3, 1], [0, 2]], [0, 1])
+    human = listeners.human([[3, 1], [0, 2]], [0, 1])
     results = some_results(["a", "b"], confusion=[[2, 2], [1, 3]], human=human)
     figure = figures_confusion.human(results)
     shares = [axes.images[0].get_array().tolist() for axes in figure.axes]
@@ -292,7 +292,7 @@ def test_listeners_confusion_stands_beside_the_models_on_one_scale():
     ],
 )
 def test_clips_and_replicas_are_counted(replicas, words):
-    assert pages_figure.test_clips(some_results(**replicas)) == words
+    assert wording.test_clips(some_results(**replicas)) == words
 
 
 def test_every_picture_of_scores_tells_how_much_was_tested():
@@ -393,7 +393,7 @@ def test_headline_puts_the_model_beside_guessing():
 
 
 def test_listeners_stand_beside_the_model():
-    human = classification.human([[3, 1], [2, 2], [1, 3]], [0, 1, 1])
+    human = listeners.human([[3, 1], [2, 2], [1, 3]], [0, 1, 1])
     text = page(
         labels=["a", "b"], **classification.summary([[3, 1], [2, 4]], ["a", "b"]), human=human
     )
@@ -414,7 +414,7 @@ def test_page_says_what_was_in_training():
     assert "**were heard in training too**" in page(unseen_speakers=False)
     assert "test sentences" not in page()
     assert "test sentences | none was heard" in page(unseen_sentences=True)
-    titles = pages_figure.titles(some_results(unseen_sentences=True))
+    titles = wording.titles(some_results(unseen_sentences=True))
     assert titles[1].endswith("test speakers and sentences unseen in training")
 
 
@@ -530,14 +530,14 @@ def test_bad_files_are_named_with_the_remedy(tmp_path, name, text, message):
 
 def test_of_a_repeated_epoch_the_last_counts(tmp_path):
     fill(tmp_path, some_epochs(2) + [some_epochs(2)[1] | {"train/l2": 9.0}])
-    epochs = run_report.read_epochs(tmp_path / "metrics.jsonl")
+    epochs = finished_run.read_epochs(tmp_path / "metrics.jsonl")
     assert [row["train/l2"] for row in epochs[0]] == [0.125, 9.0]
 
 
 def test_epochs_are_kept_by_replica_and_old_lines_are_of_the_first(tmp_path):
     old = [{k: v for k, v in row.items() if k != "replica"} for row in some_epochs(2)]
     fill(tmp_path, [some_epochs(2, 1)[1], *old, some_epochs(2, 1)[0]])
-    epochs = run_report.read_epochs(tmp_path / "metrics.jsonl")
+    epochs = finished_run.read_epochs(tmp_path / "metrics.jsonl")
     found = {k: [(row["epoch"], row["val/accuracy"]) for row in v] for k, v in epochs.items()}
     assert found == {0: [(1, 0.4), (2, 0.4)], 1: [(1, 0.4 + 0.01), (2, 0.4 + 0.01)]}
 

@@ -10,7 +10,7 @@ import numpy as np
 import optax
 import pytest
 
-from ser_jax.models import cnn
+from ser_jax.models import registry
 from ser_jax.predict import saliency
 from ser_jax.train import step as train_step
 from ser_jax.train.state import Normalisation, Weights
@@ -72,7 +72,7 @@ def test_padding_gets_nothing_whatever_it_holds(kind):
     x_BxTxF = some_features()
     name = {"mfcc": "cnn2d", "vector": "cnn1d"}[kind]
     widths = {"mfcc": (4, 4, 4, 4), "vector": (4, 4, 4)}[kind]
-    model = cnn.build(name, 3, {"widths": widths, "dense": 8})
+    model = registry.build(name, 3, {"widths": widths, "dense": 8})
     found, weights = a_trained(model, x_BxTxF, kind)
     gradient = saliency.make_gradient(found)
     other_BxTxF = np.where((np.arange(24) < N_FRAMES[:, None])[..., None], x_BxTxF, 1e3)
@@ -91,7 +91,7 @@ def planted():
     x_BxTxF, label_B = some_features(64, 24, 12, seed=1), np.arange(64) % 2
     x_BxTxF = MEAN + 0.3 * (x_BxTxF - MEAN)
     x_BxTxF[label_B == 1, 8:14, 3:7] += 2 * SD
-    model = cnn.build("paper", 2, {"widths": (6, 6, 6), "dense": 8})
+    model = registry.build("paper", 2, {"widths": (6, 6, 6), "dense": 8})
     found, weights = a_trained(model, x_BxTxF)
     n_frames_B, adam = np.full(64, 24), optax.adam(1e-2)
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn import metrics as sk
 
-from ser_jax.metrics import breakdown, calibration, classification, intervals
+from ser_jax.metrics import breakdown, calibration, classification, intervals, listeners
 from ser_jax.metrics import predictions as metrics_predictions
 
 LABELS = ["neutral", "anger", "joy"]
@@ -83,7 +83,7 @@ def test_resampled_metrics_agree_with_a_loop_and_scikit_learn():
 
 def test_intervals_give_mean_and_sd_over_replicas_and_percentiles():
     predictions = two_folds()
-    found = metrics_predictions.intervals(predictions, n_resamples=400, seed=3)
+    found = intervals.intervals(predictions, n_resamples=400, seed=3)
     assert json.loads(json.dumps(found)) == found
     by_replica = [predictions.of([r]).correct_P.mean() for r in range(4)]
     assert found["accuracy"]["mean"] == pytest.approx(np.mean(by_replica))
@@ -93,9 +93,9 @@ def test_intervals_give_mean_and_sd_over_replicas_and_percentiles():
     )["uar"]
     assert found["uar"]["low"] == np.quantile(value_B, 0.025)
     assert found["uar"]["high"] == np.quantile(value_B, 0.975)
-    narrow = metrics_predictions.intervals(predictions, n_resamples=400, seed=3, level=0.5)["uar"]
+    narrow = intervals.intervals(predictions, n_resamples=400, seed=3, level=0.5)["uar"]
     assert found["uar"]["low"] < narrow["low"] < narrow["high"] < found["uar"]["high"]
-    assert metrics_predictions.intervals(predictions.of([2]))["uar"]["sd"] is None
+    assert intervals.intervals(predictions.of([2]))["uar"]["sd"] is None
 
 
 def test_the_rows_order_changes_nothing():
@@ -105,10 +105,10 @@ def test_the_rows_order_changes_nothing():
     votes = dict.fromkeys(predictions.clip_P.tolist(), (3, 1, 3))
     level = {clip: clip[-1] for clip in votes}
     for summary in (
-        metrics_predictions.intervals,
+        intervals.intervals,
         calibration.calibration,
         calibration.coverage,
-        lambda p: breakdown.perceived(p, votes),
+        lambda p: listeners.perceived(p, votes),
         lambda p: breakdown.breakdown(p, {"level": level}, votes, LABELS, n_resamples=50),
     ):
         assert rounded(summary(shuffled)) == rounded(summary(predictions))
@@ -128,7 +128,7 @@ def test_speakers_are_drawn_within_test_sets():
 def test_leaving_one_speaker_out_draws_among_all():
     folds = together(*(replica(r, range(r, 60, 5)) for r in range(5)))
     assert len(set(folds.of([3]).speaker_P)) == 1
-    accuracy = metrics_predictions.intervals(folds)["accuracy"]
+    accuracy = intervals.intervals(folds)["accuracy"]
     by_speaker = [folds.of([r]).correct_P.mean() for r in range(5)]
     drawn = np.random.default_rng(0).choice(by_speaker, (4000, 5)).mean(1)
     assert accuracy["low"] == pytest.approx(np.quantile(drawn, 0.025), abs=0.02)
@@ -148,9 +148,9 @@ def test_parts_of_the_resamples_add_up(monkeypatch):
 
 def test_one_speaker_has_no_interval():
     alone = replica(0, range(0, 60, 5))
-    found = metrics_predictions.intervals(alone)["accuracy"]
+    found = intervals.intervals(alone)["accuracy"]
     assert found["low"] is None and found["high"] is None and 0 < found["mean"] < 1
-    assert metrics_predictions.differences(alone, alone)["uar"]["low"] is None
+    assert intervals.differences(alone, alone)["uar"]["low"] is None
 
 
 def test_the_interval_holds_the_truth_where_clips_of_a_speaker_are_alike():
@@ -174,7 +174,7 @@ def test_the_interval_holds_the_truth_where_clips_of_a_speaker_are_alike():
 def test_a_run_does_not_differ_from_itself():
     a = two_folds()
     for other in (a, a.where(np.random.default_rng(1).permutation(200))):
-        for found in metrics_predictions.differences(a, other).values():
+        for found in intervals.differences(a, other).values():
             assert found == {"difference": 0, "low": 0, "high": 0}
 
 
@@ -189,7 +189,7 @@ def test_pairs_share_the_speakers_whatever_number_their_replicas_have():
             7 - a.replica_P, a.clip_P, a.speaker_P, a.label_P, a.probability_PxC
         ),
     )
-    for found in metrics_predictions.differences(a, twice).values():
+    for found in intervals.differences(a, twice).values():
         assert list(found.values()) == pytest.approx([0, 0, 0], abs=1e-12)
 
 
@@ -203,20 +203,20 @@ def test_a_pair_differs_more_surely_than_its_intervals_tell():
         named([[0.9, 0.1] if right else [0.1, 0.9] for right in rights], speakers=speakers)
         for rights in (good, worse)
     )
-    found = metrics_predictions.differences(a, b)["accuracy"]
+    found = intervals.differences(a, b)["accuracy"]
     assert found == {"difference": pytest.approx(0.05)} | {
         key: pytest.approx(0.05) for key in ("low", "high")
     }
-    alone_a, alone_b = (metrics_predictions.intervals(x)["accuracy"] for x in (a, b))
+    alone_a, alone_b = (intervals.intervals(x)["accuracy"] for x in (a, b))
     assert alone_a["low"] < alone_b["high"]
-    assert metrics_predictions.differences(b, a)["accuracy"]["difference"] == pytest.approx(-0.05)
+    assert intervals.differences(b, a)["accuracy"]["difference"] == pytest.approx(-0.05)
 
 
 def test_other_clips_cannot_be_paired():
     with pytest.raises(ValueError, match="same test clips"):
-        metrics_predictions.differences(two_folds(), two_folds().of([0, 1]))
+        intervals.differences(two_folds(), two_folds().of([0, 1]))
     with pytest.raises(ValueError, match="same test clips"):
-        metrics_predictions.differences(replica(0, range(60)), replica(0, range(61)))
+        intervals.differences(replica(0, range(60)), replica(0, range(61)))
 
 
 def test_calibration_of_known_answers():
@@ -267,13 +267,13 @@ def test_perceived_takes_each_of_the_tied_votes():
     likely = 0.8 * np.eye(3) + 0.1 * (1 - np.eye(3))
     predictions = named(likely[[0, 1, 2, 1, 0]], speakers=["s", "s", "t", "t", "t"])
     votes = {"c0": (5, 1, 0), "c1": (4, 4, 0), "c2": (2, 2, 0), "c3": (0, 0, 0), "c4": (0, 3, 1)}
-    found = breakdown.perceived(predictions, votes)
+    found = listeners.perceived(predictions, votes)
     # c0 and c1 are right; c2's miss is half neutral's, half anger's, c4's is anger's; c3 has none.
     assert found["n_clips"] == 4
     assert found["accuracy"] == pytest.approx(2 / 4)
     assert found["uar"] == pytest.approx((1 / 1.5 + 1 / 2.5) / 2)
     assert (found["low"], found["high"]) == (0, 1)  # s is always right, t never
-    assert breakdown.perceived(predictions, {"c3": (), "elsewhere": (1, 2, 3)}) is None
+    assert listeners.perceived(predictions, {"c3": (), "elsewhere": (1, 2, 3)}) is None
 
 
 def test_perceived_of_the_intended_votes_is_the_accuracy():
@@ -284,8 +284,8 @@ def test_perceived_of_the_intended_votes_is_the_accuracy():
             predictions.clip_P.tolist(), predictions.label_P.tolist(), strict=True
         )
     }
-    found = breakdown.perceived(predictions, votes, n_resamples=200)
-    expected = metrics_predictions.intervals(predictions, n_resamples=200)
+    found = listeners.perceived(predictions, votes, n_resamples=200)
+    expected = intervals.intervals(predictions, n_resamples=200)
     assert found["uar"] == pytest.approx(expected["uar"]["mean"])
     assert {k: found[k] for k in ("low", "high")} == {
         k: pytest.approx(expected["accuracy"][k]) for k in ("low", "high")

@@ -17,9 +17,10 @@ from configs import study as study_config
 from ser_jax.common.errors import Interrupted, UserError
 from ser_jax.evaluate import finished_run
 from ser_jax.metrics import classification
+from ser_jax.metrics import intervals as metrics_intervals
 from ser_jax.metrics import predictions as metrics_predictions
 from ser_jax.metrics.predictions import Predictions
-from ser_jax.study import claims, effects, figures, intervals, runner, study_report
+from ser_jax.study import claims, effects, figures, intervals, page, runner
 from ser_jax.study import runs as study_runs
 from ser_jax.study.claims import CONFIRMED, NOT_CONFIRMED, UNDECIDED
 
@@ -58,7 +59,7 @@ def some_run(shares, *, val=0.5, corpus="CREMA-D", human=None) -> finished_run.R
         "n_train": 1000,
         "n_test": N_SPEAKERS * CLIPS_A_SPEAKER,
         "n_test_speakers": N_SPEAKERS,
-        "intervals": metrics_predictions.intervals(predictions, n_resamples=200),
+        "intervals": metrics_intervals.intervals(predictions, n_resamples=200),
         "replicas": [
             {
                 "replica": i,
@@ -249,7 +250,7 @@ def test_the_page_shows_the_reports_numbers_beside_ours(tmp_path):
         dataclasses.replace(entry, folder=tmp_path / entry.name) for entry in the_study(**runs)
     ]
     entries[-2] = dataclasses.replace(entries[-2], failure="a | b")
-    text = study_report.write(entries, tmp_path).read_text()
+    text = page.write(entries, tmp_path).read_text()
     rows = {row.split(" | ")[0].strip("| "): row for row in text.splitlines() if row[:1] == "|"}
     assert "| 43.08 % | 65.0 ± 7.1 % [" in rows["1D CNN"]
     assert "| 53.8 % | not finished | not finished |" in rows["2D CNN on log-mel"]
@@ -266,7 +267,7 @@ def test_the_page_shows_the_reports_numbers_beside_ours(tmp_path):
 
 
 def test_a_study_without_results_has_a_page(tmp_path):
-    text = study_report.write(the_study(), tmp_path).read_text()
+    text = page.write(the_study(), tmp_path).read_text()
     assert "0 of 15 runs are finished" in text and "no result of cnn1d" in text
     assert "png" not in text
 
@@ -318,7 +319,7 @@ def trainer(monkeypatch) -> Trainer:
     monkeypatch.setattr(runner.train, "train", fake.train)
     monkeypatch.setattr(runner.evaluate, "evaluate", fake.evaluate)
     monkeypatch.setattr(runner.report, "write", lambda workdir: workdir)
-    monkeypatch.setattr(study_report.plots, "save", lambda figure, path: None)
+    monkeypatch.setattr(page.plots, "save", lambda figure, path: None)
     return fake
 
 

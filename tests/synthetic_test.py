@@ -11,8 +11,8 @@ import pytest
 import soundfile
 
 from data_prep import corpora
+from data_prep.synthetic import __main__, voice
 from data_prep.synthetic import corpus as synthetic_corpus
-from data_prep.synthetic import voice
 from ser_jax.common.errors import UserError
 
 N_SPEAKERS, N_SENTENCES = 8, 3
@@ -220,6 +220,6 @@ def test_says_which_number_is_out_of_range(tmp_path, changes):
 def test_command_line(tmp_path, monkeypatch, capsys):
     flags = f"--root={tmp_path} --speakers=1 --sentences=2 --seed=5 --jobs=1"
     monkeypatch.setattr(sys, "argv", ["synthetic", *flags.split()])
-    synthetic_corpus.main()
+    __main__.main()
     assert "12 synthetic clips" in capsys.readouterr().out
     assert len(corpora.read("synthetic", tmp_path).utterances) == 12

@@ -7,7 +7,7 @@ from tensorboardX.crc32c import crc32c
 from tensorboardX.proto.event_pb2 import Event
 
 from ser_jax.common.errors import Interrupted
-from ser_jax.train import metric_log, tensorboard
+from ser_jax.train import metric_log
 from ser_jax.train.loop import _Loop, train
 
 
@@ -90,5 +90,5 @@ def test_other_files_stay(tmp_path):
     mine = tmp_path / "replica-0" / "notes.txt"
     mine.parent.mkdir()
     mine.write_text("mine")
-    tensorboard.Board(tmp_path, []).close()
+    metric_log.Board(tmp_path, []).close()
     assert mine.read_text() == "mine"

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from ser_jax.models import cnn
+from ser_jax.models import registry
 from ser_jax.train import optimizer
 from ser_jax.train import state as train_state
 from ser_jax.train import step as train_step
@@ -46,7 +46,7 @@ def make_state(model, name="adam", **hyper):
 
 @pytest.fixture
 def model():
-    return cnn.build("paper", N_CLASSES, {"widths": (4, 4, 4), "dense": 5})
+    return registry.build("paper", N_CLASSES, {"widths": (4, 4, 4), "dense": 5})
 
 
 @pytest.fixture

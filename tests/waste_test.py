@@ -11,7 +11,6 @@ import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
 from ser_jax.data import examples, records
-from ser_jax.parallel import placement
 from ser_jax.train import experiment, loop
 from ser_jax.train.evaluator import Evaluator
 from ser_jax.train.trainer import Crowd
@@ -164,7 +163,7 @@ def make_crowd(get_config, tiny_records):
 @pytest.mark.parametrize("name", RUNS)
 def test_the_state_is_donated(make_crowd, monkeypatch, name):
     this, crowd, order_SxB = make_crowd(name)
-    order_RxSxB = placement.padded([order_SxB] * len(this.replicas))
+    order_RxSxB = examples.padded([order_SxB] * len(this.replicas))
     given = []
 
     def noted(program):

@@ -1,29 +1,19 @@
-"""A page that shows a corpus and lets one hear it: what a model will see and hear.
-
-    python -m data_prep.inspect --config=configs/cnn2d.py --out=inspect/
-    python -m data_prep.inspect --config=configs/cnn2d.py --config.corpus.name=ravdess \\
-        --config.corpus.root=data/ravdess --out=inspect-ravdess/ --clips=5
-
---out gets index.html, which opens from disk, its pictures and audio, and inspect.json with every
-number. A page that is there is replaced once the new one is whole.
-"""
+"""Writes the page about a corpus."""
 
 import contextlib
 import dataclasses
 import json
 import re
 import shutil
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from absl import flags
-from ml_collections import ConfigDict, config_flags
+from ml_collections import ConfigDict
 
-from ser_jax.common import cli, files
-from ser_jax.common.errors import UserError, exit_with_message
+from ser_jax.common import files
+from ser_jax.common.errors import UserError
 
 NUMBERS = "inspect.json"
 _MARK = "ser_jax inspection"  # by which a folder is known as ours to replace, if it holds only
@@ -154,29 +144,3 @@ def _replacing(out: Path) -> Iterator[Path]:
             raise
     finally:
         shutil.rmtree(temporary)
-
-
-def main() -> None:
-    """Reads flags of its own: launch.py has others of the same names."""
-    values = flags.FlagValues()
-    config = config_flags.DEFINE_config_file(
-        "config", None, "A file of configs/.", flag_values=values, lock_config=True
-    )
-    out = flags.DEFINE_string("out", None, "The page's folder.", flag_values=values)
-    clips = flags.DEFINE_integer(
-        "clips", 3, "So many clips of each emotion to see and hear.", flag_values=values
-    )
-    flags.mark_flags_as_required(["config", "out"], flag_values=values)
-    if {"--help", "-h"} & set(sys.argv):
-        print(__doc__, *(f"--{name}: {values[name].help}" for name in values), sep="\n")
-        return
-    rest = cli.parser(values, config)(sys.argv)
-    if rest[1:]:
-        sys.exit(f"error: the argument {rest[1]!r} belongs to no flag; see --help.")
-    exit_with_message(
-        lambda: print(f"The page is {inspect(config.value, Path(out.value), clips.value)}.")
-    )
-
-
-if __name__ == "__main__":
-    main()

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from data_prep import corpora, workers
-from data_prep.download import in_threads
+from data_prep.workers import in_threads
 
 FRAME_SECONDS = 0.025
 QUIET_DB = 40.0  # a frame so far below the clip's loudest one counts as silence

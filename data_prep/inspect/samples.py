@@ -12,7 +12,7 @@ from tqdm import tqdm
 from data_prep import corpora
 from data_prep.augmentation import views as augmentation_views
 from ser_jax import features
-from ser_jax.audio import flac, waveform
+from ser_jax.audio import waveform
 from ser_jax.features import FeatureSpec
 from ser_jax.pages import clip_figure, figure
 from ser_jax.pages.clip_figure import Panel
@@ -66,7 +66,7 @@ def write(
                 augmentation, view, waveform_S, spec.sampling_rate, utterance.id
             )
             name = f"{number}-{view}"
-            flac.write(folder / "audio" / f"{name}.flac", view_S, spec.sampling_rate)
+            waveform.write(folder / "audio" / f"{name}.flac", view_S, spec.sampling_rate)
             figure.save(_picture(spec, view_S), folder / "pictures" / f"{name}.png", dpi=100)
             views[view] = {
                 "audio": f"audio/{name}.flac",

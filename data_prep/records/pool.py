@@ -20,7 +20,7 @@ from tqdm import tqdm
 from data_prep import workers
 from data_prep.records import examples
 from data_prep.records.recipe import Recipe
-from data_prep.records.record_sorting import Sorter
+from data_prep.records.sorting import Sorter
 from ser_jax.common.errors import UserError
 
 CLIPS_A_BATCH = 8

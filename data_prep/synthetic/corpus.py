@@ -6,7 +6,6 @@ Real WAV files under CREMA-D's names, babbled by data_prep.synthetic_voice. Noth
 nobody was asked to listen to it, and a result on it says nothing about emotion in people.
 """
 
-import argparse
 import concurrent.futures
 import csv
 import functools
@@ -23,7 +22,7 @@ from tqdm import tqdm
 
 from data_prep import corpora, workers
 from data_prep.synthetic import voice
-from ser_jax.common import errors, files
+from ser_jax.common import files
 from ser_jax.common.errors import UserError
 
 VERSION = 1  # raise it when the same seed gives other clips
@@ -199,29 +198,3 @@ def _actors_table(n_speakers: int, seed: int) -> str:
         speaker = _make_speaker(seed, index)
         table.writerow([FIRST_ACTOR + index, speaker.age, speaker.sex, "", ""])
     return text.getvalue()
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--root", type=Path, required=True, help="folder to write; empty or new")
-    parser.add_argument("--speakers", type=int, default=24, help="1 to 999 (default: %(default)s)")
-    parser.add_argument("--sentences", type=int, default=5, help="1 to 12 (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
-    parser.add_argument(
-        "--sampling-rate", type=int, default=16000, help="Hz (default: %(default)s)"
-    )
-    parser.add_argument("--jobs", type=int, help="processes (default: one for each processor)")
-    flags = parser.parse_args()
-    write(
-        flags.root,
-        n_speakers=flags.speakers,
-        n_sentences=flags.sentences,
-        seed=flags.seed,
-        sampling_rate=flags.sampling_rate,
-        jobs=flags.jobs,
-    )
-    print(f"{flags.root} holds {flags.speakers * flags.sentences * 6} synthetic clips.")
-
-
-if __name__ == "__main__":
-    errors.exit_with_message(main)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ser_jax.common import files
 from ser_jax.common.errors import UserError
 
 # What libsndfile opens and people have; a file's ending, lower case.
@@ -107,3 +108,15 @@ def resample(waveform_S: np.ndarray, rate: int, target_rate: int) -> np.ndarray:
 def rms(waveform_S: np.ndarray) -> float:
     """Root mean square of a waveform, full scale ±1, without its DC offset."""
     return float(np.std(waveform_S, dtype=np.float64)) if len(waveform_S) else 0.0
+
+
+def write(path: Path, waveform_S: np.ndarray, sampling_rate: int) -> None:
+    """Writes float32 [samples], full scale ±1, as 16 bits.
+
+    What exceeds full scale is clipped; nothing is normalised, so clips stay as loud as they are.
+    """
+    import soundfile
+
+    clipped_S = np.clip(waveform_S, -1, 1 - 2**-15)
+    with files.replacing(path) as temporary:
+        soundfile.write(temporary, clipped_S, sampling_rate, format="FLAC", subtype="PCM_16")

@@ -3,23 +3,22 @@
 python -m ser_jax.compare runs/cnn1d-tfds runs/cnn2d-tfds runs/paper-tfds --out=runs/compare
 """
 
-import argparse
 import collections
-import dataclasses
+import csv
+import io
 import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from ser_jax.common import files
-from ser_jax.common.errors import UserError, exit_with_message
-from ser_jax.compare import compare_page
 from ser_jax.compare import figure as compare_figure
-from ser_jax.compare.compare_page import FACTS
-from ser_jax.evaluate.finished_run import Run, load
-from ser_jax.metrics import classification, predictions
+from ser_jax.evaluate.finished_run import Run, chosen_replicas
+from ser_jax.metrics import classification, intervals
+from ser_jax.metrics.classification import TITLES
 from ser_jax.pages import figure
-from ser_jax.train.replicas import chosen_replicas
+from ser_jax.pages.markdown import escape, table
+from ser_jax.pages.numbers import limits
 
 
 def write(runs: Sequence[Run], out: Path) -> dict[str, Any]:
@@ -41,8 +40,8 @@ def write(runs: Sequence[Run], out: Path) -> dict[str, Any]:
         else:
             found["pairs"].append({**pair, **_differences(a, b)})
     files.write_json(out / "compare.json", found)
-    files.write_text(out / "compare.csv", compare_page.rows(found["runs"]))
-    files.write_text(out / "compare.md", compare_page.page(found))
+    files.write_text(out / "compare.csv", rows(found["runs"]))
+    files.write_text(out / "compare.md", page(found))
     figure.save(compare_figure.forest(runs), out / "compare.png")
     return found
 
@@ -79,7 +78,7 @@ def _row(run: Run) -> dict[str, Any]:
 
 def _differences(a: Run, b: Run) -> dict[str, Any]:
     """a − b, and whether the interval excludes 0: None if there is no interval."""
-    found = predictions.differences(a.predictions, b.predictions)
+    found = intervals.differences(a.predictions, b.predictions)
     for one in found.values():
         one["excludes_0"] = None if one["low"] is None else one["low"] > 0 or one["high"] < 0
     facts = ("unseen_speakers", "unseen_sentences", "n_test", "n_test_speakers")
@@ -90,29 +89,104 @@ def _differences(a: Run, b: Run) -> dict[str, Any]:
     }
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """The command."""
-    parser = argparse.ArgumentParser(
-        prog="python -m ser_jax.compare", description=__doc__.splitlines()[0]
-    )
-    parser.add_argument("runs", nargs="+", type=Path, help="folders of runs that were evaluated")
-    parser.add_argument(
-        "--out", type=Path, default=Path("runs/compare"), help="default: %(default)s"
-    )
-    flags = parser.parse_args(arguments)
-    folders = [folder.resolve() for folder in flags.runs]
-    twice = [folder for folder, n in collections.Counter(folders).items() if n > 1]
-    if twice:
-        raise UserError(f"{twice[0]} is given twice; name each run once.")
-    runs = [load(folder) for folder in flags.runs]
-    names = collections.Counter(run.name for run in runs)
-    runs = [
-        run if names[run.name] == 1 else dataclasses.replace(run, name=str(folder))
-        for run, folder in zip(runs, flags.runs, strict=True)
+# What a run is, as results.json has it.
+FACTS = """model input protocol unseen_speakers unseen_sentences corpus n_test
+    n_test_speakers""".split()
+
+
+def page(found: dict[str, Any]) -> str:
+    """compare.md from what compare.json holds."""
+    parts = [
+        "# Runs side by side",
+        runs_table(found["runs"]),
+        "Mean ± standard deviation over a run's replicas, in per cent, and in brackets a 95 % "
+        "interval by bootstrap over the test speakers: how far the mean would move with other "
+        "speakers. With fewer than about 30 speakers it is somewhat too narrow. How much other "
+        "seeds would change is told by the standard deviation alone, and by nothing where there "
+        "is one replica.",
+        "![The runs' metrics with intervals](compare.png)",
+        *_pairs(found["pairs"]),
+        *_others(found["not_comparable"]),
     ]
-    print(compare_page.page(write(runs, flags.out)))
-    print(f"Written to {flags.out}: compare.md, compare.csv, compare.json, compare.png.")
+    return "\n\n".join(parts) + "\n"
 
 
-if __name__ == "__main__":
-    exit_with_message(main)
+def runs_table(rows: Sequence[dict[str, Any]]) -> str:
+    """What was run and what it gave, in Markdown."""
+    columns = ["run", "model", "input", "protocol", "test speakers", "corpus", "replicas"]
+    cells = [
+        [
+            *(escape(row[fact]) for fact in ("name", "model", "input", "protocol")),
+            _speakers(row),
+            escape(row["corpus"]),
+            f"{row['n_replicas']}",
+            f"{row['n_test']:,}",
+            *(_score(row["intervals"][name]) for name in TITLES),
+        ]
+        for row in rows
+    ]
+    return table([*columns, "test clips", *TITLES.values()], cells, "---")
+
+
+def _pairs(pairs: Sequence[dict[str, Any]]) -> list[str]:
+    if not pairs:
+        return []
+    cells = [
+        [
+            f"{escape(pair['a'])} − {escape(pair['b'])}",
+            escape(pair["protocol"]),
+            _speakers(pair),
+            f"{pair['n_test']:,}",
+            *(_difference(pair["differences"][name]) for name in TITLES),
+        ]
+        for pair in pairs
+    ]
+    columns = ["difference", "protocol", "test speakers", "test clips", *TITLES.values()]
+    return [
+        "## Differences on the same test clips",
+        table(columns, cells, "---"),
+        "In points, with a 95 % interval by a bootstrap that gives both runs the same speakers. "
+        "**Bold**: the interval excludes 0. It takes the trainings as they are: hold it against "
+        "the standard deviations above before calling one model better than another. And of 20 "
+        "such intervals one misses by chance.",
+    ]
+
+
+def _others(pairs: Sequence[dict[str, str]]) -> list[str]:
+    if not pairs:
+        return []
+    by_reason = collections.defaultdict(list)
+    for pair in pairs:
+        by_reason[pair["reason"]].append(f"{escape(pair['a'])} and {escape(pair['b'])}")
+    lines = [f"- {escape(why)}: {'; '.join(names)}" for why, names in by_reason.items()]
+    return ["## Not comparable", "\n".join(lines)]
+
+
+def _speakers(row: dict[str, Any]) -> str:
+    seen = "unseen" if row["unseen_speakers"] else "**seen** in training"
+    sentences = ", sentences unseen too" if row["unseen_sentences"] else ""
+    return f"{row['n_test_speakers']}, {seen}{sentences}"
+
+
+def _score(score: dict[str, float | None]) -> str:
+    spread = "" if score["sd"] is None else f" ± {100 * score['sd']:.1f}"
+    return f"{100 * score['mean']:.1f}{spread}{limits(score['low'], score['high'])}"
+
+
+def _difference(score: dict[str, Any]) -> str:
+    text = f"{100 * score['difference']:+.1f}"
+    text = f"**{text}**" if score["excludes_0"] else text
+    return text + limits(score["low"], score["high"], "+.1f")
+
+
+def rows(runs: Sequence[dict[str, Any]]) -> str:
+    """One row a run: what it is, then mean, sd and limits of each metric."""
+    text = io.StringIO()
+    values = ("mean", "sd", "low", "high")
+    facts = ["name", "config", *FACTS, "n_replicas"]
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([*facts, *(f"{name}_{value}" for name in TITLES for value in values)])
+    for row in runs:
+        numbers = [row["intervals"][name][value] for name in TITLES for value in values]
+        writer.writerow([row[fact] for fact in facts] + numbers)
+    return text.getvalue()

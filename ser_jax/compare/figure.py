@@ -3,10 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
-from ser_jax.evaluate.finished_run import Run
+from ser_jax.evaluate.finished_run import Run, chosen_replicas
 from ser_jax.metrics.classification import TITLES
 from ser_jax.pages import figure
-from ser_jax.train.replicas import chosen_replicas
 
 # Filled and hollow as well as blue and vermilion: whether a number is of new speakers.
 UNSEEN = {"color": figure.BLUE, "marker": "o", "label": "unseen speakers"}

@@ -182,3 +182,11 @@ def ahead(load: Callable[[Item], Loaded], items: Sequence[Item]) -> Iterator[Loa
             if number + 2 < len(items):
                 waiting.append(reader.submit(load, items[number + 2]))
             yield loaded
+
+
+def padded(orders: Sequence[np.ndarray]) -> np.ndarray:
+    """Orders of several replicas, SxB each → GxSxB; the shorter ones end in empty batches."""
+    n_steps = max(map(len, orders))
+    return np.stack(
+        [np.pad(o, ((0, n_steps - len(o)), (0, 0)), constant_values=-1) for o in orders]
+    )

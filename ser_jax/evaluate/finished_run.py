@@ -6,6 +6,9 @@ Axes: P predictions (one a replica and clip), C classes.
 import csv
 import dataclasses
 import functools
+import io
+import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +20,7 @@ from ser_jax.common.errors import UserError
 from ser_jax.metrics import classification
 from ser_jax.metrics import predictions as metrics_predictions
 from ser_jax.metrics.predictions import Predictions
-from ser_jax.train.replicas import chosen_replicas
+from ser_jax.train import experiment
 
 REMEDY = "run --mode=evaluate with this --workdir"
 RESULT_KEYS = frozenset(
@@ -139,3 +142,71 @@ def _parse(row: Sequence[str], labels: Sequence[str]) -> tuple[int, str, str, in
     if probability_C.index(top) != winner:
         probability_C[winner] = float(np.nextafter(top, 2))
     return int(replica), clip, speaker, labels.index(true), probability_C
+
+
+def chosen_replicas(results: dict[str, Any]) -> list[dict[str, Any]]:
+    """Those that the results are about: all, or of a sweep those of the chosen setting."""
+    return [replica for replica in results["replicas"] if replica["chosen"]]
+
+
+def validation(replicas: Sequence[dict[str, Any]], monitor: str) -> float:
+    """Mean monitored value of some replicas of a result, larger is better; −∞ if one failed."""
+    values = [replica["val"] for replica in replicas]
+    if None in values:
+        return -math.inf
+    return float(np.mean(values)) * (-1 if monitor == "loss" else 1)
+
+
+def _table(this: experiment.Task, predictions: Predictions) -> str:
+    """One row a replica and test clip: who, what, and a probability a class."""
+    labels = this.records.labels
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["replica", "id", "speaker", "true", "predicted", *labels])
+    for replica, clip, speaker, label, prediction, probability_C in zip(
+        predictions.replica_P.tolist(),
+        predictions.clip_P.tolist(),
+        predictions.speaker_P.tolist(),
+        predictions.label_P.tolist(),
+        predictions.prediction_P.tolist(),
+        predictions.probability_PxC.tolist(),
+        strict=True,
+    ):
+        probabilities = (f"{p:.6f}" for p in probability_C)
+        writer.writerow([replica, clip, speaker, labels[label], labels[prediction], *probabilities])
+    return text.getvalue()
+
+
+EPOCH_KEYS = """epoch train/loss train/l2 train/accuracy train/macro_f1
+    val/loss val/accuracy val/macro_f1 learning_rate""".split()
+
+
+def read_epochs(path: Path) -> dict[int, list[dict[str, float]]]:
+    """Each replica's epochs in order.
+
+    null becomes NaN; of an epoch that is there twice the last counts.
+    """
+    remedy = "run --mode=train with this --workdir"
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError as error:
+        raise UserError(f"{path} does not exist; {remedy}.") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} cannot be read; {remedy}.") from error
+    replicas: dict[int, dict[float, dict[str, float]]] = {}
+    for number, line in enumerate(lines, start=1):
+        try:
+            row = json.loads(line)
+            replica = int(row.get("replica", 0))
+            row = {k: np.nan if row[k] is None else float(row[k]) for k in EPOCH_KEYS}
+        except KeyError as error:
+            raise UserError(f"{path}, line {number}, lacks {error}; {remedy}.") from error
+        except (ValueError, TypeError, AttributeError) as error:
+            raise UserError(f"{path}, line {number}, is damaged; {remedy}.") from error
+        replicas.setdefault(replica, {})[row["epoch"]] = row
+    if not replicas:
+        raise UserError(f"{path} holds no epoch; {remedy}.")
+    return {
+        replica: [epochs[number] for number in sorted(epochs)]
+        for replica, epochs in sorted(replicas.items())
+    }

@@ -6,11 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from ser_jax.metrics import breakdown, calibration, classification
+from ser_jax.evaluate.finished_run import chosen_replicas
+from ser_jax.metrics import breakdown, calibration, classification, intervals, listeners
 from ser_jax.metrics import predictions as metrics_predictions
 from ser_jax.metrics.predictions import Predictions
 from ser_jax.train.experiment import Task
-from ser_jax.train.replicas import best_setting, chosen_replicas
+from ser_jax.train.replicas import best_setting
 
 
 def collect(
@@ -156,7 +157,7 @@ def _headline(this: Task, predictions: Predictions) -> dict[str, Any]:
     attributes = {
         name: dict(zip(ids, values, strict=True)) for name, values in records.attributes.items()
     }
-    spread = metrics_predictions.intervals(predictions)
+    spread = intervals.intervals(predictions)
     counts_CxC = metrics_predictions.speaker_confusions(predictions).sum((0, 1))
     results = {
         **classification.summary(counts_CxC, labels),
@@ -169,6 +170,6 @@ def _headline(this: Task, predictions: Predictions) -> dict[str, Any]:
     test = dict(zip(predictions.clip_P.tolist(), predictions.label_P.tolist(), strict=True))
     if all(clip in votes for clip in test):
         rated = np.array([votes[clip] for clip in test])
-        results["human"] = classification.human(rated, np.array(list(test.values())))
-        results["perceived"] = breakdown.perceived(predictions, votes)
+        results["human"] = listeners.human(rated, np.array(list(test.values())))
+        results["perceived"] = listeners.perceived(predictions, votes)
     return results

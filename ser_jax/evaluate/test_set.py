@@ -1,8 +1,6 @@
 """Test metrics of the best weights → results.json and predictions.csv."""
 
-import csv
 import dataclasses
-import io
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +10,11 @@ from ml_collections import ConfigDict
 from ser_jax.common import files
 from ser_jax.data import records
 from ser_jax.evaluate import results as evaluate_results
+from ser_jax.evaluate.finished_run import _table
 from ser_jax.metrics.predictions import Predictions
-from ser_jax.parallel import mesh, placement
-from ser_jax.train import checkpoints, experiment, metric_log, replicas
+from ser_jax.parallel import mesh, placement, processes
+from ser_jax.train import checkpoints, experiment, replicas
+from ser_jax.train import workdir as train_workdir
 from ser_jax.train.evaluator import Evaluator
 from ser_jax.train.loader import Feed
 
@@ -35,12 +35,12 @@ def evaluate(config: ConfigDict, records_folder: Path, workdir: Path) -> dict[st
     # One replica a device at a time: nothing to gain from more, and memory for any number.
     layout = dataclasses.replace(layout, at_once=layout.mesh.shape["replica"])
     weights, _ = checkpoints.load_best(workdir, layout.whole)
-    metric_log.claim(workdir, config, records_folder.parent.name)
+    train_workdir.claim(workdir, config, records_folder.parent.name)
     this = experiment.make(config, records.open_records(records_folder))
     predictions, loss_R = _predict(this, weights, layout)
-    best = mesh.fetch((weights["value"], weights["epoch"]))
+    best = processes.fetch((weights["value"], weights["epoch"]))
     results = evaluate_results.collect(this, predictions, loss_R, *best)
-    if mesh.is_first():
+    if processes.is_first():
         files.write_json(workdir / "results.json", results)
         files.write_text(workdir / "predictions.csv", _table(this, predictions))
     print(evaluate_results.sentence(results), flush=True)
@@ -64,23 +64,3 @@ def _predict(
         probability_PxC=np.concatenate(probabilities),
     )
     return predictions, sums.loss / sums.n
-
-
-def _table(this: experiment.Task, predictions: Predictions) -> str:
-    """One row a replica and test clip: who, what, and a probability a class."""
-    labels = this.records.labels
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["replica", "id", "speaker", "true", "predicted", *labels])
-    for replica, clip, speaker, label, prediction, probability_C in zip(
-        predictions.replica_P.tolist(),
-        predictions.clip_P.tolist(),
-        predictions.speaker_P.tolist(),
-        predictions.label_P.tolist(),
-        predictions.prediction_P.tolist(),
-        predictions.probability_PxC.tolist(),
-        strict=True,
-    ):
-        probabilities = (f"{p:.6f}" for p in probability_C)
-        writer.writerow([replica, clip, speaker, labels[label], labels[prediction], *probabilities])
-    return text.getvalue()

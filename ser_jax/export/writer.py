@@ -5,13 +5,12 @@ python -m ser_jax.export --workdir=runs/cnn2d-tfds --out=emotion.zip
 See ser_jax.bundle for what is in it. Axes: R replicas, B batch, S samples, C classes.
 """
 
-import argparse
 import contextlib
 import dataclasses
 import hashlib
 import json
 import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +19,12 @@ import jax.numpy as jnp
 from jax import export as jax_export
 
 from ser_jax.common import files
-from ser_jax.common.errors import UserError, exit_with_message
+from ser_jax.common.errors import UserError
+from ser_jax.evaluate.finished_run import chosen_replicas
 from ser_jax.export import texts
 from ser_jax.metrics import classification
-from ser_jax.predict import exported_model, trained_model
+from ser_jax.predict import exported_model
 from ser_jax.predict.trained_model import Trained
-from ser_jax.train.replicas import chosen_replicas
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 # Of results.json; the rest is about single clips, speakers and replicas.
@@ -157,33 +156,3 @@ def write(path: Path, contents: Mapping[str, bytes]) -> None:
 
 def _json(value: Any) -> bytes:
     return (json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n").encode()
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """The command."""
-    parser = argparse.ArgumentParser(
-        prog="python -m ser_jax.export", description=__doc__.splitlines()[0]
-    )
-    parser.add_argument("--workdir", type=Path, required=True, help="folder of a trained run")
-    parser.add_argument(
-        "--out", type=Path, required=True, help="file to write, such as emotion.zip"
-    )
-    parser.add_argument(
-        "--onnx", action="store_true", help="also for ONNX; see requirements-onnx.txt"
-    )
-    parser.add_argument("--licence", default="", help="text or file, in place of the corpus' note")
-    flags = parser.parse_args(arguments)
-    if flags.out.is_dir():  # before the work
-        write(flags.out, {})
-    this = trained_model.load(flags.workdir)
-    contents = members(this, headline(flags.workdir, this), flags.licence, flags.onnx)
-    write(flags.out, contents)
-    n, size = len(this.replicas), flags.out.stat().st_size / 1e6
-    print(
-        f"Written to {flags.out}, {size:.1f} MB: {', '.join(sorted(contents))}; "
-        f"{n} replica{'s' * (n > 1)}, {', '.join(PLATFORMS)}."
-    )
-
-
-if __name__ == "__main__":
-    exit_with_message(main)

@@ -1,179 +1,45 @@
-"""Waveform → MFCC, log-mel, zero-crossing rate, energy. The only definition of a feature.
+"""The seven steps of an MFCC, and what else a frame is measured by.
 
-Preparation, prediction and export all call `extract`, so a model never sees features that differ
-from those it was trained on. Values agree with librosa's to float32 accuracy. The same lines
-compute in NumPy or in JAX, by what the waveform is an array of: on a CPU NumPy takes the clips one
-by one, whose frames stay in the cache, and half the time of XLA. JAX is imported where it computes:
-the processes that prepare records do without.
+Values agree with librosa's to float32 accuracy. The same lines compute in NumPy or in JAX, by what
+the waveform is an array of.
 
 Shapes: B batch, S samples, T frames, L samples a frame, K FFT bins, M mel bands, F columns.
 """
 
-import dataclasses
 import functools
 import math
-from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from ser_jax.common.errors import UserError
+from ser_jax.features.spec import WINDOWS, Array, FeatureSpec
 
-if TYPE_CHECKING:
-    import jax
-
-Array: TypeAlias = "np.ndarray | jax.Array"
-PLANES = ("mfcc", "log_mel", "zero_crossing_rate", "energy")
-# What a model may be fed, and the planes that it is made of.
-INPUTS = {
-    "mfcc": ("mfcc",),
-    "log_mel": ("log_mel",),
-    "vector": ("mfcc", "zero_crossing_rate", "energy"),
-}
 _SMALLEST_POWER = 1e-10  # below it power counts as silence, as in librosa.power_to_db
 _SMALLEST_SAMPLE = 1e-10  # below it a sample has no sign, as in librosa.zero_crossings
 _BANDS_AT_ONCE = 8
-_WINDOWS = {"hamming": (0.54, 0.46), "hann": (0.5, 0.5)}
 
 
-@dataclasses.dataclass(frozen=True)
-class FeatureSpec:
-    """Everything that determines a feature's value.
-
-    Attributes:
-      sampling_rate: Hz; audio at another rate is resampled to it.
-      pre_emphasis: a in y[n] = x[n] − a·x[n−1]; 0 switches it off.
-      frame_length: samples.
-      hop_length: samples from one frame to the next.
-      n_fft: FFT length in samples, ≥ frame_length; the rest is zeros.
-      window: "hamming" or "hann".
-      centered: frame t is centred on sample t·hop_length (librosa's default), else it starts there.
-      n_mels: mel bands.
-      f_min: lowest frequency of the filterbank, Hz.
-      f_max: highest, Hz; 0 means half the sampling rate.
-      mel_scale: "slaney" (linear up to 1 kHz; librosa's default) or "htk".
-      top_db: a clip's log-mel ends this far below its peak, dB; 0 sets no floor.
-      n_mfcc: cepstral coefficients that are kept, counted from the zeroth.
-      planes: what is stored, of PLANES.
-    """
-
-    sampling_rate: int = 16_000
-    pre_emphasis: float = 0.97
-    frame_length: int = 400
-    hop_length: int = 160
-    n_fft: int = 512
-    window: str = "hamming"
-    centered: bool = True
-    n_mels: int = 64
-    f_min: float = 0.0
-    f_max: float = 0.0
-    mel_scale: str = "slaney"
-    top_db: float = 80.0
-    n_mfcc: int = 20
-    planes: tuple[str, ...] = PLANES
-
-    def __post_init__(self):
-        object.__setattr__(self, "planes", tuple(self.planes))  # JSON gives lists
-        nyquist = self.sampling_rate / 2
-        for wrong, advice in (
-            (self.sampling_rate < 1000, "sampling_rate is in Hz, 1000 or more"),
-            (not 0 <= self.pre_emphasis < 1, "pre_emphasis lies in [0, 1)"),
-            (self.hop_length < 1, "hop_length is at least one sample"),
-            (not 2 <= self.frame_length <= self.n_fft, "2 ≤ frame_length ≤ n_fft"),
-            (self.frame_length % 2 or self.n_fft % 2, "frame_length and n_fft are even"),
-            (self.window not in _WINDOWS, f"window is one of {', '.join(_WINDOWS)}"),
-            (self.mel_scale not in ("slaney", "htk"), "mel_scale is slaney or htk"),
-            (not 1 <= self.n_mfcc <= self.n_mels, "1 ≤ n_mfcc ≤ n_mels"),
-            (not 0 <= self.f_min < (self.f_max or nyquist), "f_min lies below f_max"),
-            (self.f_max > nyquist, "f_max is at most half the sampling rate"),
-            (not set(self.planes) <= set(PLANES), f"planes are among {', '.join(PLANES)}"),
-            (not self.planes, "at least one plane is stored"),
-        ):
-            if wrong:
-                raise UserError(f"the features' settings do not fit together: {advice}.")
-
-    def width(self, plane: str) -> int:
-        """Columns of a plane."""
-        return {"mfcc": self.n_mfcc, "log_mel": self.n_mels}.get(plane, 1)
-
-    def n_frames(self, n_samples):
-        """Frames of a clip of `n_samples` (an int or an array of them)."""
-        if self.centered:
-            return 1 + n_samples // self.hop_length
-        beyond_first = (n_samples - self.frame_length) // self.hop_length
-        return 1 + beyond_first * (beyond_first > 0)  # a shorter clip is padded to one frame
-
-
-def extract(spec: FeatureSpec, waveform_BxS: Array, n_samples_B: Array) -> dict[str, Array]:
-    """Features of a padded batch of clips.
-
-    Args:
-      spec: what to compute.
-      waveform_BxS: float32, full scale ±1; anything past a clip's end is ignored.
-      n_samples_B: the clips' lengths.
-
-    Returns:
-      {plane: float32 [B, T, columns]} with T = spec.n_frames(S); frames past a clip's end are 0.
-      log_mel is in dB, mfcc likewise; zero_crossing_rate per sample; energy is a mean square.
-      Of NumPy's waveforms on a CPU NumPy's arrays, else JAX's.
-    """
-    import jax
-
-    if not isinstance(waveform_BxS, np.ndarray) or jax.default_backend() != "cpu":
-        return _compiled()(spec, waveform_BxS, n_samples_B)
-    shape = len(waveform_BxS), spec.n_frames(waveform_BxS.shape[1])
-    planes = {name: np.zeros((*shape, spec.width(name)), np.float32) for name in spec.planes}
-    for row, n_samples in enumerate(n_samples_B):
-        for name, x_TxF in extract_clip(spec, waveform_BxS[row, :n_samples]).items():
-            planes[name][row, : len(x_TxF)] = x_TxF
-    return planes
-
-
-def extract_clip(spec: FeatureSpec, waveform_S: np.ndarray) -> dict[str, np.ndarray]:
-    """Features of one clip in NumPy, whatever JAX would compute on.
-
-    Args:
-      spec: what to compute.
-      waveform_S: float32, full scale ±1.
-
-    Returns:
-      {plane: float32 [T, columns]} with T = spec.n_frames(S), else as `extract`.
-    """
-    planes = _planes(spec, waveform_S[None], np.array([len(waveform_S)]))
-    return {name: x_1xTxF[0] for name, x_1xTxF in planes.items()}
-
-
-def _planes(spec: FeatureSpec, waveform_BxS: Array, n_samples_B: Array) -> dict[str, Array]:
-    """What `extract` returns, in the arrays that it is given."""
+def planes(spec: FeatureSpec, waveform_BxS: Array, n_samples_B: Array) -> dict[str, Array]:
+    """What `extraction.extract` returns, in arrays of the kind that it is given."""
     xp, n_samples = waveform_BxS.__array_namespace__(), waveform_BxS.shape[1]
     inside_BxS = xp.arange(n_samples) < n_samples_B[:, None]
     waveform_BxS = xp.where(inside_BxS, waveform_BxS, np.float32(0))
     n_frames_B = spec.n_frames(n_samples_B)
     inside_BxTx1 = (xp.arange(spec.n_frames(n_samples)) < n_frames_B[:, None])[..., None]
 
-    planes = {}
+    plane = {}
     if "mfcc" in spec.planes or "log_mel" in spec.planes:
         # The seven steps of an MFCC; log-mel is what stands before the last.
         emphasised_BxS = xp.where(inside_BxS, pre_emphasise(spec, waveform_BxS), np.float32(0))
         windowed_BxTxL = frame(spec, emphasised_BxS) * window(spec)
         power_BxTxK = power(spec, windowed_BxTxL)
         log_mel_BxTxM = to_decibel(spec, to_mel(spec, power_BxTxK), inside_BxTx1)
-        planes["log_mel"] = log_mel_BxTxM
-        planes["mfcc"] = log_mel_BxTxM @ dct_matrix(spec)
+        plane["log_mel"] = log_mel_BxTxM
+        plane["mfcc"] = log_mel_BxTxM @ dct_matrix(spec)
     if "zero_crossing_rate" in spec.planes:
-        planes["zero_crossing_rate"] = zero_crossing_rate(spec, waveform_BxS, inside_BxS)
+        plane["zero_crossing_rate"] = zero_crossing_rate(spec, waveform_BxS, inside_BxS)
     if "energy" in spec.planes:
-        planes["energy"] = _sum_of_frames(spec, _blocks(spec, waveform_BxS**2)) / spec.frame_length
-    return {name: xp.where(inside_BxTx1, planes[name], np.float32(0)) for name in spec.planes}
-
-
-@functools.cache
-def _compiled() -> Callable[..., dict[str, Array]]:
-    """`_planes` of a whole batch in XLA."""
-    import jax
-
-    exact = jax.default_matmul_precision("highest")
-    return jax.jit(exact(_planes), static_argnums=0)
+        plane["energy"] = _sum_of_frames(spec, _blocks(spec, waveform_BxS**2)) / spec.frame_length
+    return {name: xp.where(inside_BxTx1, plane[name], np.float32(0)) for name in spec.planes}
 
 
 def pre_emphasise(spec: FeatureSpec, waveform_BxS: Array) -> Array:
@@ -223,7 +89,7 @@ def _of_frames(spec: FeatureSpec, blocks_BxNx_: Array) -> list[Array]:
 @functools.cache
 def window(spec: FeatureSpec) -> np.ndarray:
     """Step 3: the window [L], periodic as for spectral analysis."""
-    a, b = _WINDOWS[spec.window]
+    a, b = WINDOWS[spec.window]
     phase_L = 2 * np.pi * np.arange(spec.frame_length) / spec.frame_length
     return (a - b * np.cos(phase_L)).astype(np.float32)
 
@@ -320,16 +186,3 @@ def mel_to_hz(mel: np.ndarray, scale: str) -> np.ndarray:
     if scale == "htk":
         return 700 * (10 ** (mel / 2595) - 1)
     return np.where(mel < 15, mel * 200 / 3, 1000 * 6.4 ** ((np.maximum(mel, 15) - 15) / 27))
-
-
-def model_input(x_BxTxF: Array, kind: str) -> Array:
-    """What a model is fed: the plane itself, or the report's one vector.
-
-    The vector is the flattened MFCC, then the zero-crossing rates, then the energies: [B, T·F].
-    """
-    if kind != "vector":
-        return x_BxTxF
-    mfcc_BxTxC, rate_BxT, energy_BxT = x_BxTxF[..., :-2], x_BxTxF[..., -2], x_BxTxF[..., -1]
-    flat_BxL = mfcc_BxTxC.reshape(x_BxTxF.shape[0], -1)
-    xp = x_BxTxF.__array_namespace__()
-    return xp.concatenate([flat_BxL, rate_BxT, energy_BxT], axis=1)

@@ -9,56 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from ser_jax.metrics import classification
-from ser_jax.metrics.intervals import limits, resampled_metrics, resamples
-from ser_jax.metrics.predictions import Predictions, speaker_confusions
+from ser_jax.metrics import listeners
+from ser_jax.metrics.intervals import limits, resamples
+from ser_jax.metrics.predictions import Predictions
 
 UNKNOWN = "unknown"
-
-
-def perceived(
-    predictions: Predictions,
-    votes: Mapping[str, Sequence[int]],
-    *,
-    n_resamples: int = 2000,
-    seed: int = 0,
-) -> dict[str, float | int | None] | None:
-    """The metrics against what listeners heard: a clip's most frequent vote.
-
-    A clip whose votes tie counts for each tied class: a prediction of any of them is right, and a
-    wrong one is shared among them as their miss.
-
-    Args:
-      predictions: of the replicas to sum up.
-      votes: by clip id, how many listeners named each class; empty or missing where nobody did.
-      n_resamples: B.
-      seed: of the resampling of speakers.
-
-    Returns:
-      {"accuracy", "uar", "low", "high", "n_clips"}: means over replicas, and the accuracy's
-      interval; None if no clip has votes.
-    """
-    clips, clip_P = np.unique(predictions.clip_P, return_inverse=True)
-    nobody = np.zeros(predictions.n_classes)
-    votes_NxC = np.array([votes.get(clip) or nobody for clip in clips.tolist()], float)
-    rated_P = votes_NxC.any(1)[clip_P]
-    if not rated_P.any():
-        return None
-    predictions, votes_PxC = predictions.where(rated_P), votes_NxC[clip_P[rated_P]]
-    heard_PxC = votes_PxC == votes_PxC.max(1, keepdims=True)
-    named_PxC = np.eye(predictions.n_classes)[predictions.prediction_P]
-    right_P = (heard_PxC & (named_PxC > 0)).any(1)
-    truth_PxC = np.where(right_P[:, None], named_PxC, heard_PxC / heard_PxC.sum(1, keepdims=True))
-    counts = speaker_confusions(predictions, truth_PxC)
-    resampled = resampled_metrics(counts, n_resamples, seed)
-    low, high = limits(resampled["accuracy"], counts.shape[1])
-    return {
-        "accuracy": float(np.mean(classification.accuracy(counts.sum(1)))),
-        "uar": float(np.mean(classification.uar(counts.sum(1)))),
-        "low": low,
-        "high": high,
-        "n_clips": len(np.unique(predictions.clip_P)),
-    }
 
 
 def breakdown(
@@ -152,9 +107,9 @@ def _human(predictions: Predictions, votes: Mapping[str, Sequence[int]]) -> floa
     rated = [clip for clip in label_of if any(votes.get(clip) or ())]
     if not rated:
         return None
-    return classification.human(
-        [votes[clip] for clip in rated], [label_of[clip] for clip in rated]
-    )["accuracy"]
+    return listeners.human([votes[clip] for clip in rated], [label_of[clip] for clip in rated])[
+        "accuracy"
+    ]
 
 
 def _decade(age: str) -> str:

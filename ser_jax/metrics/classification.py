@@ -9,27 +9,7 @@ Axes: B batch, C classes, N clips.
 from collections.abc import Sequence
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-
-
-def confusion_counts(
-    label_B: jax.Array, prediction_B: jax.Array, weight_B: jax.Array, n_classes: int
-) -> jax.Array:
-    """Counts of (true, predicted) pairs, exact.
-
-    Args:
-      label_B: true class indices.
-      prediction_B: predicted ones.
-      weight_B: 1 or True where a clip counts, 0 or False where it only fills up the batch.
-      n_classes: C.
-
-    Returns:
-      int32 counts_CxC; they add over batches.
-    """
-    counts_CxC = jnp.zeros((n_classes, n_classes), jnp.int32)
-    return counts_CxC.at[label_B, prediction_B].add(weight_B.astype(jnp.int32))
 
 
 def accuracy(confusion: np.ndarray) -> float | np.ndarray:
@@ -104,40 +84,6 @@ def summary(confusion: np.ndarray, labels: Sequence[str]) -> dict[str, Any]:
             for i, label in enumerate(labels)
         },
         "confusion": confusion.astype(int).tolist(),
-    }
-
-
-def human(votes_NxC: np.ndarray, label_N: np.ndarray) -> dict[str, Any]:
-    """How well listeners name the intended emotion, as a measure beside the model's.
-
-    `accuracy`, `uar`, `recall` (one a class) and `confusion` (rows intended, columns named by
-    listeners) take each rating as one prediction;
-    `plurality_accuracy` and `plurality_uar` take a clip's most frequent vote, k equally frequent
-    votes as 1/k of a prediction each.
-
-    Args:
-      votes_NxC: ratings of each clip for each class; clips without any are left out.
-      label_N: index of the intended class.
-
-    Returns:
-      Those six, n_clips (with at least one rating) and n_ratings.
-    """
-    votes_NxC = np.asarray(votes_NxC, np.float64)
-    rated_N = votes_NxC.sum(1) > 0
-    votes_NxC, label_N = votes_NxC[rated_N], np.asarray(label_N)[rated_N]
-    winners_NxC = votes_NxC == votes_NxC.max(1, keepdims=True)
-    plurality_NxC = winners_NxC / winners_NxC.sum(1, keepdims=True)
-    intended_CxN = np.eye(votes_NxC.shape[1])[label_N].T
-    ratings, pluralities = intended_CxN @ votes_NxC, intended_CxN @ plurality_NxC
-    return {
-        "accuracy": float(accuracy(ratings)),
-        "uar": float(uar(ratings)),
-        "recall": per_class(ratings)["recall"].tolist(),
-        "confusion": ratings.astype(int).tolist(),
-        "plurality_accuracy": float(accuracy(pluralities)),
-        "plurality_uar": float(uar(pluralities)),
-        "n_clips": int(rated_N.sum()),
-        "n_ratings": int(votes_NxC.sum()),
     }
 
 

@@ -11,9 +11,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ser_jax.metrics import classification
-from ser_jax.metrics.intervals import limits, resampled_metrics
-
 
 @dataclasses.dataclass(frozen=True)
 class Predictions:
@@ -60,61 +57,6 @@ class Predictions:
         return Predictions(
             *(getattr(self, field.name)[keep_P] for field in dataclasses.fields(self))
         )
-
-
-def intervals(
-    predictions: Predictions, *, n_resamples: int = 2000, seed: int = 0, level: float = 0.95
-) -> dict[str, dict[str, float | None]]:
-    """Mean, sd and bootstrap interval of each headline metric.
-
-    Args:
-      predictions: of the replicas to sum up.
-      n_resamples: B.
-      seed: of the resampling.
-      level: of the interval.
-
-    Returns:
-      {metric: {"mean", "sd", "low", "high"}}: mean over the replicas of each replica's metric; sd
-      (n − 1) over replicas, None for one; limits None for a single speaker.
-    """
-    counts = speaker_confusions(predictions)
-    resampled = resampled_metrics(counts, n_resamples, seed)
-    found = {}
-    for name, ratio in classification.HEADLINE.items():
-        value_R = ratio(counts.sum(1))
-        low, high = limits(resampled[name], counts.shape[1], level)
-        sd = float(np.std(value_R, ddof=1)) if len(value_R) > 1 else None
-        found[name] = {"mean": float(np.mean(value_R)), "sd": sd, "low": low, "high": high}
-    return found
-
-
-def differences(
-    a: Predictions, b: Predictions, *, n_resamples: int = 2000, seed: int = 0, level: float = 0.95
-) -> dict[str, dict[str, float | None]]:
-    """a − b for each headline metric, paired: both are judged by the same resampled speakers.
-
-    Args:
-      a: one run's predictions.
-      b: another's, with the same `test_sets`; the replicas may differ in number.
-      n_resamples: B.
-      seed: of the resampling.
-      level: of the interval.
-
-    Returns:
-      {metric: {"difference", "low", "high"}}; limits None for a single speaker.
-    """
-    if test_sets(a) != test_sets(b):
-        raise ValueError("a paired difference needs the same test clips")
-    counts_a, counts_b = speaker_confusions(a), speaker_confusions(b)
-    resampled_a, resampled_b = (
-        resampled_metrics(counts, n_resamples, seed) for counts in (counts_a, counts_b)
-    )
-    found = {}
-    for name, ratio in classification.HEADLINE.items():
-        difference = np.mean(ratio(counts_a.sum(1))) - np.mean(ratio(counts_b.sum(1)))
-        low, high = limits(resampled_a[name] - resampled_b[name], counts_a.shape[1], level)
-        found[name] = {"difference": float(difference), "low": low, "high": high}
-    return found
 
 
 def test_sets(predictions: Predictions) -> set[frozenset[tuple[str, str, int]]]:

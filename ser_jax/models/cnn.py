@@ -3,10 +3,9 @@
 Axes: B batch, L vector length, T frames, F coefficients, C classes.
 """
 
-import dataclasses
 import functools
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, ClassVar
+from collections.abc import Callable
+from typing import ClassVar
 
 import flax.linen as nn
 import jax
@@ -22,9 +21,6 @@ Layer = Callable[[jax.Array], jax.Array]
 Conv = functools.partial(nn.Conv, padding="SAME", kernel_init=nn.initializers.glorot_uniform())
 Dense = functools.partial(nn.Dense, kernel_init=nn.initializers.glorot_uniform())
 BatchNorm = functools.partial(nn.BatchNorm, epsilon=1e-3)
-
-DTYPES = ("float32", "bfloat16")
-PADDINGS = ("same", "valid")
 
 
 class Network(nn.Module):
@@ -183,75 +179,3 @@ class PaperCNN(Network):
             x = self.max_pool(self.conv(x, layer))
         x = self.max_pool(self.conv(drop(x), last))
         return drop(self.hidden(x))
-
-
-MODELS: Mapping[str, type[Network]] = {"cnn1d": CNN1D, "cnn2d": CNN2D, "paper": PaperCNN}
-
-
-def build(
-    name: str, n_classes: int, fields: Mapping[str, Any] | None = None, *, dtype: str = "float32"
-) -> Network:
-    """The model `name`, with `fields` (those of Network) in place of its defaults.
-
-    Raises:
-      UserError: an unknown model, field or value.
-    """
-    _check_choice("name", name, MODELS)
-    _check_choice("dtype", dtype, DTYPES)
-    defaults = {
-        field.name: field.default
-        for field in dataclasses.fields(MODELS[name])
-        if field.name not in ("n_classes", "dtype", "portable", "parent", "name")
-    }
-    values = dict(fields or {})
-    for key, value in values.items():
-        if key not in defaults:
-            raise UserError(f"model.{key} is unknown; {name} has {', '.join(defaults)}.")
-        if key == "padding":
-            _check_choice(key, value, PADDINGS)
-            continue
-        if key == "batch_norm_momentum":
-            if not 0 <= value < 1:
-                raise UserError(f"model.{key}={value} must lie between 0 and 1, below 1.")
-            continue
-        if isinstance(value, list):  # JSON knows no tuples, and a module has to be hashable
-            values[key] = value = tuple(value)
-        if not _are_sizes(value, like=defaults[key]):
-            raise UserError(
-                f"model.{key}={value!r} is no size; use positive integers as in {defaults[key]}."
-            )
-    model = MODELS[name](n_classes=n_classes, dtype=dtype, **values)
-    if len(model.widths) != len(model.kernels):
-        raise UserError(
-            f"model.widths={model.widths} and model.kernels={model.kernels} differ in length; "
-            "give each convolution one of both."
-        )
-    return model
-
-
-def _check_choice(key: str, value: Any, choices: Iterable[str]) -> None:
-    if value not in tuple(choices):
-        raise UserError(f"model.{key}={value!r} is unknown; use one of {', '.join(choices)}.")
-
-
-def _are_sizes(value: Any, like: int | tuple[int, ...]) -> bool:
-    if isinstance(like, int):
-        return type(value) is int and value > 0
-    return isinstance(value, tuple) and value != () and all(_are_sizes(v, 1) for v in value)
-
-
-def parameter_table(params: Mapping[str, Any]) -> str:
-    """Name, shape and count of each parameter, and their total, as aligned text."""
-    rows = [
-        (
-            jax.tree_util.keystr(path, simple=True, separator="/"),
-            "×".join(map(str, leaf.shape)),
-            leaf.size,
-        )
-        for path, leaf in jax.tree_util.tree_leaves_with_path(params)
-    ]
-    rows.append(("total", "", sum(count for *_, count in rows)))
-    wide, high = (max(len(row[i]) for row in rows) for i in (0, 1))
-    return "\n".join(
-        f"{name:<{wide}}  {shape:<{high}}  {count:>12,}" for name, shape, count in rows
-    )

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from ser_jax.common import files
-from ser_jax.train.replicas import chosen_replicas
 
 # Okabe and Ito's colours, which every kind of colour vision tells apart.
 BLUE, VERMILION = "#0072B2", "#D55E00"
@@ -45,37 +44,6 @@ def save(sheet: Any, path: Path, dpi: int = 150) -> None:
         sheet.savefig(temporary, dpi=dpi, bbox_inches="tight", metadata={"Software": None})
 
 
-def titles(results: dict[str, Any]) -> tuple[str, str]:
-    """What was tested, and under which protocol."""
-    heard = "unseen" if results["unseen_speakers"] else "seen"
-    test = "test speakers and sentences" if results["unseen_sentences"] else "test speakers"
-    return (
-        f"{results['model']} on {results['corpus']}",
-        f"split {results['protocol']}, {test} {heard} in training",
-    )
-
-
-def heading(results: dict[str, Any]) -> tuple[str, str]:
-    """`titles` with the number of clips, two lines."""
-    tested, protocol = titles(results)
-    return tested, f"{protocol} · {test_clips(results)}"
-
-
-def test_clips(results: dict[str, Any]) -> str:
-    """How many clips were tested, and by how many replicas."""
-    n_test, n_predictions = results["n_test"], sum(map(sum, results["confusion"]))
-    n_replicas = len(chosen_replicas(results))
-    text = f"{n_test:,} test clips"
-    if n_predictions == n_test * n_replicas:
-        return text if n_replicas == 1 else f"{text} × {n_replicas} replicas"
-    return f"{text}, {n_replicas} replicas, {n_predictions:,} predictions"
-
-
-def setting_text(setting: dict[str, Any]) -> str:
-    """Swept values, such as "optimizer.learning_rate = 0.001"."""
-    return ", ".join(f"{key} = {value}" for key, value in setting.items())
-
-
 def wrap(lines: Sequence[str], width: float) -> str:
     """Breaks lines of 11-point text to `width` inches."""
     return "\n".join(textwrap.fill(line, int(11 * width)) for line in lines)
@@ -84,10 +52,6 @@ def wrap(lines: Sequence[str], width: float) -> str:
 def shorten(names: Sequence[Any], length: int = 22) -> list[str]:
     """Names that are cut to a length."""
     return [s if len(s) <= length else s[: length - 1] + "…" for s in map(str, names)]
-
-
-def percent(fraction: float) -> str:
-    return f"{100 * fraction:.1f} %"
 
 
 def percent_axis(axis: Any) -> None:

@@ -18,11 +18,6 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]], align: str = "-
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def limits(low: float | None, high: float | None, digits: str = ".1f") -> str:
-    """Limits of fractions, in per cent and brackets, after a space; "" where there are none."""
-    return "" if low is None else f" [{100 * low:{digits}}, {100 * high:{digits}}]"
-
-
 def escape(text: str) -> str:
     """A name as it stands: no Markdown, no HTML, one line."""
     plain = html.escape(" ".join(str(text).split()), quote=False)

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from ser_jax.audio import files as audio_files
-from ser_jax.common import compilation_cache, files
-from ser_jax.common.errors import UserError, exit_with_message
-from ser_jax.predict.formats import ERROR, Audacity, Csv, Format, JsonLines
-from ser_jax.predict.prediction_table import Table
+from ser_jax.common import files, runtime
+from ser_jax.common.cli import exit_with_message
+from ser_jax.common.errors import UserError
+from ser_jax.predict.formats import ERROR, Audacity, Csv, Format, JsonLines, Table
 
 if TYPE_CHECKING:
     from ser_jax.predict.predictor import Predictor
@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             f"--format=audacity is the label track of one recording, and these are {len(found)} "
             "files; give one, or another --format."
         )
-    compilation_cache.enable()
+    runtime.enable()
     # JAX takes a while, and neither --help nor a wrong flag should.
     from ser_jax.predict import rows as predict_rows
     from ser_jax.predict.predictor import Predictor

@@ -5,17 +5,19 @@ Axes: R replicas, B batch, S samples, T frames, F feature columns, C classes.
 """
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import flax.linen as nn
 import jax
 import numpy as np
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from ser_jax import features
 from ser_jax.common.errors import UserError
 from ser_jax.features import Array, FeatureSpec
-from ser_jax.models import cnn
+from ser_jax.models import registry
 from ser_jax.train import checkpoints, step
 from ser_jax.train.replicas import Replica, best_setting
 from ser_jax.train.state import Weights
@@ -112,7 +114,7 @@ def load(workdir: Path) -> Trained:
         kind=config["input"]["kind"],
         min_frames=metadata["min_frames"],
         max_frames=metadata["max_frames"],
-        model=cnn.build(config["model"]["name"], len(labels), fields, dtype=dtype),
+        model=registry.build(config["model"]["name"], len(labels), fields, dtype=dtype),
         replicas=tuple(replicas[i] for i in numbers),
         numbers=tuple(numbers),
         epochs=tuple(int(best["epoch"][i]) for i in numbers),
@@ -121,3 +123,43 @@ def load(workdir: Path) -> Trained:
             for i in numbers
         ),
     )
+
+
+class TrainedEngine:
+    """A run's replicas on this process's devices; see Engine."""
+
+    def __init__(self, this: "Trained", devices: Sequence[jax.Device] = ()):
+        """Places the weights.
+
+        Args:
+          this: what a workdir has learnt.
+          devices: that share a batch; all local ones by default, of CPUs the first.
+        """
+        self.corpus, self.labels, self.spec = this.corpus, this.labels, this.spec
+        self.min_frames, self.max_frames = this.min_frames, this.max_frames
+        # Host devices are the same cores.
+        devices = devices or jax.local_devices()[: 1 if jax.default_backend() == "cpu" else None]
+        self._mesh = jax.make_mesh(
+            (len(devices),), ("data",), devices=devices, axis_types=(AxisType.Auto,)
+        )
+        self._weights = jax.device_put(this.weights, NamedSharding(self._mesh, PartitionSpec()))
+
+        def probability(weights, x_BxTxF, n_frames_B):
+            return jax.nn.softmax(this.logits(weights, x_BxTxF, n_frames_B))
+
+        # Apart, since the network's shapes do not depend on the clips' length, and it takes the
+        # compiler longer than the features, which on a CPU are not compiled at all.
+        self._on_host = jax.default_backend() == "cpu"
+        self._examples = this.examples if self._on_host else jax.jit(this.examples)
+        self._probability = jax.jit(probability)
+
+    def __call__(self, waveform_BxS: np.ndarray, n_samples_B: np.ndarray) -> np.ndarray:
+        shared = len(n_samples_B) % self._mesh.size == 0
+        rows = NamedSharding(self._mesh, PartitionSpec("data" if shared else None))
+        batch = waveform_BxS, n_samples_B
+        if not self._on_host:
+            batch = jax.device_put(batch, rows)
+        examples = jax.device_put(self._examples(*batch), rows)
+        # One after another: on a CPU convolutions under vmap over weights take four times as long.
+        of_each = [self._probability(weights, *examples) for weights in self._weights]
+        return np.stack(jax.device_get(of_each))

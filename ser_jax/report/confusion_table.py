@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from ser_jax.pages import figure
 from ser_jax.pages.html import escape
+from ser_jax.report import wording
 
 
 def matrices(results: dict[str, Any], *, listed: bool) -> str:
@@ -35,7 +35,7 @@ def matrices(results: dict[str, Any], *, listed: bool) -> str:
 
     totals = [f"{n:,}" for n in counts_CxC.sum(1).tolist()]
     found = [
-        _matrix(labels, f"{results['model']}, {figure.test_clips(results)}", "all", button,
+        _matrix(labels, f"{results['model']}, {wording.test_clips(results)}", "all", button,
                 lambda i, j: _blue(share_CxC[i, j]), totals)
     ]  # fmt: skip
     if "human" in results:

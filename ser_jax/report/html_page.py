@@ -11,13 +11,13 @@ from typing import Any
 from ser_jax.metrics.predictions import Predictions
 from ser_jax.pages import html
 from ser_jax.report import cells as report_cells
-from ser_jax.report import confusion_table, markdown_page, result_media
+from ser_jax.report import clip_media, confusion_table, markdown_page
 from ser_jax.report.cells import Cell
 from ser_jax.report.clip_media import Media
 from ser_jax.report.markdown_page import Epochs
 from ser_jax.report.result_sections import render
 
-SCRIPT = html.ASSETS / "result.js"
+SCRIPT = Path(__file__).parent / "assets" / "result.js"
 # Folders of sound and pictures, and what is in them. Nothing else is ever removed.
 _FOLDER, _FILE = re.compile(r"clips-\d+"), re.compile(r"\d+(-\d+)?\.(flac|png)")
 
@@ -46,7 +46,7 @@ def write(
     listed = [one for cell in cells.values() for one in cell.listed]
     with _new_folder(workdir / "report") as folder:
         begin = time.monotonic()
-        media = result_media.make(folder, workdir, listed, results["labels"], utterances)
+        media = clip_media.make(folder, workdir, listed, results["labels"], utterances)
         if media.players:
             seconds = time.monotonic() - begin
             print(f"Sound and pictures of {len(listed)} clips took {seconds:.0f} s.")

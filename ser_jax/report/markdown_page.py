@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
+from ser_jax.evaluate.finished_run import chosen_replicas
 from ser_jax.metrics import classification
-from ser_jax.pages import figure
-from ser_jax.pages.figure import percent
 from ser_jax.pages.markdown import escape, table
-from ser_jax.train.replicas import chosen_replicas
+from ser_jax.pages.numbers import percent
+from ser_jax.report import wording
 
 METRICS = {**classification.TITLES, "weighted_f1": "weighted F1"}
 MOST_ROWS = 25  # of a table; of an attribute with more values the page tells the extremes
@@ -96,7 +96,7 @@ def _facts(epochs: Epochs, results: dict[str, Any]) -> list[list[str]]:
         ["test speakers", heard if results["unseen_speakers"] else speakers],
         ["test sentences", heard] if results["unseen_sentences"] else [],
         ["trainings", f"{len(chosen)}: {_crossed(results)}"],
-        ["chosen by validation", escape(figure.setting_text(chosen[0]["setting"]))],
+        ["chosen by validation", escape(wording.setting_text(chosen[0]["setting"]))],
         ["training", f"{results['n_train']:,} clips, {examples}{first}"],
         ["validation", f"{results['n_val']:,} clips{first}"],
         ["test", f"{results['n_test']:,} clips of {_count(results['n_test_speakers'])}"],

@@ -7,13 +7,12 @@ lie above 0, not confirmed if they lie below, and undecided otherwise: around 0,
 import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
 
-from ser_jax.pages.figure import percent
-from ser_jax.pages.markdown import limits
+from ser_jax.evaluate.finished_run import chosen_replicas, validation
+from ser_jax.pages.numbers import limits, percent
 from ser_jax.study import intervals
 from ser_jax.study.effects import Effect
 from ser_jax.study.intervals import Number
 from ser_jax.study.runs import SEEN, Entry, plain
-from ser_jax.train.replicas import chosen_replicas, validation
 
 CONFIRMED, NOT_CONFIRMED, UNDECIDED = "confirmed", "not confirmed", "undecided"
 REPORTED = {"cnn1d": 0.4308, "cnn2d": 0.538}  # accuracies of the report's Table 1 …

@@ -16,9 +16,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ser_jax.evaluate.finished_run import Run
-from ser_jax.metrics import classification, predictions
-from ser_jax.train.replicas import chosen_replicas
+from ser_jax.evaluate.finished_run import Run, chosen_replicas
+from ser_jax.metrics import classification, intervals
 
 LEVEL = 0.95
 
@@ -61,7 +60,7 @@ def paired(a: Run, b: Run) -> dict[str, Number]:
         {(r["seed"], r["fold"]): r for r in chosen_replicas(run.results)} for run in (a, b)
     )
     pairs = [(of_a[key], of_b[key]) for key in of_a if key in of_b]
-    difference = predictions.differences(a.predictions, b.predictions)
+    difference = intervals.differences(a.predictions, b.predictions)
     found = {}
     for name in classification.HEADLINE:
         limits = (difference[name]["low"], difference[name]["high"])

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from ser_jax.common import compilation_cache, files
+from ser_jax.common import files, runtime
 from ser_jax.common.errors import Interrupted, UserError
 from ser_jax.evaluate import finished_run, test_set
-from ser_jax.parallel import mesh
+from ser_jax.parallel import processes
 from ser_jax.report import run_report
-from ser_jax.study import study_report
+from ser_jax.study import page
 from ser_jax.study.runs import Entry, changes
 from ser_jax.train import loop
 
@@ -41,7 +41,7 @@ def run(config: ConfigDict, workdir: Path, prepare: Prepare) -> None:
       UserError: a run failed. The others were done.
       Interrupted: Ctrl-C or SIGTERM came; all is saved.
     """
-    compilation_cache.enable()  # many runs are the same program
+    runtime.enable()  # many runs are the same program
     entries = {entry.name: entry for entry in expand(config, workdir)}
     for entry in list(entries.values()):
         entries[entry.name] = _attempt(lambda e: _recalled(e, prepare, entries), entry)
@@ -52,10 +52,10 @@ def run(config: ConfigDict, workdir: Path, prepare: Prepare) -> None:
     for number, entry in enumerate(left):
         print(_heading(entry, len(entries) - len(left) + number + 1, entries, left[number:]))
         entries[entry.name] = _attempt(lambda e: _completed(e, entries), entry)
-        if mesh.is_first():
-            study_report.write(list(entries.values()), workdir)
-    if mesh.is_first():
-        print(f"The study's report is {study_report.write(list(entries.values()), workdir)}.")
+        if processes.is_first():
+            page.write(list(entries.values()), workdir)
+    if processes.is_first():
+        print(f"The study's report is {page.write(list(entries.values()), workdir)}.")
     failed = [entry.name for entry in entries.values() if entry.failure]
     if failed:
         raise UserError(
@@ -136,7 +136,7 @@ def _completed(entry: Entry, entries: dict[str, Entry]) -> Entry:
         return entry.seconds + time.monotonic() - begin
 
     def write_note() -> None:
-        if mesh.is_first():
+        if processes.is_first():
             files.write_json(
                 entry.folder / NOTE, {"about": about, "seconds": seconds(), "left": left}
             )
@@ -145,7 +145,7 @@ def _completed(entry: Entry, entries: dict[str, Entry]) -> Entry:
     try:
         loop.train(entry.config, entry.records, entry.folder)
         test_set.evaluate(entry.config, entry.records, entry.folder)
-        found = mesh.first_then_others(lambda: _reported(entry.folder))
+        found = processes.first_then_others(lambda: _reported(entry.folder))
         left = _checksums(entry.folder)
     finally:
         write_note()
@@ -153,7 +153,7 @@ def _completed(entry: Entry, entries: dict[str, Entry]) -> Entry:
 
 
 def _reported(folder: Path) -> finished_run.Run:
-    if mesh.is_first():
+    if processes.is_first():
         run_report.write(folder)
     return finished_run.load(folder)
 

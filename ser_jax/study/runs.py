@@ -12,7 +12,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from ser_jax.evaluate.finished_run import Run
-from ser_jax.train.metric_log import flat
+from ser_jax.train.workdir import flat
 
 SEEN = "random_file"  # the report's protocol; the others promise unseen speakers …
 SENTENCES = "speaker_sentence"  # … and this one unseen sentences too

@@ -18,7 +18,7 @@ import jax
 from orbax.checkpoint import v1 as ocp
 
 from ser_jax.common.errors import UserError
-from ser_jax.parallel import mesh
+from ser_jax.parallel import processes
 from ser_jax.train.state import Best, Normalisation, TrainState, Weights
 
 
@@ -86,7 +86,7 @@ def load_best(
             raise _damaged(checkpointer) from error
         if found.metadata is None or found.custom_metadata is None:
             raise _damaged(checkpointer)
-        sharding = sharding or mesh.everywhere()
+        sharding = sharding or processes.everywhere()
         abstract = jax.tree.map(
             lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), found.metadata
         )
@@ -109,7 +109,7 @@ def _folder(workdir: Path, name: str) -> Path:
 def _checkpointer(workdir: Path, name: str) -> ocp.training.Checkpointer:
     policy = ocp.training.preservation_policies.LatestN(1)
     folder = _folder(workdir, name)
-    if mesh.is_first():
+    if processes.is_first():
         for unfinished in folder.glob("*orbax-checkpoint-tmp*"):  # of a save that was killed
             shutil.rmtree(unfinished, ignore_errors=True)
     return ocp.training.Checkpointer(folder, preservation_policy=policy)

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from ser_jax.data import examples
-from ser_jax.parallel import mesh, placement
+from ser_jax.parallel import placement, processes, programs
 from ser_jax.parallel.mesh import Layout
 from ser_jax.train import step
 from ser_jax.train.experiment import Task
@@ -25,8 +25,8 @@ class Evaluator:
         self._batch_size = task.config.evaluate.batch_size
         zero = Sums.zero(len(task.records.labels))
         self._zero = placement.place([zero] * layout.n_replicas, layout)
-        self._evaluate = placement.compile_evaluation(
-            step.make_logits(task.model, task.config.input.kind), layout
+        self._evaluate = programs.compile_evaluation(
+            step.make_evaluation(task.model, task.config.input.kind), layout
         )
 
     def sums(self, groups: Sequence[Weights], clip_RxM: Sequence[np.ndarray]) -> list[Sums]:
@@ -38,10 +38,10 @@ class Evaluator:
     ) -> tuple[Sums, list[np.ndarray]]:
         """Sums with R entries, and a replica's probabilities MxC in the order of its clips."""
         results = self._run(groups, clip_RxM)
-        sums = [mesh.fetch(sums) for sums, _ in results]
+        sums = [processes.fetch(sums) for sums, _ in results]
         probabilities = []
         for _, batches in results:
-            probability_GxNxC = np.concatenate([mesh.fetch(b) for b in batches], axis=1)
+            probability_GxNxC = np.concatenate([processes.fetch(b) for b in batches], axis=1)
             probabilities += list(probability_GxNxC)
         return jax.tree.map(lambda *leaves: np.concatenate(leaves), *sums), [
             probability_NxC[: len(clip_M)]
@@ -54,7 +54,7 @@ class Evaluator:
         results = []
         for group, zero, members in zip(groups, self._zero, self._layout.groups, strict=True):
             # A clip's number is that of its original example.
-            order_GxSxB = placement.padded(
+            order_GxSxB = examples.padded(
                 [examples.in_batches(clip_M, self._batch_size) for clip_M in clip_RxM[members]]
             )
             sums, probabilities = zero, []

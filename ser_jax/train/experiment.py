@@ -1,7 +1,6 @@
 """What is trained on what: a config meets opened records, is checked, and nothing leaks."""
 
 import dataclasses
-import math
 from typing import Any
 
 import flax.linen as nn
@@ -16,7 +15,7 @@ from ser_jax.data import examples as data_examples
 from ser_jax.data import leakage, splits
 from ser_jax.data import records as data_records
 from ser_jax.data.splits import Split
-from ser_jax.models import cnn
+from ser_jax.models import registry
 from ser_jax.train import optimizer, replicas, step
 from ser_jax.train import state as train_state
 from ser_jax.train.replicas import Replica
@@ -79,7 +78,7 @@ def make(config: ConfigDict, records: data_records.Records) -> Task:
         for fold in dict.fromkeys(replica.fold for replica in every)
     }
     fields = {k: v for k, v in config.model.items() if k != "name"}
-    model = cnn.build(
+    model = registry.build(
         config.model.name, len(records.labels), fields, dtype=config.train.compute_dtype
     )
     if (model.input_kind == "vector") != (config.input.kind == "vector"):
@@ -178,46 +177,3 @@ def class_weights(task: Task, replica: Replica) -> np.ndarray:
         count_C = np.bincount(task.examples.label_N[train_M], minlength=n_classes)
         return len(train_M) / (n_classes * count_C)
     raise UserError(f"train.class_weights={kind!r} is unknown; use none or balanced.")
-
-
-def describe(task: Task, state: TrainState) -> str:
-    """What is about to be trained, for the console."""
-    config, examples = task.config, task.examples
-    where = "in memory" if examples.x_NxTxF is not None else "streamed from disk"
-    n_examples = {fold: len(task.train_M(fold)) for fold in task.splits}
-    n_steps = math.ceil(max(n_examples.values()) / config.train.batch_size)
-    counts = sorted(set(n_examples.values()))
-    lines = [
-        cnn.parameter_table(state.params),
-        "",
-        *(_describe_split(task, fold) for fold in task.splits),
-        f"{'–'.join(map(str, dict.fromkeys((counts[0], counts[-1]))))} training examples (views: "
-        "original"
-        + "".join(f", {view}" for view in config.input.views)
-        + f") of {examples.max_frames} frames × {examples.width} columns, "
-        f"{examples.n_bytes / 1e9:.2f} GB {where}; "
-        f"{n_steps} steps an epoch on {jax.devices()[0].device_kind}.",
-    ]
-    split = next(iter(task.splits.values()))
-    if not split.unseen_speakers:
-        speakers = np.array(task.records.clips.speakers)
-        seen = np.isin(speakers[split.test], speakers[split.train]).mean()
-        lines.append(
-            f"NOTE: {100 * seen:.1f} % of the test clips are of speakers seen in training. The "
-            "result says nothing about new speakers; split.name=tfds or speaker_kfold does."
-        )
-    return "\n".join(lines)
-
-
-def _describe_split(task: Task, fold: int) -> str:
-    split, speakers = task.splits[fold], np.array(task.records.clips.speakers)
-    return (
-        f"{task.corpus}, protocol {split.protocol}"
-        + (f", fold {fold}" if len(task.splits) > 1 else "")
-        + ": "
-        + ", ".join(
-            f"{part} {len(rows)} clips of {len(set(speakers[rows]))} speakers"
-            for part, rows in split.parts().items()
-        )
-        + "."
-    )

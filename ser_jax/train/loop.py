@@ -4,6 +4,7 @@ All replicas of a run go through an epoch together.
 """
 
 import contextlib
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -19,8 +20,9 @@ from ser_jax.common import files
 from ser_jax.common.errors import Interrupted, UserError
 from ser_jax.data import examples, records
 from ser_jax.metrics import classification
-from ser_jax.parallel import mesh, placement
-from ser_jax.train import experiment, metric_log, step, stopping, warm_start
+from ser_jax.parallel import processes
+from ser_jax.train import console, experiment, metric_log, step, warm_start
+from ser_jax.train import workdir as train_workdir
 from ser_jax.train.evaluator import Evaluator
 from ser_jax.train.state import Sums
 from ser_jax.train.trainer import Crowd
@@ -37,17 +39,17 @@ def train(config: ConfigDict, records_folder: Path, workdir: Path) -> None:
     states = experiment.initial_states(this)
     if config.init_from:
         states = warm_start.start_from(this, states, Path(config.init_from))
-    metric_log.claim(workdir, config, records_folder.parent.name)
-    if mesh.is_first():
+    train_workdir.claim(workdir, config, records_folder.parent.name)
+    if processes.is_first():
         files.write_json(workdir / "split.json", _split(this))
-    print(experiment.describe(this, states[0]), flush=True)
-    with _memory_told(), stopping.stop_signals() as stop:
+    print(console.describe(this, states[0]), flush=True)
+    with _memory_told(), stop_signals() as stop:
         crowd = Crowd(this, states)
         del states  # they are placed
         if crowd.layout.describe():
             print(crowd.layout.describe(), flush=True)
         _Loop(this, crowd, workdir, stop).run()
-        if mesh.anywhere(stop.is_set()):
+        if processes.anywhere(stop.is_set()):
             raise Interrupted(
                 "stopped; the training is finished and saved, and the same command goes on with "
                 "what is left."
@@ -117,12 +119,12 @@ class _Loop:
             if stopped_R.all():
                 break
             if epoch == done + 1:
-                print(metric_log.header(n_replicas), flush=True)
+                print(console.header(n_replicas), flush=True)
             rows = self._epoch(epoch, stopped_R)
             log.write(rows)
-            print(metric_log.line(rows, n_epochs, n_replicas), flush=True)
+            print(console.line(rows, n_epochs, n_replicas), flush=True)
             self._crowd.save_last(self._workdir, self._done)
-            if mesh.anywhere(self._stop.is_set()) and epoch < n_epochs:
+            if processes.anywhere(self._stop.is_set()) and epoch < n_epochs:
                 raise self._interrupted(epoch)
             stopped_R = self._crowd.look(lambda state: state.stopped)
         return stopped_R
@@ -136,7 +138,7 @@ class _Loop:
         if len(stopped_R) > 1:
             self._tell_failures(sums.bad_step, rate_R, stopped_R, epoch)
         val_sums = self._evaluator.sums(self._crowd.weights(), self._val_RxM)
-        val = jax.tree.map(lambda *leaves: np.concatenate(leaves), *map(mesh.fetch, val_sums))
+        val = jax.tree.map(lambda *leaves: np.concatenate(leaves), *map(processes.fetch, val_sums))
         trained = np.flatnonzero(~stopped_R).tolist()
         n_seen = sum(len(self._train_RxM[number]) for number in trained) * n_left / self._n_steps
         train_ratios, val_ratios = _ratios("train", sums), _ratios("val", val)
@@ -161,7 +163,7 @@ class _Loop:
     def _train_steps(self, epoch: int) -> None:
         """The steps of an epoch that are left."""
         size = self._config.train.batch_size
-        order_RxSxB = placement.padded(
+        order_RxSxB = examples.padded(
             [
                 examples.shuffled(train_M, size, replica.seed, epoch)
                 for train_M, replica in zip(self._train_RxM, self._task.replicas, strict=True)
@@ -187,7 +189,7 @@ class _Loop:
         if len(self._task.replicas) == 1:  # of several, the others go on to the epoch's end
             sums, rate_R = self._crowd.look(lambda s: (s.sums, step.learning_rate(s)))
             self._tell_failures(sums.bad_step, rate_R, np.zeros(1, bool), epoch)
-        if mesh.anywhere(self._stop.is_set()) and self._done < epoch * self._n_steps:
+        if processes.anywhere(self._stop.is_set()) and self._done < epoch * self._n_steps:
             self._crowd.save_last(self._workdir, self._done)
             raise self._interrupted(epoch)
 
@@ -220,3 +222,25 @@ def _ratios(part: str, sums: Sums) -> dict[str, np.ndarray]:
         f"{part}/uar": classification.uar(sums.confusion_CxC),
         f"{part}/macro_f1": classification.macro_f1(sums.confusion_CxC),
     }
+
+
+@contextlib.contextmanager
+def stop_signals() -> Iterator[threading.Event]:
+    """An event that Ctrl-C and SIGTERM set; a second Ctrl-C stops at once."""
+    stop = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop  # signals reach the main thread alone
+        return
+
+    def request(number: int, frame: object) -> None:
+        del frame
+        if stop.is_set() and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        stop.set()
+
+    before = {s: signal.signal(s, request) for s in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

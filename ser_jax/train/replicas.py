@@ -2,7 +2,6 @@
 
 import dataclasses
 import itertools
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -75,19 +74,6 @@ def best_setting(settings: Sequence[dict[str, Any]], value_R: np.ndarray) -> dic
             [value for other, value in zip(settings, value_R, strict=True) if other == setting]
         ),
     )
-
-
-def chosen_replicas(results: dict[str, Any]) -> list[dict[str, Any]]:
-    """Those that the results are about: all, or of a sweep those of the chosen setting."""
-    return [replica for replica in results["replicas"] if replica["chosen"]]
-
-
-def validation(replicas: Sequence[dict[str, Any]], monitor: str) -> float:
-    """Mean monitored value of some replicas of a result, larger is better; −∞ if one failed."""
-    values = [replica["val"] for replica in replicas]
-    if None in values:
-        return -math.inf
-    return float(np.mean(values)) * (-1 if monitor == "loss" else 1)
 
 
 def _check(config: ConfigDict, key: str, values: tuple) -> None:

@@ -3,6 +3,7 @@
 Axes: B batch, T frames, F feature columns, C classes.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -12,7 +13,6 @@ import jax.numpy as jnp
 import optax
 
 from ser_jax import features
-from ser_jax.metrics import classification
 from ser_jax.train.state import Best, Normalisation, Sums, TrainState
 
 MONITORS = ("accuracy", "uar", "loss")
@@ -81,7 +81,7 @@ def make_train_step(
             n=state.sums.n + n,
             loss=state.sums.loss + entropy * n,
             confusion_CxC=state.sums.confusion_CxC
-            + classification.confusion_counts(
+            + train_step.confusion_counts(
                 batch.label_B, jnp.argmax(logits_BxC, axis=-1), batch.mask_B, n_classes
             ),
             l2=state.sums.l2 + penalty,
@@ -116,6 +116,19 @@ def make_logits(model: nn.Module, kind: str) -> Callable[..., jax.Array]:
     return logits
 
 
+def make_evaluation(model: nn.Module, kind: str) -> Callable[..., tuple[Sums, jax.Array]]:
+    """(params, batch_stats, normalisation, sums, batch) → (sums, probability_BxC)."""
+    logits_of = make_logits(model, kind)
+
+    def evaluate(
+        params: Any, batch_stats: Any, normalisation: Normalisation, sums: Sums, batch: Batch
+    ) -> tuple[Sums, jax.Array]:
+        logits_BxC = logits_of(params, batch_stats, normalisation, batch)
+        return evaluation_sums(sums, logits_BxC, batch), jax.nn.softmax(logits_BxC)
+
+    return evaluate
+
+
 def evaluation_sums(sums: Sums, logits_BxC: jax.Array, batch: Batch) -> Sums:
     """Adds a batch to the sums; plain cross-entropy, each clip once."""
     entropy_B = optax.softmax_cross_entropy_with_integer_labels(logits_BxC, batch.label_B)
@@ -124,9 +137,7 @@ def evaluation_sums(sums: Sums, logits_BxC: jax.Array, batch: Batch) -> Sums:
         n=sums.n + jnp.sum(batch.mask_B),
         loss=sums.loss + jnp.sum(jnp.where(batch.mask_B, entropy_B, 0.0)),
         confusion_CxC=sums.confusion_CxC
-        + classification.confusion_counts(
-            batch.label_B, predicted_B, batch.mask_B, logits_BxC.shape[-1]
-        ),
+        + confusion_counts(batch.label_B, predicted_B, batch.mask_B, logits_BxC.shape[-1]),
         steps=sums.steps + 1,
     )
 
@@ -175,3 +186,34 @@ def make_end_of_epoch(
         return jax.tree.map(lambda new, old: jnp.where(state.stopped, old, new), ended, state)
 
     return end_of_epoch
+
+
+def busy_only(
+    step: Callable[[TrainState, Batch], TrainState],
+) -> Callable[[TrainState, Batch], TrainState]:
+    """A step that changes nothing for a replica that has stopped, failed or run out of batches."""
+
+    @functools.wraps(step)
+    def guarded(state: TrainState, batch: Batch) -> TrainState:
+        busy = jnp.any(batch.mask_B) & ~state.stopped & (state.sums.bad_step < 0)
+        return jax.tree.map(lambda new, old: jnp.where(busy, new, old), step(state, batch), state)
+
+    return guarded
+
+
+def confusion_counts(
+    label_B: jax.Array, prediction_B: jax.Array, weight_B: jax.Array, n_classes: int
+) -> jax.Array:
+    """Counts of (true, predicted) pairs, exact.
+
+    Args:
+      label_B: true class indices.
+      prediction_B: predicted ones.
+      weight_B: 1 or True where a clip counts, 0 or False where it only fills up the batch.
+      n_classes: C.
+
+    Returns:
+      int32 counts_CxC; they add over batches.
+    """
+    counts_CxC = jnp.zeros((n_classes, n_classes), jnp.int32)
+    return counts_CxC.at[label_B, prediction_B].add(weight_B.astype(jnp.int32))

@@ -12,12 +12,12 @@ from typing import Any
 import jax
 import numpy as np
 
-from ser_jax.parallel import mesh, placement
+from ser_jax.parallel import mesh, placement, processes, programs
 from ser_jax.parallel.mesh import Layout
 from ser_jax.train import checkpoints, optimizer
 from ser_jax.train import step as train_step
 from ser_jax.train.experiment import Task
-from ser_jax.train.loader import Feed
+from ser_jax.train.loader import Feed, take
 from ser_jax.train.state import Sums, TrainState, Weights
 
 SECONDS_A_CALL = 2.0  # the devices work that long before the host looks for Ctrl-C
@@ -43,10 +43,10 @@ class Crowd:
         self.feed = Feed(task.examples, layout)  # before it is known what is left beside it
         self.layout = layout = _fitted(task, layout, step, states[0])
         if layout.n_replicas > 1:
-            step = placement.busy_only(step)
-        self._steps = placement.compile_steps(step, layout)
-        self._step = placement.compile_step(step, layout)
-        self._end_of_epoch = placement.compile_end_of_epoch(
+            step = train_step.busy_only(step)
+        self._steps = programs.compile_steps(step, take, layout)
+        self._step = programs.compile_step(step, layout)
+        self._end_of_epoch = programs.compile_end_of_epoch(
             train_step.make_end_of_epoch(
                 optimizer.plateau(config.optimizer),
                 config.train.monitor,
@@ -77,7 +77,7 @@ class Crowd:
 
     def look(self, get: Callable[[TrainState], Any]) -> Any:
         """Some small part of the states, on the host: leaves with R entries."""
-        parts = [mesh.fetch(get(group)) for group in self._groups]
+        parts = [processes.fetch(get(group)) for group in self._groups]
         return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
 
     def weights(self) -> list[Weights]:
@@ -138,7 +138,7 @@ def _fitted(task: Task, layout: Layout, step: Callable, state: TrainState) -> La
         jax.ShapeDtypeStruct((size, examples.max_frames, examples.width), np.float32),
         *(jax.ShapeDtypeStruct((size,), kind) for kind in (np.int32, np.int32, bool)),
     )
-    bytes_a_replica = placement.bytes_of_step(step, state, batch)
+    bytes_a_replica = programs.bytes_of_step(step, state, batch)
     # The first device holds all states already, and a checkpoint joins them on each.
     joined = layout.n_replicas * sum(leaf.nbytes for leaf in jax.tree.leaves(state))
     free = mesh.free_bytes() - joined

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from ser_jax.pages import figure
+from ser_jax.pages import figure, numbers
+from ser_jax.report import wording
 
 MARK = {"linestyle": "", "clip_on": False, "markersize": 5.5}
 MODEL = {**MARK, "color": figure.BLUE, "marker": "o", "zorder": 3}
@@ -167,11 +168,11 @@ def _frame(sheet: Any, results: dict[str, Any], attributes: Mapping[str, Rows]) 
     if any(row["human"] is not None for row in rows):
         handles.append(Line2D([], [], **LISTENERS, label="listeners, each rating"))
     handles.append(
-        Line2D([], [], **OVERALL, label=f"all clips: {figure.percent(results['accuracy'])}")
+        Line2D([], [], **OVERALL, label=f"all clips: {numbers.percent(results['accuracy'])}")
     )
-    handles.append(Line2D([], [], **CHANCE, label=f"chance: {figure.percent(chance)}"))
+    handles.append(Line2D([], [], **CHANCE, label=f"chance: {numbers.percent(chance)}"))
     unnamed = max(map(len, attributes.values())) > MOST_NAMES
     place = (0.5, -(0.2 if unnamed else 0.55) / height)
     sheet.legend(handles=handles, ncols=3, frameon=False, loc="upper center", bbox_to_anchor=place)
     title = {"va": "bottom", "ha": "center", "fontsize": 11, "fontweight": "bold"}
-    sheet.text(0.5, 1, figure.wrap(figure.heading(results), width), **title)
+    sheet.text(0.5, 1, figure.wrap(wording.heading(results), width), **title)

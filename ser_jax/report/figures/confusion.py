@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from ser_jax.pages import figure
-from ser_jax.pages.figure import percent
+from ser_jax.pages.numbers import percent
+from ser_jax.report import wording
 
 
 def confusion(results: dict[str, Any]) -> Any:
@@ -36,7 +37,7 @@ def confusion(results: dict[str, Any]) -> Any:
         right.tick_params(length=0)
         right.spines[:].set_visible(False)
         scores = f"accuracy {percent(results['accuracy'])} · UAR {percent(results['uar'])}"
-        lines = [*figure.titles(results), f"{figure.test_clips(results)} · {scores}"]
+        lines = [*wording.titles(results), f"{wording.test_clips(results)} · {scores}"]
         axes.set_title(figure.wrap(lines, side + 2.5), pad=10)
     return sheet
 
@@ -52,7 +53,7 @@ def human(results: dict[str, Any]) -> Any:
     width = 2 * side + gap
     panels = [
         ("listeners", listeners, f"{listeners['n_ratings']:,} ratings"),
-        (results["model"], results, figure.test_clips(results)),
+        (results["model"], results, wording.test_clips(results)),
     ]
     with matplotlib.rc_context({**figure.STYLE, "axes.grid": False}):
         sheet = figure.figure(width, side)
@@ -67,7 +68,7 @@ def human(results: dict[str, Any]) -> Any:
         right.set_yticks([])
         n_lines = 1 + max(axes.get_title().count("\n") for axes in sheet.axes)
         place = {"x": 0.5, "y": 1 + (0.25 + 0.18 * n_lines) / side, "ha": "center", "va": "bottom"}
-        title = figure.wrap(figure.titles(results), width)
+        title = figure.wrap(wording.titles(results), width)
         sheet.text(s=title, fontsize=11, fontweight="bold", **place)
     return sheet
 

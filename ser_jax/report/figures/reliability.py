@@ -4,7 +4,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ser_jax.pages import figure
-from ser_jax.pages.figure import GREY, percent
+from ser_jax.pages.figure import GREY
+from ser_jax.pages.numbers import percent
+from ser_jax.report import wording
 
 PERFECT = {"color": GREY, "linestyle": ":", "linewidth": 1.2}
 POINTS = {"color": figure.BLUE, "marker": "o", "clip_on": False}
@@ -41,7 +43,7 @@ def reliability(results: dict[str, Any]) -> Any:
         for axis in (upper.xaxis, upper.yaxis, right.xaxis, right.yaxis):
             figure.percent_axis(axis)
         upper.set(xlim=(0, 1), ylim=(0, 1))
-        title = figure.wrap(figure.heading(results), 10)
+        title = figure.wrap(wording.heading(results), 10)
         sheet.suptitle(title, fontsize=11, fontweight="bold")
     return sheet
 

@@ -8,9 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from ser_jax.evaluate.finished_run import chosen_replicas
 from ser_jax.pages import figure
-from ser_jax.pages.figure import GREY, percent
-from ser_jax.train.replicas import chosen_replicas
+from ser_jax.pages.figure import GREY
+from ser_jax.pages.numbers import percent
+from ser_jax.report import wording
 
 TRAIN = {"color": figure.BLUE, "linestyle": "--", "marker": "o", "label": "training"}
 VALIDATION = {"color": figure.VERMILION, "linestyle": "-", "marker": "s", "label": "validation"}
@@ -67,7 +69,7 @@ def curves(epochs: Mapping[int, Sequence[Mapping[str, float]]], results: dict[st
             _epoch_axis(axes, epoch_E)
         legend = {"loc": "outside lower center", "frameon": False, "columnspacing": 1.5}
         sheet.legend(handles=_legend(best_R), ncols=5, **legend)
-        title = figure.wrap([" · ".join(figure.titles(results)), *_selection(results)], 10)
+        title = figure.wrap([" · ".join(wording.titles(results)), *_selection(results)], 10)
         sheet.suptitle(title, fontsize=11, fontweight="bold")
     return sheet
 
@@ -141,5 +143,5 @@ def _selection(results: dict[str, Any]) -> list[str]:
     replicas, chosen = results["replicas"], chosen_replicas(results)
     if len(chosen) == len(replicas):
         return []
-    setting = figure.setting_text(chosen[0]["setting"])
+    setting = wording.setting_text(chosen[0]["setting"])
     return [f"{len(chosen)} of {len(replicas)} replicas, chosen by validation: {setting}"]

@@ -1,0 +1,36 @@
+"""Write the made corpus.
+
+python -m data_prep.synthetic --root=data/synthetic  # 720 clips, 31 MB, ten seconds
+"""
+
+import argparse
+from pathlib import Path
+
+from data_prep.synthetic.corpus import write
+from ser_jax.common.cli import exit_with_message
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--root", type=Path, required=True, help="folder to write; empty or new")
+    parser.add_argument("--speakers", type=int, default=24, help="1 to 999 (default: %(default)s)")
+    parser.add_argument("--sentences", type=int, default=5, help="1 to 12 (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
+    parser.add_argument(
+        "--sampling-rate", type=int, default=16000, help="Hz (default: %(default)s)"
+    )
+    parser.add_argument("--jobs", type=int, help="processes (default: one for each processor)")
+    flags = parser.parse_args()
+    write(
+        flags.root,
+        n_speakers=flags.speakers,
+        n_sentences=flags.sentences,
+        seed=flags.seed,
+        sampling_rate=flags.sampling_rate,
+        jobs=flags.jobs,
+    )
+    print(f"{flags.root} holds {flags.speakers * flags.sentences * 6} synthetic clips.")
+
+
+if __name__ == "__main__":
+    exit_with_message(main)
