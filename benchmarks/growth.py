@@ -80,7 +80,7 @@ def draw(costs: Costs, path: Path) -> None:
 
     sizes = sorted(costs)
     with matplotlib.rc_context(figure.STYLE):
-        sheet = figure.figure(9, 3.6, layout="constrained")
+        sheet = figure.new_figure(9, 3.6, layout="constrained")
         left, right = sheet.subplots(1, 2)
         for number, stage in enumerate(STAGES):
             some = [costs[n][stage] for n in sizes]

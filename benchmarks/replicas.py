@@ -25,7 +25,7 @@ from ser_jax.parallel import mesh, placement, programs
 from ser_jax.train import optimizer
 from ser_jax.train import state as train_state
 from ser_jax.train import step as train_step
-from ser_jax.train.loader import Pool, take
+from ser_jax.train.loader import ResidentExamples, take
 from ser_jax.train.state import Normalisation
 
 N_FRAMES, N_COLUMNS = 94, 20
@@ -53,7 +53,7 @@ def make(
     layout = mesh.layout(config, n_replicas)
     width = WIDTH.get(config.input.kind, N_COLUMNS)
     random = np.random.default_rng(0)
-    pool = Pool(
+    pool = ResidentExamples(
         random.standard_normal((n_examples, n_frames, width), np.float32),
         np.full(n_examples, n_frames, np.int32),
         random.integers(0, N_CLASSES, n_examples, np.int32),

@@ -134,7 +134,7 @@ def test_a_stopped_crowd_goes_on_bit_for_bit(six, tiny_records, tmp_path, monkey
     loop.train(config, tiny_records, tmp_path / "uninterrupted")
     monkeypatch.setattr(trainer, "SECONDS_A_CALL", 0.0)
     with monkeypatch.context() as patch:
-        patch.setattr(loop._Loop, "_after_some_steps", signal_at_step(5, signal.SIGTERM))
+        patch.setattr(loop.TrainingLoop, "_after_some_steps", signal_at_step(5, signal.SIGTERM))
         with pytest.raises(Interrupted, match="after step 5; all is saved"):
             loop.train(config, tiny_records, tmp_path / "stopped")
     assert len(history(tmp_path / "stopped")) == 6
@@ -220,10 +220,10 @@ def test_a_crowd_that_does_not_fit_is_cut_and_said(
 
     def little(layout, bytes_a_replica, free_bytes):
         asked.append((bytes_a_replica, free_bytes))
-        return at_once(layout, bytes_a_replica, 2.6 * bytes_a_replica)
+        return replicas_that_fit(layout, bytes_a_replica, 2.6 * bytes_a_replica)
 
-    at_once = mesh.at_once
-    monkeypatch.setattr(mesh, "at_once", little)
+    replicas_that_fit = mesh.replicas_that_fit
+    monkeypatch.setattr(mesh, "replicas_that_fit", little)
     config = six(replicas={"seeds": 2, "strategy": "vmap"})
     config.train.epochs = 1
     loop.train(config, tiny_records, tmp_path / "run")

@@ -115,5 +115,5 @@ def test_as_many_at_once_as_memory_holds(tiny, free, expected):
     """Twelve replicas on two devices, each replica's step taking 100 bytes, four fifths for use."""
     config = tiny()
     config.devices.replica, config.replicas.strategy = 2, "vmap"
-    assert parallel_mesh.at_once(parallel_mesh.layout(config, 12), 100, free) == expected
+    assert parallel_mesh.replicas_that_fit(parallel_mesh.layout(config, 12), 100, free) == expected
     assert parallel_mesh.free_bytes() > 0

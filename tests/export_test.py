@@ -47,7 +47,7 @@ def made(name="cnn2d", kind="mfcc", n_replicas=2, corpus="crema_d", **settings):
         # Opinions that differ, or all probabilities would be near one third.
         params = jax.tree.map(lambda w: w * (30 if w.shape[-1] == 3 else 1), found["params"])
         weights.append(Weights(params, found.get("batch_stats", {}), norm))
-    return trained_model.Trained(
+    return trained_model.TrainedModel(
         config={
             "records_dtype": "float32",
             "corpus": {"name": corpus},

@@ -20,8 +20,8 @@ def test_streamed_batches_are_the_resident_ones(tiny, tiny_records, tiny_task):
     order = examples.shuffled(tiny_task.train_M(0), 20, 0, 1)[None]
     for first in (0, 2):
         pairs = zip(
-            loader.Feed(streamed.examples, layout).batches(order, first),
-            loader.Feed(tiny_task.examples, layout).batches(order, first),
+            loader.BatchLoader(streamed.examples, layout).batches(order, first),
+            loader.BatchLoader(tiny_task.examples, layout).batches(order, first),
             strict=True,
         )
         for ours, theirs in pairs:
@@ -44,7 +44,7 @@ def test_streamed_batches_are_read_many_at_a_time_and_a_bounded_number_ahead(
         return read(example_B)
 
     monkeypatch.setattr(streamed.examples, "read", note)
-    fed = loader.Feed(streamed.examples, mesh.layout(config, 1))
+    fed = loader.BatchLoader(streamed.examples, mesh.layout(config, 1))
     assert sys.getswitchinterval() == pytest.approx(loader.SWITCH_SECONDS)
     each = streamed.examples.bytes_an_example
     assert each == streamed.examples.read(np.arange(1)).nbytes
@@ -66,6 +66,6 @@ def test_streamed_batches_are_read_many_at_a_time_and_a_bounded_number_ahead(
 
 
 def test_on_a_cpu_the_resident_examples_are_in_memory_once(tiny_task):
-    fed = loader.Feed(tiny_task.examples, mesh.layout(tiny_task.config, 1))
+    fed = loader.BatchLoader(tiny_task.examples, mesh.layout(tiny_task.config, 1))
     x_NxTxF = tiny_task.examples.x_NxTxF
     assert fed.pool.x_NxTxF.unsafe_buffer_pointer() == x_NxTxF.ctypes.data

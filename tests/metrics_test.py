@@ -103,7 +103,7 @@ def test_summary_is_json_with_exactly_these_keys():
 
 def test_listeners_ties_are_shared_and_unrated_clips_left_out():
     votes_NxC = [[3, 1, 0], [2, 2, 0], [0, 0, 0], [0, 1, 4]]
-    human = listeners.human(votes_NxC, [0, 1, 1, 1])
+    human = listeners.agreement(votes_NxC, [0, 1, 1, 1])
     assert human["n_clips"] == 3 and human["n_ratings"] == 13
     assert human["accuracy"] == pytest.approx((3 + 2 + 1) / 13)
     assert human["recall"] == pytest.approx([3 / 4, 3 / 9, 0])
@@ -118,7 +118,7 @@ def test_listeners_of_crema_d(shared_data):
         "crema_d", shared_data / "crema_d_resynth", tables_dir=shared_data / "crema_d"
     )
     nobody = (0,) * len(corpus.labels)
-    human = listeners.human(
+    human = listeners.agreement(
         [u.votes or nobody for u in corpus.utterances],
         [corpus.labels.index(u.emotion) for u in corpus.utterances],
     )

@@ -10,16 +10,16 @@ from ser_jax.data import examples, records
 from ser_jax.parallel import mesh, placement, programs
 from ser_jax.train import experiment, optimizer
 from ser_jax.train import step as train_step
-from ser_jax.train.loader import Feed, take
+from ser_jax.train.loader import BatchLoader, take
 
 
-def run_epoch(this: experiment.Task, chunks: list[int]):
+def run_epoch(this: experiment.Experiment, chunks: list[int]):
     """One epoch of one replica, in calls of so many steps."""
     config, layout = this.config, mesh.layout(this.config, 1)
     step = train_step.make_train_step(
         this.model, optimizer.make(config.optimizer.name), config.input.kind
     )
-    steps, feed = programs.compile_steps(step, take, layout), Feed(this.examples, layout)
+    steps, feed = programs.compile_steps(step, take, layout), BatchLoader(this.examples, layout)
     order = examples.shuffled(this.train_M(0), config.train.batch_size, config.seed, 1)
     assert sum(chunks) == len(order)
     (group,), begin = placement.place(experiment.initial_states(this), layout), 0

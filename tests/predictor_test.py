@@ -220,8 +220,8 @@ def test_a_batch_shared_out_over_devices_is_the_same(run, clips):
     for row, clip in enumerate(list(clips.values())[:8]):
         waveform_BxS[row, : n_samples_B[row]] = clip[:48_000]
     one, four = (
-        trained_model.TrainedEngine(this),
-        trained_model.TrainedEngine(this, jax.devices()[:4]),
+        trained_model.TrainedBackend(this),
+        trained_model.TrainedBackend(this, jax.devices()[:4]),
     )
     expected = one(waveform_BxS, n_samples_B)
     assert expected.shape == (2, 8, 6)

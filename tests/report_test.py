@@ -137,7 +137,7 @@ def some_results(labels=LABELS[:6], seeds=(17,), folds=(0,), rates=(), actors=5,
 
 def some_human(n_classes=6):
     votes = 1 + 5 * np.eye(n_classes, dtype=int)
-    return listeners.human(votes, range(n_classes))
+    return listeners.agreement(votes, range(n_classes))
 
 
 def fill(workdir, epochs=None, results=None):
@@ -273,7 +273,7 @@ def test_confusion_shows_rows_as_shares_with_counts_and_recall():
 
 
 def test_listeners_confusion_stands_beside_the_models_on_one_scale():
-    human = listeners.human([[3, 1], [0, 2]], [0, 1])
+    human = listeners.agreement([[3, 1], [0, 2]], [0, 1])
     results = some_results(["a", "b"], confusion=[[2, 2], [1, 3]], human=human)
     figure = figures_confusion.human(results)
     shares = [axes.images[0].get_array().tolist() for axes in figure.axes]
@@ -393,7 +393,7 @@ def test_headline_puts_the_model_beside_guessing():
 
 
 def test_listeners_stand_beside_the_model():
-    human = listeners.human([[3, 1], [2, 2], [1, 3]], [0, 1, 1])
+    human = listeners.agreement([[3, 1], [2, 2], [1, 3]], [0, 1, 1])
     text = page(
         labels=["a", "b"], **classification.summary([[3, 1], [2, 4]], ["a", "b"]), human=human
     )

@@ -46,7 +46,7 @@ def some_predictions(shares) -> Predictions:
     )
 
 
-def some_run(shares, *, val=0.5, corpus="CREMA-D", human=None) -> finished_run.Run:
+def some_run(shares, *, val=0.5, corpus="CREMA-D", human=None) -> finished_run.FinishedRun:
     """What an evaluation of such replicas finds."""
     predictions = some_predictions(shares)
     counts = metrics_predictions.speaker_confusions(predictions).sum(1)
@@ -75,17 +75,17 @@ def some_run(shares, *, val=0.5, corpus="CREMA-D", human=None) -> finished_run.R
     }
     if human is not None:
         results["human"] = {"accuracy": human}
-    return finished_run.Run("run", results, predictions)
+    return finished_run.FinishedRun("run", results, predictions)
 
 
-def the_study(variant="", **runs) -> list[study_runs.Entry]:
+def the_study(variant="", **runs) -> list[study_runs.StudyRun]:
     """The shipped study's entries; those that are named have results."""
     entries = runner.expand(study_config.get_config(variant).lock(), Path("study"))
     assert set(runs) <= {entry.name for entry in entries}
     return [dataclasses.replace(entry, run=runs.get(entry.name)) for entry in entries]
 
 
-def line(entries, claim, protocol="random_file") -> claims.Line:
+def line(entries, claim, protocol="random_file") -> claims.Claim:
     """The one that begins so."""
     lines = claims.lines(entries, effects.find(entries))
     (found,) = [

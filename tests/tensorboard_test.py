@@ -8,7 +8,7 @@ from tensorboardX.proto.event_pb2 import Event
 
 from ser_jax.common.errors import Interrupted
 from ser_jax.train import metric_log
-from ser_jax.train.loop import _Loop, train
+from ser_jax.train.loop import TrainingLoop, train
 
 
 def points(folder):
@@ -56,7 +56,7 @@ def config(tiny):
 
 
 def test_a_run_that_was_stopped_has_each_epoch_once(config, tiny_records, tmp_path, monkeypatch):
-    epoch_of = _Loop._epoch
+    epoch_of = TrainingLoop._epoch
 
     def stop_after_two(loop, epoch, stopped_R):
         if epoch == 2:
@@ -64,7 +64,7 @@ def test_a_run_that_was_stopped_has_each_epoch_once(config, tiny_records, tmp_pa
         return epoch_of(loop, epoch, stopped_R)
 
     with monkeypatch.context() as patched:
-        patched.setattr(_Loop, "_epoch", stop_after_two)
+        patched.setattr(TrainingLoop, "_epoch", stop_after_two)
         with pytest.raises(Interrupted):
             train(config, tiny_records, tmp_path)
     assert {step for _, step in points(tmp_path / "tensorboard")["replica-0"]} == {1, 2}

@@ -39,8 +39,8 @@ def assert_same_run(one: Path, other: Path) -> None:
 
 
 def signal_at_step(step: int, number: signal.Signals):
-    """train._Loop._after_some_steps, and a signal before it after some step."""
-    after_some_steps = loop._Loop._after_some_steps
+    """train.TrainingLoop._after_some_steps, and a signal before it after some step."""
+    after_some_steps = loop.TrainingLoop._after_some_steps
 
     def signal_and_look(self, epoch):
         if self._done == step:
@@ -86,7 +86,7 @@ def test_a_stopped_run_goes_on_bit_for_bit(
 ):
     workdir = tmp_path / "stopped"
     with monkeypatch.context() as patch:
-        patch.setattr(loop._Loop, "_after_some_steps", signal_at_step(5, number))
+        patch.setattr(loop.TrainingLoop, "_after_some_steps", signal_at_step(5, number))
         with pytest.raises(Interrupted, match="after step 5; all is saved"):
             loop.train(tiny(), tiny_records, workdir)
     assert len(history(workdir)) == 1  # the signal came in the second epoch
@@ -103,7 +103,7 @@ def test_a_signal_in_the_last_steps_keeps_from_what_would_follow(
 
     workdir = tmp_path / "stopped"
     with monkeypatch.context() as patch:
-        patch.setattr(loop._Loop, "_after_some_steps", signal_at_the_end)
+        patch.setattr(loop.TrainingLoop, "_after_some_steps", signal_at_the_end)
         with pytest.raises(Interrupted, match="the training is finished and saved"):
             loop.train(tiny(), tiny_records, workdir)
     assert_same_run(workdir, uninterrupted)
@@ -122,7 +122,7 @@ def test_a_device_without_memory_is_the_users_to_relieve(tiny, tiny_records, tmp
     def full(self, order_RxSxB, first):
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to …")
 
-    monkeypatch.setattr(trainer.Crowd, "advance", full)
+    monkeypatch.setattr(trainer.Trainer, "advance", full)
     with pytest.raises(UserError, match="out of memory; lower replicas.at_once or"):
         loop.train(tiny(), tiny_records, tmp_path / "run")
 
@@ -138,7 +138,7 @@ import conftest, train_test
 from ml_collections import ConfigDict
 from ser_jax import crowd, train
 crowd.SECONDS_A_CALL = 0.0
-train._Loop._after_some_steps = train_test.signal_at_step(5, signal.SIGKILL)
+train.TrainingLoop._after_some_steps = train_test.signal_at_step(5, signal.SIGKILL)
 config = ConfigDict(json.loads(Path({str(tmp_path / "config.json")!r}).read_text()))
 train.train(config, Path({str(tiny_records)!r}), Path({str(workdir)!r}))
 """

@@ -13,7 +13,7 @@ from jax.experimental.compilation_cache import compilation_cache
 from ser_jax.data import examples, records
 from ser_jax.train import experiment, loop
 from ser_jax.train.evaluator import Evaluator
-from ser_jax.train.trainer import Crowd
+from ser_jax.train.trainer import Trainer
 
 # Name → what differs from one replica on one device, its examples in the device's memory.
 RUNS = {
@@ -114,7 +114,7 @@ def test_epochs_compile_once_move_nothing_unseen_and_leave_nothing(
     get_config, tiny_records, tmp_path, empty_cache, monkeypatch, name
 ):
     config, n_programs, n_arrays = get_config(name), [], []
-    whole_epoch = loop._Loop._epoch
+    whole_epoch = loop.TrainingLoop._epoch
 
     def watched(self, *args):
         n_programs.append(programs.total)
@@ -124,7 +124,7 @@ def test_epochs_compile_once_move_nothing_unseen_and_leave_nothing(
         n_arrays.append(len(jax.live_arrays()))
         return rows
 
-    monkeypatch.setattr(loop._Loop, "_epoch", watched)
+    monkeypatch.setattr(loop.TrainingLoop, "_epoch", watched)
     with listening() as programs:
         loop.train(config, tiny_records, tmp_path / "run")
     expected = [PROGRAM.get(name, "step_and_count"), "evaluate", "end"]
@@ -155,7 +155,7 @@ def make_crowd(get_config, tiny_records):
         config = get_config(name)
         this = experiment.make(config, records.open_records(tiny_records))
         order_SxB = examples.shuffled(this.train_M(0), config.train.batch_size, 0, 1)
-        return this, Crowd(this, experiment.initial_states(this)), order_SxB
+        return this, Trainer(this, experiment.initial_states(this)), order_SxB
 
     return make_crowd
 

@@ -25,7 +25,7 @@ def counts(title: str, count_of: Mapping[str, int]) -> Any:
     names, values = figure.shorten(count_of), list(count_of.values())
     with matplotlib.rc_context({**figure.STYLE, "font.size": 9}):
         many = len(names) > MOST_BARS
-        sheet = figure.figure(*SIZE, layout="constrained")
+        sheet = figure.new_figure(*SIZE, layout="constrained")
         axes = sheet.add_subplot()
         if many:
             axes.bar(range(len(names)), values, color=figure.BLUE, width=1, edgecolor="white")
@@ -49,7 +49,7 @@ def histogram(title: str, key: str, values: Sequence[float]) -> Any:
     import matplotlib
 
     with matplotlib.rc_context({**figure.STYLE, "font.size": 9}):
-        sheet = figure.figure(*SIZE, layout="constrained")
+        sheet = figure.new_figure(*SIZE, layout="constrained")
         axes = sheet.add_subplot()
         # Of thousands the outermost few go, or one silent clip would press all others together.
         low = np.quantile(values, 0.001, method="lower")

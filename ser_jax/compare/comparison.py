@@ -13,7 +13,7 @@ from typing import Any
 
 from ser_jax.common import files
 from ser_jax.compare import figure as compare_figure
-from ser_jax.evaluate.finished_run import Run, chosen_replicas
+from ser_jax.evaluate.finished_run import FinishedRun, chosen_replicas
 from ser_jax.metrics import classification, intervals
 from ser_jax.metrics.classification import TITLES
 from ser_jax.pages import figure
@@ -21,7 +21,7 @@ from ser_jax.pages.markdown import escape, table
 from ser_jax.pages.numbers import limits
 
 
-def write(runs: Sequence[Run], out: Path) -> dict[str, Any]:
+def write(runs: Sequence[FinishedRun], out: Path) -> dict[str, Any]:
     """Writes compare.md, compare.csv, compare.json and compare.png.
 
     Args:
@@ -46,7 +46,7 @@ def write(runs: Sequence[Run], out: Path) -> dict[str, Any]:
     return found
 
 
-def not_comparable(a: Run, b: Run) -> str:
+def not_comparable(a: FinishedRun, b: FinishedRun) -> str:
     """Why there is no paired difference of two runs; "" if there is one."""
     if a.results["corpus"] != b.results["corpus"]:
         return "different corpora"
@@ -64,7 +64,7 @@ def not_comparable(a: Run, b: Run) -> str:
     return "different test clips, as of other folds or of another seed of the split"
 
 
-def _row(run: Run) -> dict[str, Any]:
+def _row(run: FinishedRun) -> dict[str, Any]:
     chosen = chosen_replicas(run.results)
     return {
         "name": run.name,
@@ -76,7 +76,7 @@ def _row(run: Run) -> dict[str, Any]:
     }
 
 
-def _differences(a: Run, b: Run) -> dict[str, Any]:
+def _differences(a: FinishedRun, b: FinishedRun) -> dict[str, Any]:
     """a − b, and whether the interval excludes 0: None if there is no interval."""
     found = intervals.differences(a.predictions, b.predictions)
     for one in found.values():

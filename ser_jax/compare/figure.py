@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from ser_jax.evaluate.finished_run import Run, chosen_replicas
+from ser_jax.evaluate.finished_run import FinishedRun, chosen_replicas
 from ser_jax.metrics.classification import TITLES
 from ser_jax.pages import figure
 
@@ -19,12 +19,12 @@ REPLICA = {"color": figure.GREY, "marker": "|", "markersize": 7, "label": "one r
 LISTENERS = {"color": "black", "marker": "x", "markersize": 7, "label": "listeners, each rating"}
 
 
-def forest(runs: Sequence[Run]) -> Any:
+def forest(runs: Sequence[FinishedRun]) -> Any:
     """A figure: each run's mean with its interval, its replicas and its listeners."""
     import matplotlib
 
     with matplotlib.rc_context(figure.STYLE):
-        sheet = figure.figure(13, 1.5 + 0.65 * len(runs), layout="constrained")
+        sheet = figure.new_figure(13, 1.5 + 0.65 * len(runs), layout="constrained")
         sheet.get_layout_engine().set(wspace=0.04)
         panels = sheet.subplots(1, len(TITLES), sharex=True, sharey=True)
         for axes, (metric, title) in zip(panels, TITLES.items(), strict=True):
@@ -64,7 +64,7 @@ def _row(axes: Any, row: int, metric: str, results: dict[str, Any]) -> None:
         axes.plot(results["human"][metric], row, linestyle="", **LISTENERS)
 
 
-def _label(run: Run) -> str:
+def _label(run: FinishedRun) -> str:
     results, n = run.results, len(chosen_replicas(run.results))
     (name,) = figure.shorten([run.name], 48)
     speakers = f"{results['n_test_speakers']} speakers"

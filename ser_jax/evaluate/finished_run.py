@@ -1,4 +1,4 @@
-"""A finished run, read from its folder: results.json + predictions.csv → Run.
+"""A finished run, read from its folder: results.json + predictions.csv → FinishedRun.
 
 Axes: P predictions (one a replica and clip), C classes.
 """
@@ -33,7 +33,7 @@ _ROUNDING = 2e-6
 
 
 @dataclasses.dataclass(frozen=True)
-class Run:
+class FinishedRun:
     """What a finished run found.
 
     Attributes:
@@ -52,7 +52,7 @@ class Run:
         return metrics_predictions.test_sets(self.predictions)
 
 
-def load(workdir: Path) -> Run:
+def load(workdir: Path) -> FinishedRun:
     """Reads a run's results and predictions; its name is the folder's.
 
     Raises:
@@ -81,7 +81,7 @@ def load(workdir: Path) -> Run:
     }
     if found != correct_of:
         raise UserError(f"{path} is of another evaluation than results.json; {REMEDY}.")
-    return Run(workdir.resolve().name, results, predictions)
+    return FinishedRun(workdir.resolve().name, results, predictions)
 
 
 def read_results(path: Path) -> dict[str, Any]:
@@ -157,7 +157,7 @@ def validation(replicas: Sequence[dict[str, Any]], monitor: str) -> float:
     return float(np.mean(values)) * (-1 if monitor == "loss" else 1)
 
 
-def _table(this: experiment.Task, predictions: Predictions) -> str:
+def _table(this: experiment.Experiment, predictions: Predictions) -> str:
     """One row a replica and test clip: who, what, and a probability a class."""
     labels = this.records.labels
     text = io.StringIO()

@@ -10,12 +10,12 @@ from ser_jax.evaluate.finished_run import chosen_replicas
 from ser_jax.metrics import breakdown, calibration, classification, intervals, listeners
 from ser_jax.metrics import predictions as metrics_predictions
 from ser_jax.metrics.predictions import Predictions
-from ser_jax.train.experiment import Task
+from ser_jax.train.experiment import Experiment
 from ser_jax.train.replicas import best_setting
 
 
 def collect(
-    this: Task,
+    this: Experiment,
     predictions: Predictions,
     loss_R: np.ndarray,
     value_R: np.ndarray,
@@ -71,7 +71,7 @@ def _with_interval(interval: dict[str, float | None]) -> str:
 
 
 def _replicas(
-    this: Task, predictions: Predictions, value_R: np.ndarray, epoch_R: np.ndarray
+    this: Experiment, predictions: Predictions, value_R: np.ndarray, epoch_R: np.ndarray
 ) -> list[dict[str, Any]]:
     """Each replica's own metrics. Those of the setting that was best on validation are chosen."""
     labels = list(this.records.labels)
@@ -127,7 +127,7 @@ def _spread(values: Sequence[float | None]) -> dict[str, float | None]:
     return {"mean": float(np.mean(values)), "sd": sd}
 
 
-def _about(this: Task) -> dict[str, Any]:
+def _about(this: Experiment) -> dict[str, Any]:
     """What was trained and tested on what."""
     config, clips = this.config, this.records.clips
     first = this.replicas[0].fold
@@ -149,7 +149,7 @@ def _about(this: Task) -> dict[str, Any]:
     }
 
 
-def _headline(this: Task, predictions: Predictions) -> dict[str, Any]:
+def _headline(this: Experiment, predictions: Predictions) -> dict[str, Any]:
     """Everything that is told of the chosen replicas together."""
     records, labels = this.records, list(this.records.labels)
     ids = records.clips.ids
@@ -170,6 +170,6 @@ def _headline(this: Task, predictions: Predictions) -> dict[str, Any]:
     test = dict(zip(predictions.clip_P.tolist(), predictions.label_P.tolist(), strict=True))
     if all(clip in votes for clip in test):
         rated = np.array([votes[clip] for clip in test])
-        results["human"] = listeners.human(rated, np.array(list(test.values())))
+        results["human"] = listeners.agreement(rated, np.array(list(test.values())))
         results["perceived"] = listeners.perceived(predictions, votes)
     return results

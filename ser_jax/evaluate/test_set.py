@@ -16,7 +16,7 @@ from ser_jax.parallel import mesh, placement, processes
 from ser_jax.train import checkpoints, experiment, replicas
 from ser_jax.train import workdir as train_workdir
 from ser_jax.train.evaluator import Evaluator
-from ser_jax.train.loader import Feed
+from ser_jax.train.loader import BatchLoader
 
 
 def evaluate(config: ConfigDict, records_folder: Path, workdir: Path) -> dict[str, Any]:
@@ -48,12 +48,12 @@ def evaluate(config: ConfigDict, records_folder: Path, workdir: Path) -> dict[st
 
 
 def _predict(
-    this: experiment.Task, weights: dict[str, Any], layout: mesh.Layout
+    this: experiment.Experiment, weights: dict[str, Any], layout: mesh.Layout
 ) -> tuple[Predictions, np.ndarray]:
     """Test predictions of all replicas, and the mean cross-entropy of each."""
     groups = placement.cut(checkpoints.weights_of(weights), layout)
     rows = [this.splits[replica.fold].test for replica in this.replicas]
-    evaluator = Evaluator(this, Feed(this.examples, layout), layout)
+    evaluator = Evaluator(this, BatchLoader(this.examples, layout), layout)
     sums, probabilities = evaluator(groups, rows)
     row_P, clips = np.concatenate(rows), this.records.clips
     predictions = Predictions(

@@ -24,7 +24,7 @@ from ser_jax.evaluate.finished_run import chosen_replicas
 from ser_jax.export import texts
 from ser_jax.metrics import classification
 from ser_jax.predict import exported_model
-from ser_jax.predict.trained_model import Trained
+from ser_jax.predict.trained_model import TrainedModel
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 # Of results.json; the rest is about single clips, speakers and replicas.
@@ -35,7 +35,9 @@ _HEADLINE = (
 _LONG_AGO = (1980, 1, 1, 0, 0, 0)  # the first date that a zip knows
 
 
-def probabilities(this: Trained) -> Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]:
+def probabilities(
+    this: TrainedModel,
+) -> Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]:
     """(waveform_BxS, n_samples_B) → (probability_BxC, probability_RxBxC), the mean and each."""
     spec = this.spec
     this = dataclasses.replace(this, model=this.model.clone(portable=True))
@@ -52,7 +54,7 @@ def probabilities(this: Trained) -> Callable[[jax.Array, jax.Array], tuple[jax.A
     return function
 
 
-def program(this: Trained) -> bytes:
+def program(this: TrainedModel) -> bytes:
     """`probabilities` with its weights, for any sizes and for PLATFORMS."""
     b, s = jax_export.symbolic_shape("b, s")
     clips = jax.ShapeDtypeStruct((b, s), jnp.float32), jax.ShapeDtypeStruct((b,), jnp.int32)
@@ -74,7 +76,10 @@ def _no_source_lines() -> Iterator[None]:
 
 
 def members(
-    this: Trained, results: Mapping[str, Any] | None = None, licence: str = "", onnx: bool = False
+    this: TrainedModel,
+    results: Mapping[str, Any] | None = None,
+    licence: str = "",
+    onnx: bool = False,
 ) -> dict[str, bytes]:
     """All that is in the zip.
 
@@ -120,7 +125,7 @@ def members(
     return {**found, exported_model.ABOUT: _json({**about, "sha256": sums})}
 
 
-def headline(workdir: Path, this: Trained) -> dict[str, Any] | None:
+def headline(workdir: Path, this: TrainedModel) -> dict[str, Any] | None:
     """What an evaluation found, without its details; None if there was none.
 
     Raises:

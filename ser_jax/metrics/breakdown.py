@@ -107,7 +107,7 @@ def _human(predictions: Predictions, votes: Mapping[str, Sequence[int]]) -> floa
     rated = [clip for clip in label_of if any(votes.get(clip) or ())]
     if not rated:
         return None
-    return listeners.human([votes[clip] for clip in rated], [label_of[clip] for clip in rated])[
+    return listeners.agreement([votes[clip] for clip in rated], [label_of[clip] for clip in rated])[
         "accuracy"
     ]
 

@@ -11,7 +11,7 @@ from ser_jax.metrics.intervals import limits, resampled_metrics
 from ser_jax.metrics.predictions import Predictions, speaker_confusions
 
 
-def human(votes_NxC: np.ndarray, label_N: np.ndarray) -> dict[str, Any]:
+def agreement(votes_NxC: np.ndarray, label_N: np.ndarray) -> dict[str, Any]:
     """How well listeners name the intended emotion, as a measure beside the model's.
 
     `accuracy`, `uar`, `recall` (one a class) and `confusion` (rows intended, columns named by

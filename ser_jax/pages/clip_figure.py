@@ -40,7 +40,7 @@ def sheet(spec: FeatureSpec, panels: Sequence[Panel]) -> Any:
     style = {**pages_figure.STYLE, "axes.grid": False, "font.size": 8, "axes.titlesize": 8}
     with matplotlib.rc_context(style):
         heights = [HEIGHTS[panel.kind] for panel in panels]
-        figure = pages_figure.figure(WIDTH, sum(heights) + 0.34 * len(panels) + 0.2)
+        figure = pages_figure.new_figure(WIDTH, sum(heights) + 0.34 * len(panels) + 0.2)
         grid = figure.add_gridspec(
             len(panels), 1, height_ratios=heights, hspace=0.55, left=0.13, right=0.99
         )

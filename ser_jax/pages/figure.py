@@ -28,7 +28,7 @@ STYLE = {
 }
 
 
-def figure(width: float, height: float, **options: Any) -> Any:
+def new_figure(width: float, height: float, **options: Any) -> Any:
     """A figure (inches) of its own: pyplot would keep it and its backend for the whole process."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

@@ -144,7 +144,7 @@ def layout(config: ConfigDict, n_replicas: int) -> Layout:
     )
 
 
-def at_once(layout: Layout, bytes_a_replica: int, free_bytes: int) -> int:
+def replicas_that_fit(layout: Layout, bytes_a_replica: int, free_bytes: int) -> int:
     """The most replicas a program whose working memory fits; at least one a device.
 
     Args:

@@ -23,7 +23,7 @@ from ser_jax.predict.formats import ERROR, Audacity, Csv, Format, JsonLines, Tab
 
 if TYPE_CHECKING:
     from ser_jax.predict.predictor import Predictor
-    from ser_jax.predict.rows import Cut
+    from ser_jax.predict.rows import Windowing
 
 FORMATS = ("table", "csv", "jsonl", "audacity")
 _SHORTEST = 0.01  # s, of --window and --hop
@@ -126,8 +126,8 @@ def _flags(arguments: Sequence[str] | None) -> argparse.Namespace:
     return flags
 
 
-def _cut(flags: argparse.Namespace, predictor: "Predictor") -> "Cut | None":
-    from ser_jax.predict.rows import Cut
+def _cut(flags: argparse.Namespace, predictor: "Predictor") -> "Windowing | None":
+    from ser_jax.predict.rows import Windowing
 
     if not flags.window:
         return None
@@ -143,7 +143,7 @@ def _cut(flags: argparse.Namespace, predictor: "Predictor") -> "Cut | None":
             f"{predictor.least_seconds:.2f} s.",
             file=sys.stderr,
         )
-    return Cut(flags.window, flags.hop, flags.segments or flags.format == "audacity")
+    return Windowing(flags.window, flags.hop, flags.segments or flags.format == "audacity")
 
 
 def _seconds(text: str) -> float:

@@ -12,13 +12,13 @@ import numpy as np
 
 from ser_jax.common.errors import UserError
 from ser_jax.features import FeatureSpec
-from ser_jax.predict.trained_model import TrainedEngine
+from ser_jax.predict.trained_model import TrainedBackend
 
 if TYPE_CHECKING:
     pass
 
 
-class Engine(Protocol):
+class Backend(Protocol):
     """What predicts.
 
     Attributes:
@@ -50,7 +50,7 @@ def shares() -> tuple[tuple[int, ...], int]:
     return (1, 8, 64), 1
 
 
-def load(source: Path) -> Engine:
+def load(source: Path) -> Backend:
     """Opens a run's folder, or a file that ser_jax.export wrote.
 
     Raises:
@@ -65,4 +65,4 @@ def load(source: Path) -> Engine:
         raise UserError(f"{source} does not exist; give the --workdir of a run, or its export.")
     from ser_jax.predict import trained_model
 
-    return TrainedEngine(trained_model.load(source))
+    return TrainedBackend(trained_model.load(source))

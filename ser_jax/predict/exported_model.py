@@ -40,7 +40,7 @@ _REMEDY = "fetch it again, or write it again with python -m ser_jax.export"
 _HARMLESS_CALL = re.compile(r"stablehlo\.custom_call @shape_assertion\(")
 
 
-class Bundle:
+class ExportedModel:
     """A network that needs no workdir: what ser_jax.predictor calls an engine.
 
     Attributes:
@@ -76,7 +76,7 @@ class Bundle:
         return np.asarray(probability_RxBxC)
 
 
-def load(path: Path) -> Bundle:
+def load(path: Path) -> ExportedModel:
     """Opens and checks a bundle.
 
     Raises:
@@ -95,7 +95,7 @@ def load(path: Path) -> Bundle:
             "it; install that version, or export the run again."
         ) from error
     try:
-        bundle = Bundle(about, exported)
+        bundle = ExportedModel(about, exported)
         whole = _types(exported) == _expected(bundle)
     except (KeyError, TypeError, ValueError, AttributeError, UserError) as error:
         raise _damaged(path, f"{ABOUT} lacks something or has it wrong") from error
@@ -169,7 +169,7 @@ def _types(exported: export.Exported) -> list[tuple[str | int | None, ...]]:
     ]
 
 
-def _expected(bundle: Bundle) -> list[tuple[str | int | None, ...]]:
+def _expected(bundle: ExportedModel) -> list[tuple[str | int | None, ...]]:
     n_classes, n_replicas = len(bundle.labels), len(bundle.about["replicas"])
     texts = [bundle.corpus, *bundle.labels]
     numbers = [bundle.min_frames, bundle.max_frames]

@@ -21,7 +21,7 @@ import numpy as np
 from ser_jax.audio import waveform as audio_waveform
 from ser_jax.common.errors import UserError
 from ser_jax.predict import backends
-from ser_jax.predict.backends import Engine
+from ser_jax.predict.backends import Backend
 
 _AT_ONCE = 64  # clips of `many`
 LONGEST_SECONDS = 60  # of a clip, unless training had longer ones
@@ -84,7 +84,7 @@ class Predictor:
         Raises:
           UserError: there is no such thing, nothing is trained there, or it is damaged.
         """
-        self.engine: Engine = backends.load(Path(source))
+        self.engine: Backend = backends.load(Path(source))
         self.labels = self.engine.labels
         spec = self.engine.spec
         self.sampling_rate = spec.sampling_rate

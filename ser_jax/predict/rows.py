@@ -19,7 +19,7 @@ _SILENT_STRETCH = "silent"
 
 
 @dataclasses.dataclass(frozen=True)
-class Cut:
+class Windowing:
     """How a recording is cut into windows.
 
     Attributes:
@@ -34,7 +34,7 @@ class Cut:
 
 
 def rows(
-    predictor: Predictor, found: Sequence[Found], cut: Cut | None
+    predictor: Predictor, found: Sequence[Found], cut: Windowing | None
 ) -> Iterator[tuple[int, list[Row]]]:
     """Some files at a time: how many, and their rows, in order; a file's error is a row."""
     rate = predictor.sampling_rate
@@ -61,7 +61,7 @@ def rows(
         yield _finished(*one, rate, cut)
 
 
-def _spans(n_samples: int, rate: int, cut: Cut | None) -> list[tuple[int, int]]:
+def _spans(n_samples: int, rate: int, cut: Windowing | None) -> list[tuple[int, int]]:
     if cut is None:
         return [(0, n_samples)]
     return segments.windows(n_samples, round(cut.window * rate), round(cut.hop * rate))
@@ -74,7 +74,7 @@ def _begin(chunk: list[tuple], predictor: Predictor) -> Callable[[], list[Predic
 
 
 def _finished(
-    chunk: list[tuple], finish: Callable[[], list[Prediction]], rate: int, cut: Cut | None
+    chunk: list[tuple], finish: Callable[[], list[Prediction]], rate: int, cut: Windowing | None
 ) -> tuple[int, list[Row]]:
     predictions, written = iter(finish()), []
     for one, _, spans in chunk:

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ser_jax.predict.trained_model import Trained
+from ser_jax.predict.trained_model import TrainedModel
 from ser_jax.train.state import Weights
 
 # (weights, x_BxTxF, n_frames_B, class_B, scale) → (input_BxTxF, gradient_BxTxF, logits_BxC)
@@ -38,7 +38,7 @@ class Attribution(NamedTuple):
     change_B: np.ndarray
 
 
-def make_gradient(trained: Trained) -> Gradient:
+def make_gradient(trained: TrainedModel) -> Gradient:
     """The compiled gradient of one logit a clip; one program for all replicas and points.
 
     It takes raw features, shrinks them towards the training mean by `scale` (0 is the mean, 1 the
@@ -70,7 +70,7 @@ def gradient_times_input(
     Args:
       gradient: of make_gradient.
       weights: of one replica.
-      x_BxTxF: raw features, as Trained.examples gives them.
+      x_BxTxF: raw features, as TrainedModel.examples gives them.
       n_frames_B: the clips' lengths.
       class_B: the class asked about, of each clip.
     """
@@ -85,7 +85,7 @@ def integrated_gradients(
     Args:
       gradient: of make_gradient.
       weights: of one replica.
-      x_BxTxF: raw features, as Trained.examples gives them.
+      x_BxTxF: raw features, as TrainedModel.examples gives them.
       n_frames_B: the clips' lengths.
       class_B: the class asked about, of each clip.
       n_points: of the Gauss–Legendre quadrature. Max pools and ReLUs bend the path, so that more

@@ -25,7 +25,7 @@ from ser_jax.train.step import Batch
 
 
 @dataclasses.dataclass(frozen=True)
-class Trained:
+class TrainedModel:
     """What a workdir has learnt.
 
     Attributes:
@@ -83,7 +83,7 @@ class Trained:
         return of_batch(*weights, Batch(x_BxTxF, n_frames_B, None, None))
 
 
-def load(workdir: Path) -> Trained:
+def load(workdir: Path) -> TrainedModel:
     """The best weights of a run.
 
     Raises:
@@ -106,7 +106,7 @@ def load(workdir: Path) -> Trained:
     fields = {k: v for k, v in config["model"].items() if k != "name"}
     dtype = config["train"]["compute_dtype"]
     every = jax.device_get(checkpoints.weights_of(best))  # there, a slice is a program to compile
-    return Trained(
+    return TrainedModel(
         config=config,
         corpus=metadata["corpus"],
         labels=labels,
@@ -125,10 +125,10 @@ def load(workdir: Path) -> Trained:
     )
 
 
-class TrainedEngine:
-    """A run's replicas on this process's devices; see Engine."""
+class TrainedBackend:
+    """A run's replicas on this process's devices; see Backend."""
 
-    def __init__(self, this: "Trained", devices: Sequence[jax.Device] = ()):
+    def __init__(self, this: "TrainedModel", devices: Sequence[jax.Device] = ()):
         """Places the weights.
 
         Args:

@@ -11,7 +11,7 @@ from ser_jax.metrics.predictions import Predictions
 
 
 @dataclasses.dataclass(frozen=True)
-class Listed:
+class CellClip:
     """A test clip in a cell: some replica took it for that class.
 
     Attributes:
@@ -50,7 +50,7 @@ class Cell:
 
     n_predictions: int
     n_clips: int
-    listed: tuple[Listed, ...]
+    listed: tuple[CellClip, ...]
 
 
 def cells(predictions: Predictions, at_most: int = 0) -> dict[tuple[int, int], Cell]:
@@ -75,7 +75,7 @@ def cells(predictions: Predictions, at_most: int = 0) -> dict[tuple[int, int], C
     found = {}
     for (true, predicted), of_clip in sorted(named.items()):
         listed = [
-            Listed(
+            CellClip(
                 clip=str(clips[clip]),
                 speaker=str(predictions.speaker_P[first[clip]]),
                 true=true,

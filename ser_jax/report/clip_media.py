@@ -19,8 +19,8 @@ from ser_jax.common.errors import UserError
 from ser_jax.features import FeatureSpec
 from ser_jax.pages import clip_figure, figure
 from ser_jax.predict import saliency, trained_model
-from ser_jax.predict.trained_model import Trained
-from ser_jax.report.cells import Listed
+from ser_jax.predict.trained_model import TrainedModel
+from ser_jax.report.cells import CellClip
 
 BATCH = 16  # every batch is filled up to this, so that one program serves all
 TITLES = {"mfcc": "MFCC", "log_mel": "log-mel", "vector": "MFCC, zero crossings and energy"}
@@ -28,7 +28,7 @@ CHANGED = 0.02  # by more, a probability is no longer that of predictions.csv
 
 
 @dataclasses.dataclass
-class Media:
+class ClipMedia:
     """What could be made, as paths below the page's folder.
 
     Attributes:
@@ -44,7 +44,7 @@ class Media:
     notes: list[str] = dataclasses.field(default_factory=list)
 
 
-class Maker:
+class ClipMediaWriter:
     """Makes the media of one batch after another.
 
     Attributes:
@@ -56,7 +56,7 @@ class Maker:
         folder: Path,
         numbers: Mapping[str, int],
         labels: Sequence[str],
-        found: Trained | None,
+        found: TrainedModel | None,
         spec: FeatureSpec,
     ):
         """Makes nothing yet.
@@ -70,12 +70,12 @@ class Maker:
         """
         self._folder, self._numbers, self._labels = folder, numbers, labels
         self._found, self._spec = found, spec
-        self.media = Media()
+        self.media = ClipMedia()
         self._gradient = saliency.make_gradient(found) if found else None
         self._gaps: list[float] = []
         self._changed = 0
 
-    def add(self, number: int | None, batch: Sequence[Listed], utterances: Mapping) -> None:
+    def add(self, number: int | None, batch: Sequence[CellClip], utterances: Mapping) -> None:
         """The media of some clips, with the saliency of one replica (None: of none)."""
         heard = [(one, self._heard(one.clip, utterances)) for one in batch]
         heard = [(one, waveform_S) for one, waveform_S in heard if waveform_S is not None]
@@ -131,7 +131,7 @@ class Maker:
     def _saliency(
         self,
         number: int,
-        batch: Sequence[Listed],
+        batch: Sequence[CellClip],
         waveform_BxS: np.ndarray,
         n_samples_B: np.ndarray,
     ) -> list[np.ndarray]:
@@ -150,7 +150,7 @@ class Maker:
         return [made.values_BxTxF[i, : n_frames_B[i]] for i in range(n)]
 
     def _draw(
-        self, one: Listed, n_samples: int, log_mel_TxM: np.ndarray, values_TxF: np.ndarray | None
+        self, one: CellClip, n_samples: int, log_mel_TxM: np.ndarray, values_TxF: np.ndarray | None
     ) -> None:
         spec, label = self._spec, self._labels[one.predicted]
         seconds = n_samples / spec.sampling_rate
@@ -187,10 +187,10 @@ def _padded(waveforms: Sequence[np.ndarray], sampling_rate: int) -> tuple[np.nda
 def make(
     folder: Path,
     workdir: Path,
-    listed: Sequence[Listed],
+    listed: Sequence[CellClip],
     labels: Sequence[str],
     utterances: Mapping[str, Any] | None,
-) -> Media:
+) -> ClipMedia:
     """Writes a player's file a clip and a picture a clip and predicted class.
 
     Args:
@@ -205,10 +205,10 @@ def make(
     """
     why = _why_none(utterances)
     if why:
-        return Media(notes=[f"There are no players, pictures and saliency: {why}"])
+        return ClipMedia(notes=[f"There are no players, pictures and saliency: {why}"])
     found, notes = _trained(workdir, labels)
     numbers = {clip: n for n, clip in enumerate(dict.fromkeys(one.clip for one in listed))}
-    maker = Maker(folder, numbers, labels, found, _spec(workdir, found))
+    maker = ClipMediaWriter(folder, numbers, labels, found, _spec(workdir, found))
     with tqdm(total=len(listed), desc="clips of the report", unit="clip", disable=None) as progress:
         for number, batch in _batches(listed, found):
             maker.add(number, batch, utterances)
@@ -229,7 +229,7 @@ def _why_none(utterances: Mapping[str, Any] | None) -> str:
     return ""
 
 
-def _trained(workdir: Path, labels: Sequence[str]) -> tuple[Trained | None, list[str]]:
+def _trained(workdir: Path, labels: Sequence[str]) -> tuple[TrainedModel | None, list[str]]:
     """The run's networks, or a sentence why there are none."""
     try:
         found = trained_model.load(workdir)
@@ -240,7 +240,7 @@ def _trained(workdir: Path, labels: Sequence[str]) -> tuple[Trained | None, list
     return found, []
 
 
-def _spec(workdir: Path, found: Trained | None) -> FeatureSpec:
+def _spec(workdir: Path, found: TrainedModel | None) -> FeatureSpec:
     """The run's features, also where no checkpoint is left to ask."""
     if found:
         return found.spec
@@ -249,10 +249,10 @@ def _spec(workdir: Path, found: Trained | None) -> FeatureSpec:
 
 
 def _batches(
-    listed: Sequence[Listed], found: Trained | None
-) -> Iterator[tuple[int | None, list[Listed]]]:
+    listed: Sequence[CellClip], found: TrainedModel | None
+) -> Iterator[tuple[int | None, list[CellClip]]]:
     """Clips by the first replica that put them where they are and whose weights are there."""
-    groups: dict[int | None, list[Listed]] = {}
+    groups: dict[int | None, list[CellClip]] = {}
     for one in listed:
         known = [n for n in one.confidence_of if found and n in found.numbers]
         groups.setdefault(known[0] if known else None, []).append(one)

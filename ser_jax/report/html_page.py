@@ -13,7 +13,7 @@ from ser_jax.pages import html
 from ser_jax.report import cells as report_cells
 from ser_jax.report import clip_media, confusion_table, markdown_page
 from ser_jax.report.cells import Cell
-from ser_jax.report.clip_media import Media
+from ser_jax.report.clip_media import ClipMedia
 from ser_jax.report.markdown_page import Epochs
 from ser_jax.report.result_sections import render
 
@@ -58,7 +58,7 @@ def page(
     epochs: Epochs,
     results: dict[str, Any],
     cells: Mapping[tuple[int, int], Cell],
-    media: Media,
+    media: ClipMedia,
     utterances: Mapping[str, Any],
 ) -> str:
     """The page's text; see `write`."""
@@ -82,7 +82,7 @@ def page(
     )
 
 
-def _confusion(results: dict[str, Any], cells: Mapping, media: Media) -> list[str]:
+def _confusion(results: dict[str, Any], cells: Mapping, media: ClipMedia) -> list[str]:
     if not cells:
         return [
             confusion_table.matrices(results, listed=False),
@@ -107,7 +107,7 @@ def _confusion(results: dict[str, Any], cells: Mapping, media: Media) -> list[st
 
 
 def _data(
-    results: dict[str, Any], cells: Mapping, media: Media, utterances: Mapping[str, Any]
+    results: dict[str, Any], cells: Mapping, media: ClipMedia, utterances: Mapping[str, Any]
 ) -> dict[str, Any]:
     """What result.js reads; each clip once, however many cells it is in."""
     clips, found = {}, {}
@@ -150,7 +150,7 @@ def _votes(utterance: Any, n_classes: int) -> list[int]:
     return votes if len(votes) == n_classes else []
 
 
-def _said(one: report_cells.Listed, labels: list[str]) -> str:
+def _said(one: report_cells.CellClip, labels: list[str]) -> str:
     sure = f"{100 * one.confidence:.1f} % sure"
     if one.n_replicas == 1:
         return f"Taken for {labels[one.predicted]}, {sure}."

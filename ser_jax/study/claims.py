@@ -11,8 +11,8 @@ from ser_jax.evaluate.finished_run import chosen_replicas, validation
 from ser_jax.pages.numbers import limits, percent
 from ser_jax.study import intervals
 from ser_jax.study.effects import Effect
-from ser_jax.study.intervals import Number
-from ser_jax.study.runs import SEEN, Entry, plain
+from ser_jax.study.intervals import Estimate
+from ser_jax.study.runs import SEEN, StudyRun, plain
 
 CONFIRMED, NOT_CONFIRMED, UNDECIDED = "confirmed", "not confirmed", "undecided"
 REPORTED = {"cnn1d": 0.4308, "cnn2d": 0.538}  # accuracies of the report's Table 1 …
@@ -21,7 +21,7 @@ METRIC = "accuracy"  # which the report speaks of
 
 
 @dataclasses.dataclass(frozen=True)
-class Line:
+class Claim:
     """One claim under one protocol.
 
     Attributes:
@@ -32,12 +32,12 @@ class Line:
     """
 
     claim: str
-    runs: tuple[Entry, ...]
+    runs: tuple[StudyRun, ...]
     verdict: str
     reason: str
 
 
-def lines(entries: Sequence[Entry], effects: Iterable[Effect]) -> list[Line]:
+def lines(entries: Sequence[StudyRun], effects: Iterable[Effect]) -> list[Claim]:
     """Every claim under every protocol that the study has runs for."""
     return [*_reaches(entries), *_more(effects), *_listeners(entries)]
 
@@ -49,26 +49,26 @@ def verdict(low: float | None, high: float | None, threshold: float = 0.0) -> st
     return CONFIRMED if low > threshold else NOT_CONFIRMED if high < threshold else UNDECIDED
 
 
-def points(number: Number) -> str:
+def points(number: Estimate) -> str:
     """A difference in percentage points, with its limits."""
     text = f"{100 * number.value:+.1f}{limits(number.low, number.high, '+.1f')}"
     return f"{text} points{_why_no_limits(number)}"
 
 
-def share(number: Number, *, with_sd: bool = False) -> str:
+def share(number: Estimate, *, with_sd: bool = False) -> str:
     """A metric in per cent, with its limits; with its sd between trainings, if there is one."""
     sd = f" ± {100 * number.sd:.1f}" if with_sd and number.sd is not None else ""
     text = f"{100 * number.value:.1f}{sd} %"
     return f"{text}{limits(number.low, number.high)}{_why_no_limits(number)}"
 
 
-def _why_no_limits(number: Number) -> str:
+def _why_no_limits(number: Estimate) -> str:
     if number.low is not None:
         return ""
     return " (one training)" if number.n < 2 else " (one test speaker)"
 
 
-def _more(effects: Iterable[Effect]) -> Iterator[Line]:
+def _more(effects: Iterable[Effect]) -> Iterator[Claim]:
     for effect in effects:
         runs = (effect.run, effect.against)
         if not effect.claim:
@@ -77,10 +77,10 @@ def _more(effects: Iterable[Effect]) -> Iterator[Line]:
             yield _missing(effect.claim, runs)
             continue
         number = effect.numbers[METRIC]
-        yield Line(effect.claim, runs, verdict(number.low, number.high), points(number))
+        yield Claim(effect.claim, runs, verdict(number.low, number.high), points(number))
 
 
-def _reaches(entries: Sequence[Entry]) -> Iterator[Line]:
+def _reaches(entries: Sequence[StudyRun]) -> Iterator[Claim]:
     for entry in plain(entries):
         reported = REPORTED.get(entry.config.model.name)
         if not reported or entry.protocol != SEEN:
@@ -93,10 +93,10 @@ def _reaches(entries: Sequence[Entry]) -> Iterator[Line]:
         found, reason = verdict(number.low, number.high, reported), share(number)
         if corpus != CORPUS:
             found, reason = UNDECIDED, f"{reason}; the claim is about {CORPUS}, this is {corpus}"
-        yield Line(claim, (entry,), found, reason)
+        yield Claim(claim, (entry,), found, reason)
 
 
-def _listeners(entries: Sequence[Entry]) -> Iterator[Line]:
+def _listeners(entries: Sequence[StudyRun]) -> Iterator[Claim]:
     """For each protocol the network that was best on validation, so that no test chooses it."""
     claim = "The best network recognises more than listeners do."
     shown = plain(entries)
@@ -108,18 +108,18 @@ def _listeners(entries: Sequence[Entry]) -> Iterator[Line]:
         best = max(here, key=_validation)
         human = best.run.results.get("human")
         if not human:
-            yield Line(claim, (best,), UNDECIDED, "no listener has rated these clips")
+            yield Claim(claim, (best,), UNDECIDED, "no listener has rated these clips")
             continue
         number, heard = intervals.values(best.run)[METRIC], human[METRIC]
         reason = f"{best.model} {share(number)}, each rating {percent(heard)}"
-        yield Line(claim, (best,), verdict(number.low, number.high, heard), reason)
+        yield Claim(claim, (best,), verdict(number.low, number.high, heard), reason)
 
 
-def _validation(entry: Entry) -> float:
+def _validation(entry: StudyRun) -> float:
     results = entry.run.results
     return validation(chosen_replicas(results), results["monitor"])
 
 
-def _missing(claim: str, runs: tuple[Entry, ...]) -> Line:
+def _missing(claim: str, runs: tuple[StudyRun, ...]) -> Claim:
     names = ", ".join(entry.name for entry in runs if not entry.run)
-    return Line(claim, runs, UNDECIDED, f"no result of {names}")
+    return Claim(claim, runs, UNDECIDED, f"no result of {names}")

@@ -5,8 +5,8 @@ from collections.abc import Iterator, Sequence
 from itertools import permutations
 
 from ser_jax.study import intervals
-from ser_jax.study.intervals import Number
-from ser_jax.study.runs import INPUTS, MODEL, PROTOCOL, SEEN, Entry, alike
+from ser_jax.study.intervals import Estimate
+from ser_jax.study.runs import INPUTS, MODEL, PROTOCOL, SEEN, StudyRun, alike
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,13 +24,13 @@ class Effect:
 
     question: str
     change: str
-    run: Entry
-    against: Entry
+    run: StudyRun
+    against: StudyRun
     claim: str = ""
-    numbers: dict[str, Number] | None = None
+    numbers: dict[str, Estimate] | None = None
 
 
-def find(entries: Sequence[Entry]) -> list[Effect]:
+def find(entries: Sequence[StudyRun]) -> list[Effect]:
     """All that the study has runs for, by question."""
     pairs = list(permutations(entries, 2))
     found = [
@@ -44,7 +44,7 @@ def find(entries: Sequence[Entry]) -> list[Effect]:
     return [dataclasses.replace(effect, numbers=_numbers(effect)) for effect in found]
 
 
-def _numbers(effect: Effect) -> dict[str, Number] | None:
+def _numbers(effect: Effect) -> dict[str, Estimate] | None:
     a, b = effect.run, effect.against
     if not (a.run and b.run):
         return None
@@ -52,12 +52,12 @@ def _numbers(effect: Effect) -> dict[str, Number] | None:
     return (intervals.paired if same_test else intervals.unpaired)(a.run, b.run)
 
 
-Pairs = Sequence[tuple[Entry, Entry]]
+Pairs = Sequence[tuple[StudyRun, StudyRun]]
 
 
 def _with_values(
     pairs: Pairs, key: str, ours: str, theirs: str, but: Sequence[str] = ()
-) -> Iterator[tuple[Entry, Entry]]:
+) -> Iterator[tuple[StudyRun, StudyRun]]:
     """Pairs with these values of a key that differ in nothing else, or in what `but` names."""
     section, name = key.split(".")
     for a, b in pairs:

@@ -8,8 +8,8 @@ from ser_jax.pages.figure import BLUE, GREY, VERMILION
 from ser_jax.study import intervals
 from ser_jax.study.claims import CONFIRMED, METRIC, NOT_CONFIRMED, REPORTED, UNDECIDED, verdict
 from ser_jax.study.effects import Effect
-from ser_jax.study.intervals import Number
-from ser_jax.study.runs import SEEN, SENTENCES, Entry
+from ser_jax.study.intervals import Estimate
+from ser_jax.study.runs import SEEN, SENTENCES, StudyRun
 
 GREEN = "#009E73"
 # (colour, mark); any other protocol is one of unseen speakers.
@@ -18,7 +18,7 @@ UNSEEN = (VERMILION, "s")
 VERDICTS = {CONFIRMED: BLUE, NOT_CONFIRMED: VERMILION, UNDECIDED: GREY}  # above, below, around 0
 
 
-def table1(entries: Sequence[Entry]) -> Any:
+def table1(entries: Sequence[StudyRun]) -> Any:
     """A figure: accuracies with limits, beside the report's and the listeners'.
 
     Args:
@@ -29,7 +29,7 @@ def table1(entries: Sequence[Entry]) -> Any:
     models = sorted({entry.model for entry in entries})
     protocols = list(dict.fromkeys(entry.protocol for entry in entries))
     with matplotlib.rc_context(figure.STYLE):
-        sheet = figure.figure(8, 1.8 + 0.8 * len(models), layout="constrained")
+        sheet = figure.new_figure(8, 1.8 + 0.8 * len(models), layout="constrained")
         axes = sheet.subplots()
         for entry in entries:
             colour, mark = LOOKS.get(entry.protocol, UNSEEN)
@@ -70,7 +70,7 @@ def effects(found: Sequence[Effect]) -> Any:
             rows.append(effect.question)
         rows += [effect] if effect.numbers else []
     with matplotlib.rc_context(figure.STYLE):
-        sheet = figure.figure(9, 1.2 + 0.29 * len(rows), layout="constrained")
+        sheet = figure.new_figure(9, 1.2 + 0.29 * len(rows), layout="constrained")
         axes = sheet.subplots()
         names = [r if isinstance(r, str) else f"{r.change} · {r.run.protocol}" for r in rows]
         axes.set_yticks(range(len(rows)), names)
@@ -90,7 +90,7 @@ def effects(found: Sequence[Effect]) -> Any:
     return sheet
 
 
-def _draw(axes: Any, number: Number, row: float, **style: Any) -> None:
+def _draw(axes: Any, number: Estimate, row: float, **style: Any) -> None:
     """A mark with its limits; without limits, a hollow one."""
     if number.low is None:
         axes.plot(number.value, row, linestyle="", markerfacecolor="white", markersize=7, **style)

@@ -16,14 +16,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ser_jax.evaluate.finished_run import Run, chosen_replicas
+from ser_jax.evaluate.finished_run import FinishedRun, chosen_replicas
 from ser_jax.metrics import classification, intervals
 
 LEVEL = 0.95
 
 
 @dataclasses.dataclass(frozen=True)
-class Number:
+class Estimate:
     """A metric or a difference of two.
 
     Attributes:
@@ -43,7 +43,7 @@ class Number:
     n: int
 
 
-def values(run: Run) -> dict[str, Number]:
+def values(run: FinishedRun) -> dict[str, Estimate]:
     """{metric: number} of a run."""
     found = {}
     for name in classification.HEADLINE:
@@ -54,7 +54,7 @@ def values(run: Run) -> dict[str, Number]:
     return found
 
 
-def paired(a: Run, b: Run) -> dict[str, Number]:
+def paired(a: FinishedRun, b: FinishedRun) -> dict[str, Estimate]:
     """{metric: a − b} of runs on the same test clips; trainings of one seed and fold are a pair."""
     of_a, of_b = (
         {(r["seed"], r["fold"]): r for r in chosen_replicas(run.results)} for run in (a, b)
@@ -69,7 +69,7 @@ def paired(a: Run, b: Run) -> dict[str, Number]:
     return found
 
 
-def unpaired(a: Run, b: Run) -> dict[str, Number]:
+def unpaired(a: FinishedRun, b: FinishedRun) -> dict[str, Estimate]:
     """{metric: a − b} of runs on different test clips, by square-and-add of their own limits.
 
     Under two protocols on one corpus some speakers are tested twice, which this takes no account
@@ -83,14 +83,14 @@ def unpaired(a: Run, b: Run) -> dict[str, Number]:
         speakers = _difference(
             value, *((x.value, x.speakers_low, x.speakers_high) for x in (one, other))
         )
-        found[name] = Number(value, low, high, *speakers, sd=None, n=min(one.n, other.n))
+        found[name] = Estimate(value, low, high, *speakers, sd=None, n=min(one.n, other.n))
     return found
 
 
 Limits = tuple[float | None, float | None]
 
 
-def _number(value: float, speakers: Limits, value_R: Sequence[float], *, least: float) -> Number:
+def _number(value: float, speakers: Limits, value_R: Sequence[float], *, least: float) -> Estimate:
     """A number from `least` to 1, and so its limits."""
     n = len(value_R)
     sd = float(np.std(value_R, ddof=1)) if n > 1 else None
@@ -99,7 +99,7 @@ def _number(value: float, speakers: Limits, value_R: Sequence[float], *, least: 
         half = _student(n - 1) * sd / math.sqrt(n)
         low = max(least, value - math.hypot(value - speakers[0], half))
         high = min(1.0, value + math.hypot(speakers[1] - value, half))
-    return Number(value, low, high, *speakers, sd, n)
+    return Estimate(value, low, high, *speakers, sd, n)
 
 
 def _difference(value: float, one: Sequence, other: Sequence) -> Limits:

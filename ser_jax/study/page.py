@@ -13,9 +13,9 @@ from ser_jax.pages.numbers import percent
 from ser_jax.study import claims as study_claims
 from ser_jax.study import effects as study_effects
 from ser_jax.study import figures, intervals, runs
-from ser_jax.study.claims import CONFIRMED, REPORTED, Line, points, share
+from ser_jax.study.claims import CONFIRMED, REPORTED, Claim, points, share
 from ser_jax.study.effects import Effect
-from ser_jax.study.runs import Entry, plain
+from ser_jax.study.runs import StudyRun, plain
 
 PICTURES = ("curves.png", "confusion.png")  # of a run, in its report
 
@@ -34,7 +34,7 @@ NOTES = {
 
 
 def page(
-    entries: Sequence[Entry], effects: Sequence[Effect], claims: Sequence[Line], workdir: Path
+    entries: Sequence[StudyRun], effects: Sequence[Effect], claims: Sequence[Claim], workdir: Path
 ) -> str:
     """The report in Markdown; pictures and pages of the runs are linked from `workdir`."""
     done = [entry for entry in entries if entry.run]
@@ -69,14 +69,14 @@ gives one for its 2D CNN and names both inputs. The article that the third netwo
 57.4 % for four corpora together and none for CREMA-D alone, so there is none to compare with."""
 
 
-def _state(entries: Sequence[Entry]) -> str:
+def _state(entries: Sequence[StudyRun]) -> str:
     n_done = sum(1 for entry in entries if entry.run)
     text = f"{n_done} of {len(entries)} runs are finished"
     failed = [f"- `{e.name}` failed: {escape(e.failure)}" for e in entries if e.failure]
     return "\n".join([f"{text}:\n", *failed]) if failed else f"{text}."
 
 
-def _claims(claims: Iterable[Line]) -> str:
+def _claims(claims: Iterable[Claim]) -> str:
     rows = [
         [
             line.claim,
@@ -91,7 +91,7 @@ def _claims(claims: Iterable[Line]) -> str:
     )
 
 
-def _table1(shown: Sequence[Entry]) -> str:
+def _table1(shown: Sequence[StudyRun]) -> str:
     """A row a model, a column a protocol."""
     protocols = list(dict.fromkeys(entry.protocol for entry in shown))
     by_cell = {(entry.model, entry.protocol): entry for entry in reversed(shown)}
@@ -114,13 +114,13 @@ def _table1(shown: Sequence[Entry]) -> str:
     return table(["accuracy", "the report: seen", *heads], rows)
 
 
-def _accuracy(entry: Entry) -> str:
+def _accuracy(entry: StudyRun) -> str:
     if not entry.run:
         return "not finished"
     return share(intervals.values(entry.run)["accuracy"], with_sd=True)
 
 
-def _heard(shown: Iterable[Entry], protocol: str) -> str:
+def _heard(shown: Iterable[StudyRun], protocol: str) -> str:
     """What listeners recognise of the clips that are tested."""
     for entry in shown:
         if entry.protocol == protocol and entry.run and entry.run.results.get("human"):
@@ -151,7 +151,7 @@ def _effects(effects: Sequence[Effect]) -> list[str]:
     return parts
 
 
-def _runs(entries: Sequence[Entry], workdir: Path) -> str:
+def _runs(entries: Sequence[StudyRun], workdir: Path) -> str:
     rows = []
     for entry in entries:
         if not entry.run:
@@ -179,7 +179,7 @@ def _runs(entries: Sequence[Entry], workdir: Path) -> str:
     return table([*heads, *TITLES.values(), "minutes"], rows, "---")
 
 
-def _pictures(shown: Sequence[Entry], workdir: Path) -> list[str]:
+def _pictures(shown: Sequence[StudyRun], workdir: Path) -> list[str]:
     """Curves and confusion matrices of Table 1, from the runs' own reports."""
     parts = ["## Curves and confusion matrices"] if shown else []
     for entry in shown:
@@ -193,7 +193,7 @@ def _pictures(shown: Sequence[Entry], workdir: Path) -> list[str]:
     return parts
 
 
-def write(entries: Sequence[Entry], workdir: Path) -> Path:
+def write(entries: Sequence[StudyRun], workdir: Path) -> Path:
     """Writes report.md, table1.png, effects.png and study.json.
 
     Args:
@@ -217,9 +217,9 @@ def write(entries: Sequence[Entry], workdir: Path) -> Path:
 
 
 def _as_json(
-    entries: Sequence[Entry], effects: Sequence[Effect], claims: Sequence[Line]
+    entries: Sequence[StudyRun], effects: Sequence[Effect], claims: Sequence[Claim]
 ) -> dict[str, Any]:
-    """All that the page says; study_numbers.Number describes the numbers' fields."""
+    """All that the page says; study_numbers.Estimate describes the numbers' fields."""
     return {
         "runs": {
             entry.name: {
@@ -258,9 +258,9 @@ def _as_json(
     }
 
 
-def _status(entry: Entry) -> str:
+def _status(entry: StudyRun) -> str:
     return "finished" if entry.run else "failed" if entry.failure else "not finished"
 
 
-def _numbers(numbers: dict[str, intervals.Number]) -> dict[str, Any]:
+def _numbers(numbers: dict[str, intervals.Estimate]) -> dict[str, Any]:
     return {name: dataclasses.asdict(number) for name, number in numbers.items()}

@@ -17,7 +17,7 @@ from ser_jax.evaluate import finished_run, test_set
 from ser_jax.parallel import processes
 from ser_jax.report import run_report
 from ser_jax.study import page
-from ser_jax.study.runs import Entry, changes
+from ser_jax.study.runs import StudyRun, changes
 from ser_jax.train import loop
 
 NOTE = "run.json"  # what the study notes in a run's folder
@@ -64,7 +64,7 @@ def run(config: ConfigDict, workdir: Path, prepare: Prepare) -> None:
         )
 
 
-def expand(config: ConfigDict, workdir: Path) -> list[Entry]:
+def expand(config: ConfigDict, workdir: Path) -> list[StudyRun]:
     """The runs, each with its whole config, in an order in which they can be trained.
 
     Where a run's init_from names another, it becomes that one's folder.
@@ -91,11 +91,12 @@ def expand(config: ConfigDict, workdir: Path) -> list[Entry]:
         configs[name].init_from = str(workdir / configs[name].init_from)
     order = sorted(configs, key=lambda name: name in second)
     return [
-        Entry(name, configs[name], changes(configs[name], base), workdir / name) for name in order
+        StudyRun(name, configs[name], changes(configs[name], base), workdir / name)
+        for name in order
     ]
 
 
-def _attempt(step: Callable[[Entry], Entry], entry: Entry) -> Entry:
+def _attempt(step: Callable[[StudyRun], StudyRun], entry: StudyRun) -> StudyRun:
     """The entry after a step, or with the reason why it failed."""
     try:
         return step(entry)
@@ -106,7 +107,7 @@ def _attempt(step: Callable[[Entry], Entry], entry: Entry) -> Entry:
         return dataclasses.replace(entry, failure=str(error))
 
 
-def _recalled(entry: Entry, prepare: Prepare, entries: dict[str, Entry]) -> Entry:
+def _recalled(entry: StudyRun, prepare: Prepare, entries: dict[str, StudyRun]) -> StudyRun:
     """With its records, and with its results if it is finished."""
     entry = dataclasses.replace(entry, records=prepare(entry.config))
     note, source = _read_note(entry), _source(entry, entries)
@@ -119,8 +120,8 @@ def _recalled(entry: Entry, prepare: Prepare, entries: dict[str, Entry]) -> Entr
     return dataclasses.replace(entry, run=finished_run.load(entry.folder)) if finished else entry
 
 
-def _completed(entry: Entry, entries: dict[str, Entry]) -> Entry:
-    """Trained, tested and reported, from wherever it stood."""
+def _completed(entry: StudyRun, entries: dict[str, StudyRun]) -> StudyRun:
+    """TrainedModel, tested and reported, from wherever it stood."""
     source, note = _source(entry, entries), _read_note(entry)
     if source and not source.run:
         raise UserError(f"it starts from {source.name}, which has no result.")
@@ -152,13 +153,13 @@ def _completed(entry: Entry, entries: dict[str, Entry]) -> Entry:
     return dataclasses.replace(entry, run=found, seconds=seconds())
 
 
-def _reported(folder: Path) -> finished_run.Run:
+def _reported(folder: Path) -> finished_run.FinishedRun:
     if processes.is_first():
         run_report.write(folder)
     return finished_run.load(folder)
 
 
-def _about(entry: Entry, source: Entry | None) -> dict[str, Any]:
+def _about(entry: StudyRun, source: StudyRun | None) -> dict[str, Any]:
     """All that a run's results depend on."""
     return {
         "config": json.loads(entry.config.to_json()),
@@ -167,12 +168,12 @@ def _about(entry: Entry, source: Entry | None) -> dict[str, Any]:
     }
 
 
-def _source(entry: Entry, entries: dict[str, Entry]) -> Entry | None:
+def _source(entry: StudyRun, entries: dict[str, StudyRun]) -> StudyRun | None:
     """The run of this study that it starts from."""
     return next((e for e in entries.values() if str(e.folder) == entry.config.init_from), None)
 
 
-def _read_note(entry: Entry) -> dict[str, Any]:
+def _read_note(entry: StudyRun) -> dict[str, Any]:
     path = entry.folder / NOTE
     return files.read_json(path) if path.exists() else {}
 
@@ -182,7 +183,9 @@ def _checksums(folder: Path) -> dict[str, str | None]:
     return {n: files.sha256_of(path) if path.exists() else None for n, path in paths.items()}
 
 
-def _heading(entry: Entry, number: int, entries: dict[str, Entry], left: list[Entry]) -> str:
+def _heading(
+    entry: StudyRun, number: int, entries: dict[str, StudyRun], left: list[StudyRun]
+) -> str:
     seeds = entry.config.replicas.seeds
     return (
         f"\n[{number}/{len(entries)}] {entry.name}: {entry.model}, test speakers {entry.speakers} "
@@ -191,7 +194,7 @@ def _heading(entry: Entry, number: int, entries: dict[str, Entry], left: list[En
     )
 
 
-def _time_left(done: Iterable[Entry], left: Iterable[Entry]) -> str:
+def _time_left(done: Iterable[StudyRun], left: Iterable[StudyRun]) -> str:
     """Guessed from the runs of the same model, or else of any, by examples a clip."""
     rates: dict[str, list[float]] = {}
     for entry in done:
@@ -208,6 +211,6 @@ def _time_left(done: Iterable[Entry], left: Iterable[Entry]) -> str:
     return f", about {seconds / 3600:.1f} h left"
 
 
-def _work(entry: Entry) -> int:
+def _work(entry: StudyRun) -> int:
     """Examples a clip."""
     return 1 + len(entry.config.input.views)

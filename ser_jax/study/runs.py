@@ -11,7 +11,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from ser_jax.evaluate.finished_run import Run
+from ser_jax.evaluate.finished_run import FinishedRun
 from ser_jax.train.workdir import flat
 
 SEEN = "random_file"  # the report's protocol; the others promise unseen speakers …
@@ -24,7 +24,7 @@ INPUTS = {"mfcc": "MFCC", "log_mel": "log-mel"}
 
 
 @dataclasses.dataclass(frozen=True)
-class Entry:
+class StudyRun:
     """A run of a study.
 
     Attributes:
@@ -43,7 +43,7 @@ class Entry:
     changes: dict[str, Any]
     folder: Path
     records: Path | None = None
-    run: Run | None = None
+    run: FinishedRun | None = None
     seconds: float = 0.0
     failure: str = ""
 
@@ -70,18 +70,18 @@ def changes(config: ConfigDict, base: ConfigDict) -> dict[str, Any]:
     return {k: v for k, v in ours.items() if v != theirs.get(k) and k != "name"}
 
 
-def alike(a: Entry, b: Entry, but: Sequence[str]) -> bool:
+def alike(a: StudyRun, b: StudyRun, but: Sequence[str]) -> bool:
     """Whether two runs of a study differ at most in keys that begin so."""
     either, none = a.changes | b.changes, object()
     differing = [k for k in either if a.changes.get(k, none) != b.changes.get(k, none)]
     return all(key.startswith(tuple(but)) for key in differing)
 
 
-def ordered(entries: Iterable[Entry]) -> list[Entry]:
+def ordered(entries: Iterable[StudyRun]) -> list[StudyRun]:
     """As tables show them: seen speakers first, then by model."""
     return sorted(entries, key=lambda e: (e.protocol != SEEN, e.protocol == SENTENCES, e.model))
 
 
-def plain(entries: Iterable[Entry]) -> list[Entry]:
+def plain(entries: Iterable[StudyRun]) -> list[StudyRun]:
     """Those that differ from the base in nothing but model, input and protocol."""
     return [e for e in entries if all(key.startswith((*MODEL, *PROTOCOL)) for key in e.changes)]

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from ser_jax.train.experiment import Task
+from ser_jax.train.experiment import Experiment
 from ser_jax.train.state import TrainState
 
 
@@ -28,7 +28,7 @@ def parameter_table(params: Mapping[str, Any]) -> str:
     )
 
 
-def describe(task: Task, state: TrainState) -> str:
+def describe(task: Experiment, state: TrainState) -> str:
     """What is about to be trained, for the console."""
     config, examples = task.config, task.examples
     where = "in memory" if examples.x_NxTxF is not None else "streamed from disk"
@@ -57,7 +57,7 @@ def describe(task: Task, state: TrainState) -> str:
     return "\n".join(lines)
 
 
-def _describe_split(task: Task, fold: int) -> str:
+def _describe_split(task: Experiment, fold: int) -> str:
     split, speakers = task.splits[fold], np.array(task.records.clips.speakers)
     return (
         f"{task.corpus}, protocol {split.protocol}"

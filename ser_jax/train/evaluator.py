@@ -12,15 +12,15 @@ from ser_jax.data import examples
 from ser_jax.parallel import placement, processes, programs
 from ser_jax.parallel.mesh import Layout
 from ser_jax.train import step
-from ser_jax.train.experiment import Task
-from ser_jax.train.loader import Feed
+from ser_jax.train.experiment import Experiment
+from ser_jax.train.loader import BatchLoader
 from ser_jax.train.state import Sums, Weights
 
 
 class Evaluator:
     """A model, compiled once, over the original views of clips."""
 
-    def __init__(self, task: Task, feed: Feed, layout: Layout):
+    def __init__(self, task: Experiment, feed: BatchLoader, layout: Layout):
         self._feed, self._layout = feed, layout
         self._batch_size = task.config.evaluate.batch_size
         zero = Sums.zero(len(task.records.labels))

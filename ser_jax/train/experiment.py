@@ -23,7 +23,7 @@ from ser_jax.train.state import Normalisation, TrainState
 
 
 @dataclasses.dataclass(frozen=True)
-class Task:
+class Experiment:
     """Everything that training and evaluation are about, but the state.
 
     Attributes:
@@ -65,7 +65,7 @@ class Task:
         }
 
 
-def make(config: ConfigDict, records: data_records.Records) -> Task:
+def make(config: ConfigDict, records: data_records.Records) -> Experiment:
     """Splits, loads, and checks what can be checked before anything is trained.
 
     Raises:
@@ -103,7 +103,7 @@ def make(config: ConfigDict, records: data_records.Records) -> Task:
         # Of several processes each reads its share, batch by batch.
         memory_limit_gb=config.input.memory_limit_gb if jax.process_count() == 1 else 0.0,
     )
-    this = Task(config, records, every, parts, examples, model)
+    this = Experiment(config, records, every, parts, examples, model)
     least = min(len(this.train_M(fold)) for fold in parts)
     if config.train.batch_size > least:
         raise UserError(
@@ -113,7 +113,7 @@ def make(config: ConfigDict, records: data_records.Records) -> Task:
     return this
 
 
-def initial_states(task: Task) -> list[TrainState]:
+def initial_states(task: Experiment) -> list[TrainState]:
     """A fresh state a replica, normalised by its own training part, audited for leaks.
 
     Raises:
@@ -123,7 +123,7 @@ def initial_states(task: Task) -> list[TrainState]:
     return [_state(task, replica, normalisations[replica.fold]) for replica in task.replicas]
 
 
-def _normalisation(task: Task, fold: int) -> Normalisation:
+def _normalisation(task: Experiment, fold: int) -> Normalisation:
     examples, train_M = task.examples, task.train_M(fold)
     normalised_on_M = train_M
     leakage.audit(
@@ -138,7 +138,7 @@ def _normalisation(task: Task, fold: int) -> Normalisation:
     return Normalisation(jnp.asarray(mean_F), jnp.asarray(sd_F))
 
 
-def _state(task: Task, replica: Replica, normalisation: Normalisation) -> TrainState:
+def _state(task: Experiment, replica: Replica, normalisation: Normalisation) -> TrainState:
     config, examples = task.config, task.examples
     shape = (config.train.batch_size, examples.max_frames, examples.width)
     example_input = features.model_input(jnp.zeros(shape), config.input.kind)
@@ -167,7 +167,7 @@ def _share(replica: Replica, config: ConfigDict, key: str) -> float:
     return value
 
 
-def class_weights(task: Task, replica: Replica) -> np.ndarray:
+def class_weights(task: Experiment, replica: Replica) -> np.ndarray:
     """A weight a class: 1, or n / (classes · n of the class), scikit-learn's "balanced"."""
     n_classes, kind = len(task.records.labels), replica.value(task.config, "train.class_weights")
     if kind == "none":

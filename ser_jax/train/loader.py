@@ -24,7 +24,7 @@ SWITCH_SECONDS = 2e-4
 FIRST_READ, EXAMPLES_A_READ, BYTES_A_READ = 128, 4096, 2**26
 
 
-class Pool(NamedTuple):
+class ResidentExamples(NamedTuple):
     """All examples, resident on each device."""
 
     x_NxTxF: jax.Array
@@ -32,7 +32,7 @@ class Pool(NamedTuple):
     label_N: jax.Array
 
 
-class Feed:
+class BatchLoader:
     """Examples on the devices: all at once where they fit in memory, else batch by batch.
 
     With several processes they come batch by batch, and each process reads its own share.
@@ -43,9 +43,9 @@ class Feed:
 
     def __init__(self, examples: data_examples.Examples, layout: Layout):
         self._examples, self._layout = examples, layout
-        self.pool: Pool | None = None
+        self.pool: ResidentExamples | None = None
         if examples.x_NxTxF is not None:
-            pool = Pool(examples.x_NxTxF, examples.n_frames_N, examples.label_N)
+            pool = ResidentExamples(examples.x_NxTxF, examples.n_frames_N, examples.label_N)
             self.pool = jax.device_put(pool, layout.whole)
         else:
             sys.setswitchinterval(SWITCH_SECONDS)
@@ -102,7 +102,7 @@ class Feed:
         )
 
 
-def take(pool: Pool, row_GxB: jax.Array) -> Batch:
+def take(pool: ResidentExamples, row_GxB: jax.Array) -> Batch:
     """The batch that is made of these rows; −1 stands for one that only fills."""
     mask_GxB = row_GxB >= 0
     row_GxB = jnp.maximum(row_GxB, 0)

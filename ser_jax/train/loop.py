@@ -25,7 +25,7 @@ from ser_jax.train import console, experiment, metric_log, step, warm_start
 from ser_jax.train import workdir as train_workdir
 from ser_jax.train.evaluator import Evaluator
 from ser_jax.train.state import Sums
-from ser_jax.train.trainer import Crowd
+from ser_jax.train.trainer import Trainer
 
 
 def train(config: ConfigDict, records_folder: Path, workdir: Path) -> None:
@@ -44,11 +44,11 @@ def train(config: ConfigDict, records_folder: Path, workdir: Path) -> None:
         files.write_json(workdir / "split.json", _split(this))
     print(console.describe(this, states[0]), flush=True)
     with _memory_told(), stop_signals() as stop:
-        crowd = Crowd(this, states)
+        crowd = Trainer(this, states)
         del states  # they are placed
         if crowd.layout.describe():
             print(crowd.layout.describe(), flush=True)
-        _Loop(this, crowd, workdir, stop).run()
+        TrainingLoop(this, crowd, workdir, stop).run()
         if processes.anywhere(stop.is_set()):
             raise Interrupted(
                 "stopped; the training is finished and saved, and the same command goes on with "
@@ -70,7 +70,7 @@ def _memory_told() -> Iterator[None]:
         ) from error
 
 
-def _split(this: experiment.Task) -> dict[str, Any]:
+def _split(this: experiment.Experiment) -> dict[str, Any]:
     """{fold: {part: {clip: SHA-256 of its samples}}}"""
     clips = this.records.clips
     return {
@@ -82,10 +82,12 @@ def _split(this: experiment.Task) -> dict[str, Any]:
     }
 
 
-class _Loop:
+class TrainingLoop:
     """The host's part of an epoch."""
 
-    def __init__(self, this: experiment.Task, crowd: Crowd, workdir: Path, stop: threading.Event):
+    def __init__(
+        self, this: experiment.Experiment, crowd: Trainer, workdir: Path, stop: threading.Event
+    ):
         self._task, self._config, self._crowd = this, this.config, crowd
         self._workdir, self._stop = workdir, stop
         train_M = {fold: this.train_M(fold) for fold in this.splits}

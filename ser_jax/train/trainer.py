@@ -16,15 +16,15 @@ from ser_jax.parallel import mesh, placement, processes, programs
 from ser_jax.parallel.mesh import Layout
 from ser_jax.train import checkpoints, optimizer
 from ser_jax.train import step as train_step
-from ser_jax.train.experiment import Task
-from ser_jax.train.loader import Feed, take
+from ser_jax.train.experiment import Experiment
+from ser_jax.train.loader import BatchLoader, take
 from ser_jax.train.state import Sums, TrainState, Weights
 
 SECONDS_A_CALL = 2.0  # the devices work that long before the host looks for Ctrl-C
 STEPS_A_LOOK = 16  # likewise, where batches are streamed
 
 
-class Crowd:
+class Trainer:
     """The replicas, in groups that the layout makes.
 
     A step of the crowd is a step of every replica that has a batch left and has not stopped.
@@ -34,13 +34,13 @@ class Crowd:
       feed: the examples.
     """
 
-    def __init__(self, task: Task, states: Sequence[TrainState]):
+    def __init__(self, task: Experiment, states: Sequence[TrainState]):
         config = task.config
         step = train_step.make_train_step(
             task.model, optimizer.make(config.optimizer.name), config.input.kind
         )
         layout = mesh.layout(config, len(states))
-        self.feed = Feed(task.examples, layout)  # before it is known what is left beside it
+        self.feed = BatchLoader(task.examples, layout)  # before it is known what is left beside it
         self.layout = layout = _fitted(task, layout, step, states[0])
         if layout.n_replicas > 1:
             step = train_step.busy_only(step)
@@ -128,7 +128,7 @@ class Crowd:
             yield n
 
 
-def _fitted(task: Task, layout: Layout, step: Callable, state: TrainState) -> Layout:
+def _fitted(task: Experiment, layout: Layout, step: Callable, state: TrainState) -> Layout:
     """The layout with no more replicas at once than memory holds."""
     by_memory = layout.strategy == "vmap" and not task.config.replicas.at_once
     if not by_memory or layout.at_once == layout.mesh.shape["replica"]:
@@ -142,4 +142,6 @@ def _fitted(task: Task, layout: Layout, step: Callable, state: TrainState) -> La
     # The first device holds all states already, and a checkpoint joins them on each.
     joined = layout.n_replicas * sum(leaf.nbytes for leaf in jax.tree.leaves(state))
     free = mesh.free_bytes() - joined
-    return dataclasses.replace(layout, at_once=mesh.at_once(layout, bytes_a_replica, free))
+    return dataclasses.replace(
+        layout, at_once=mesh.replicas_that_fit(layout, bytes_a_replica, free)
+    )

@@ -11,12 +11,12 @@ from ser_jax.common.errors import UserError
 from ser_jax.data import leakage
 from ser_jax.train import checkpoints
 from ser_jax.train import state as train_state
-from ser_jax.train.experiment import Task
+from ser_jax.train.experiment import Experiment
 from ser_jax.train.replicas import Replica
 from ser_jax.train.state import TrainState
 
 
-def start_from(this: Task, states: list[TrainState], source: Path) -> list[TrainState]:
+def start_from(this: Experiment, states: list[TrainState], source: Path) -> list[TrainState]:
     """The states with the best weights of the run in `source`.
 
     A replica starts from the source's replica of the same seed and fold; where the source has but
@@ -70,7 +70,9 @@ def _counterpart(replica: Replica, theirs: list[dict[str, Any]], source: Path) -
     return same[0]
 
 
-def _audit(this: Task, replica: Replica, parts: dict[str, dict[str, str]], source: Path) -> None:
+def _audit(
+    this: Experiment, replica: Replica, parts: dict[str, dict[str, str]], source: Path
+) -> None:
     """Stops where the source has learnt from, or been chosen by, a test clip of this run."""
     seen = {*parts["train"].values(), *parts["val"].values()}
     clips = this.records.clips

@@ -50,7 +50,7 @@ def breakdown(results: dict[str, Any]) -> Any:
     body = max(map(_height, columns)) + (0.4 if strips else 0)
     height = body + len(strips) * (HEAD + STRIP)
     with matplotlib.rc_context(figure.STYLE):
-        sheet = figure.figure(width, height)
+        sheet = figure.new_figure(width, height)
 
         def place(left: float, top: float, wide: float, high: float) -> Any:
             bottom = 1 - (top + high) / height

@@ -22,7 +22,7 @@ def confusion(results: dict[str, Any]) -> Any:
     cell = min(1.2, max(0.72, 5.4 / n_classes))  # inches
     side = n_classes * cell
     with matplotlib.rc_context({**figure.STYLE, "axes.grid": False}):
-        sheet = figure.figure(side, side)
+        sheet = figure.new_figure(side, side)
         axes = sheet.add_axes((0, 0, 1, 1))  # exactly; saving makes room for what lies around it
         share_CxC = _matrix(axes, counts_CxC, labels, cell, with_counts=True)
         axes.set_xlabel("predicted", fontweight="bold")
@@ -56,7 +56,7 @@ def human(results: dict[str, Any]) -> Any:
         (results["model"], results, wording.test_clips(results)),
     ]
     with matplotlib.rc_context({**figure.STYLE, "axes.grid": False}):
-        sheet = figure.figure(width, side)
+        sheet = figure.new_figure(width, side)
         for i, (name, scores, n) in enumerate(panels):
             axes = sheet.add_axes((i * (side + gap) / width, 0, side / width, 1))
             _matrix(axes, np.array(scores["confusion"], float), labels, cell, with_counts=False)

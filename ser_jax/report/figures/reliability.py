@@ -20,7 +20,7 @@ def reliability(results: dict[str, Any]) -> Any:
     calibration = results["calibration"]
     bins = [one for one in calibration["bins"] if one["n"]]
     with matplotlib.rc_context(figure.STYLE):
-        sheet = figure.figure(10, 5, layout="constrained")
+        sheet = figure.new_figure(10, 5, layout="constrained")
         grid = sheet.add_gridspec(2, 2, height_ratios=(3, 1))
         upper, right = sheet.add_subplot(grid[0, 0]), sheet.add_subplot(grid[:, 1])
         lower = sheet.add_subplot(grid[1, 0], sharex=upper)

@@ -41,7 +41,7 @@ def curves(epochs: Mapping[int, Sequence[Mapping[str, float]]], results: dict[st
     best_R = np.array([replica["best_epoch"] for replica in chosen])
     epoch_E = np.array(sorted({row["epoch"] for replica in rows for row in replica}))
     with matplotlib.rc_context(figure.STYLE):
-        sheet = figure.figure(10, 7, layout="constrained")
+        sheet = figure.new_figure(10, 7, layout="constrained")
         *panels, last = sheet.subplots(2, 2).flat
         for axes, (key, title) in zip(panels, PANELS.items(), strict=True):
             train_RxE = _values(rows, epoch_E, f"train/{key}")
