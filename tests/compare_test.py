@@ -79,7 +79,7 @@ def finished(workdir, found, *, labels=LABELS, chosen=None, **changes):
 
 def test_a_run_comes_back_as_it_was_written(tmp_path):
     found = predictions()
-    run = comparison.load(finished(tmp_path / "one", found))
+    run = finished_run.load(finished(tmp_path / "one", found))
     assert run.name == "one" and run.results["n_test"] == 60
     for name in ("replica_P", "clip_P", "speaker_P", "label_P", "prediction_P"):
         np.testing.assert_array_equal(getattr(run.predictions, name), getattr(found, name), name)
@@ -88,9 +88,9 @@ def test_a_run_comes_back_as_it_was_written(tmp_path):
 
 def test_only_the_chosen_replicas_count(tmp_path):
     found = predictions(n_replicas=4)
-    run = comparison.load(finished(tmp_path / "swept", found, chosen=[1, 2]))
+    run = finished_run.load(finished(tmp_path / "swept", found, chosen=[1, 2]))
     assert set(run.predictions.replica_P) == {1, 2}
-    alone = comparison.load(finished(tmp_path / "alone", found.of([1, 2])))
+    alone = finished_run.load(finished(tmp_path / "alone", found.of([1, 2])))
     (pair,) = comparison.write([run, alone], tmp_path)["pairs"]
     assert pair["differences"]["accuracy"]["difference"] == 0
 
@@ -99,13 +99,13 @@ def test_rounding_and_divergence_do_not_change_what_was_predicted(tmp_path):
     nearly = np.array([[0.4, 0.4000004, 0.1999996], [np.nan] * 3, [0.2, 0.5, 0.3]])
     clips, speakers = np.array(["a", "b", "c"]), np.array(["s", "s", "t"])
     found = Predictions(np.zeros(3, int), clips, speakers, np.arange(3), nearly)
-    run = comparison.load(finished(tmp_path, found))
+    run = finished_run.load(finished(tmp_path, found))
     assert run.predictions.prediction_P.tolist() == [1, 0, 1]
 
 
 def test_files_of_a_comparison(tmp_path):
-    better = comparison.load(finished(tmp_path / "better", predictions(0.9)))
-    worse = comparison.load(finished(tmp_path / "worse", predictions(0.1, n_replicas=3)))
+    better = finished_run.load(finished(tmp_path / "better", predictions(0.9)))
+    worse = finished_run.load(finished(tmp_path / "worse", predictions(0.1, n_replicas=3)))
     out = tmp_path / "out"
     found = comparison.write([better, worse], out)
     assert json.loads((out / "compare.json").read_text()) == found
@@ -127,9 +127,9 @@ def test_files_of_a_comparison(tmp_path):
 
 
 def test_the_page_says_what_a_number_is_of(tmp_path):
-    a = comparison.load(finished(tmp_path / "a", predictions(0.9)))
-    b = comparison.load(finished(tmp_path / "b", predictions(0.1, n_replicas=1)))
-    seen = comparison.load(
+    a = finished_run.load(finished(tmp_path / "a", predictions(0.9)))
+    b = finished_run.load(finished(tmp_path / "b", predictions(0.1, n_replicas=1)))
+    seen = finished_run.load(
         finished(
             tmp_path / "seen",
             predictions(clips=range(30, 90)),
@@ -156,7 +156,7 @@ def test_the_page_says_what_a_number_is_of(tmp_path):
 
 
 def test_a_run_beside_itself_does_not_stand_out(tmp_path):
-    run = comparison.load(finished(tmp_path / "a", predictions()))
+    run = finished_run.load(finished(tmp_path / "a", predictions()))
     (pair,) = comparison.write([run, run], tmp_path)["pairs"]
     for one in pair["differences"].values():
         assert one == {"difference": 0, "low": 0, "high": 0, "excludes_0": False}
@@ -164,7 +164,7 @@ def test_a_run_beside_itself_does_not_stand_out(tmp_path):
 
 
 def test_a_single_run_and_a_single_speaker(tmp_path):
-    run = comparison.load(finished(tmp_path / "a", predictions(n_speakers=1)))
+    run = finished_run.load(finished(tmp_path / "a", predictions(n_speakers=1)))
     found = comparison.write([run], tmp_path)
     assert not found["pairs"] and not found["not_comparable"]
     page = (tmp_path / "compare.md").read_text()
@@ -186,8 +186,8 @@ def test_a_single_run_and_a_single_speaker(tmp_path):
     ],
 )
 def test_why_runs_are_not_comparable(tmp_path, other, changes, reason):
-    a = comparison.load(finished(tmp_path / "a", predictions()))
-    b = comparison.load(finished(tmp_path / "b", predictions(**other), **changes))
+    a = finished_run.load(finished(tmp_path / "a", predictions()))
+    b = finished_run.load(finished(tmp_path / "b", predictions(**other), **changes))
     for one, two in ((a, b), (b, a)):
         found = comparison.not_comparable(one, two)
         assert found.startswith(reason) and bool(found) == bool(reason)
@@ -199,8 +199,8 @@ def test_the_same_clips_in_other_folds_are_not_comparable(tmp_path):
         np.repeat([0, 1], 30),
         *(getattr(whole, name) for name in ("clip_P", "speaker_P", "label_P", "probability_PxC")),
     )
-    a = comparison.load(finished(tmp_path / "whole", whole))
-    b = comparison.load(finished(tmp_path / "folds", folds))
+    a = finished_run.load(finished(tmp_path / "whole", whole))
+    b = finished_run.load(finished(tmp_path / "folds", folds))
     assert comparison.not_comparable(a, b) == "the same test clips, but in other folds"
 
 
@@ -243,7 +243,7 @@ def test_damaged_predictions_are_one_sentence(tmp_path, change, match):
     path = finished(tmp_path, predictions(3.0)) / "predictions.csv"
     path.write_text("\n".join(change(path.read_text().splitlines())))
     with pytest.raises(UserError, match=match) as error:
-        comparison.load(tmp_path)
+        finished_run.load(tmp_path)
     assert str(path) in str(error.value) and finished_run.REMEDY in str(error.value)
 
 
@@ -252,7 +252,7 @@ def test_missing_and_damaged_files_are_one_sentence(tmp_path):
     results = json.loads((tmp_path / "results.json").read_text())
     (tmp_path / "predictions.csv").unlink()
     with pytest.raises(UserError, match=r"predictions.csv does not exist; run --mode=evaluate"):
-        comparison.load(tmp_path)
+        finished_run.load(tmp_path)
     finished(tmp_path, predictions())
     for damaged in (
         results | {"replicas": [{"chosen": True}]},
@@ -263,10 +263,10 @@ def test_missing_and_damaged_files_are_one_sentence(tmp_path):
     ):
         files.write_json(tmp_path / "results.json", damaged)
         with pytest.raises(UserError, match=r"results.json .*run --mode=evaluate"):
-            comparison.load(tmp_path)
+            finished_run.load(tmp_path)
     (tmp_path / "results.json").unlink()
     with pytest.raises(UserError, match=r"results.json does not exist; run --mode=evaluate"):
-        comparison.load(tmp_path)
+        finished_run.load(tmp_path)
 
 
 def test_the_command_ends_with_a_sentence(tmp_path):

@@ -81,7 +81,7 @@ def make_train_step(
             n=state.sums.n + n,
             loss=state.sums.loss + entropy * n,
             confusion_CxC=state.sums.confusion_CxC
-            + train_step.confusion_counts(
+            + confusion_counts(
                 batch.label_B, jnp.argmax(logits_BxC, axis=-1), batch.mask_B, n_classes
             ),
             l2=state.sums.l2 + penalty,
