@@ -2,10 +2,11 @@
 # make test   all tests
 # make bench  measured beside PyTorch, Keras and librosa; written to docs/benchmarks.md
 # make lint   ruff
-# Each sets up .venv by itself.
+# Each sets up .venv first.
 
 PYTHON ?= python3
 BIN := .venv/bin
+PIP := -m pip --disable-pip-version-check install --quiet
 
 .PHONY: demo test bench lint
 
@@ -20,18 +21,19 @@ lint: .venv/ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-# Written last, so that an interrupted installation is taken up again.
-.venv/ready: requirements.txt requirements-dev.txt
+# Written last, so that an interrupted installation is resumed.
+.venv/ready: requirements.txt requirements/dev.txt pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11")'
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	$(BIN)/python $(PIP) -r requirements/dev.txt
+	$(BIN)/python $(PIP) --no-deps --no-build-isolation --editable .
 	touch $@
 
-# Into a virtual environment of its own: the alternatives take some 4 GB.
+# In a virtual environment of its own: the alternatives take some 4 GB.
 bench: .venv-bench/ready
 	.venv-bench/bin/python -m benchmarks
 
-.venv-bench/ready: requirements.txt requirements-bench.txt
+.venv-bench/ready: requirements.txt requirements/bench.txt
 	$(PYTHON) -m venv .venv-bench
-	.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-bench.txt
+	.venv-bench/bin/python $(PIP) -r requirements/bench.txt
 	touch $@

@@ -21,7 +21,7 @@ BAD = "1001_DFA_DIS_XX"
 
 @pytest.fixture(scope="module")
 def beam():
-    return pytest.importorskip("apache_beam", reason="pip install -r requirements-beam.txt")
+    return pytest.importorskip("apache_beam", reason="pip install -r requirements/beam.txt")
 
 
 @pytest.fixture(scope="module")
@@ -127,6 +127,6 @@ def test_without_beam_or_a_runner_nothing_is_built(tiny, root, tmp_path, monkeyp
     with pytest.raises(UserError, match="--beam_options belong to a --beam_runner"):
         prepare(config, "", ["region=europe-west1"])
     monkeypatch.setitem(sys.modules, "apache_beam", None)  # as if it were not installed
-    with pytest.raises(UserError, match="pip install -r requirements-beam.txt"):
+    with pytest.raises(UserError, match="pip install -r requirements/beam.txt"):
         prepare(config, "DirectRunner")
     assert not (tmp_path / "records").exists()

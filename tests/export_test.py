@@ -175,7 +175,7 @@ def test_the_command_writes_what_predictor_opens(workdir, tmp_path, capsys):
     measured = files.read_json(workdir / "results.json")
     assert told == {key: measured[key] for key in told}
     assert "intervals" in told and "breakdown" not in told
-    assert "0.432 (95 % over speakers: 0.400-0.500)" in " ".join(readme.split())
+    assert "0.432 (95 % over speakers: 0.400–0.500)" in " ".join(readme.split())
 
     first = out.read_bytes()
     __main__.main([f"--workdir={workdir}", f"--out={out}"])
@@ -346,7 +346,7 @@ def test_a_program_that_calls_out_of_xla_is_refused(contents, tmp_path):
 
 
 def test_onnx_gives_the_same_probabilities(network, tmp_path):
-    pytest.importorskip("jax2onnx", reason="jax2onnx is missing; see requirements-onnx.txt")
+    pytest.importorskip("jax2onnx", reason="jax2onnx is missing; see requirements/onnx.txt")
     onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime is missing")
     found = writer.members(network, onnx=True)
     writer.write(tmp_path / "x.zip", found)
@@ -362,5 +362,5 @@ def test_onnx_gives_the_same_probabilities(network, tmp_path):
 
 def test_onnx_without_its_libraries_is_one_sentence(network, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(UserError, match="requirements-onnx.txt"):
+    with pytest.raises(UserError, match="requirements/onnx.txt"):
         writer.members(network, onnx=True)

@@ -7,7 +7,7 @@ DirectRunner works on this machine and holds all records in memory, five times o
 try things out. A worker of the others holds a batch of clips or one file of records.
 Flink, Spark and Dataflow have workers on other machines, each of which needs
 
-* this project and requirements-beam.txt, as a container image or by Beam's own `setup_file`;
+* this project and requirements/beam.txt, as a container image or by Beam's own `setup_file`;
 * corpus.root and records_dir, both given as absolute paths on a file system that all share: the
   workers decode the clips and write the records.
 """
@@ -38,7 +38,7 @@ def configure(runner: str, options: Sequence[str] = ()) -> tfds.download.Downloa
             from apache_beam.options.pipeline_options import PipelineOptions
     except ImportError:
         raise UserError(
-            f"--beam_runner={runner} needs Apache Beam; pip install -r requirements-beam.txt."
+            f"--beam_runner={runner} needs Apache Beam; pip install -r requirements/beam.txt."
         ) from None
     # What it logs it also raises.
     logging.getLogger("apache_beam.runners.common").setLevel(logging.CRITICAL)

@@ -22,7 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--out", type=Path, required=True, help="file to write, such as emotion.zip"
     )
     parser.add_argument(
-        "--onnx", action="store_true", help="also for ONNX; see requirements-onnx.txt"
+        "--onnx", action="store_true", help="also for ONNX; see requirements/onnx.txt"
     )
     parser.add_argument("--licence", default="", help="text or file, in place of the corpus' note")
     flags = parser.parse_args(arguments)
@@ -38,5 +38,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
 
 
-if __name__ == "__main__":
+def command() -> None:
+    """Run `main`; ser-export starts here."""
     exit_with_message(main)
+
+
+if __name__ == "__main__":
+    command()

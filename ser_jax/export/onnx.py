@@ -1,4 +1,4 @@
-"""The exported function for ONNX, by jax2onnx; see requirements-onnx.txt.
+"""The exported function for ONNX, by jax2onnx; see requirements/onnx.txt.
 
 What jax2onnx 0.17 gets wrong or lacks is said in other words first: the FFT (its |complex| is
 that of real numbers), and padding and remainders where the number of clips is symbolic. It has no
@@ -23,7 +23,7 @@ TOLERANCE = 1e-4  # of a probability, between ONNX Runtime and JAX
 _OPSET = 23
 # What a program calls as a whole: its operations are what counts.
 _CALLS = ("jit", "pjit", "custom_jvp_call", "custom_vjp_call")
-_INSTALL = "pip install --no-deps -r requirements-onnx.txt"
+_INSTALL = "pip install --no-deps -r requirements/onnx.txt"
 
 
 def convert(function: Callable[..., tuple[jax.Array, jax.Array]], n_samples: int) -> bytes:

@@ -188,5 +188,10 @@ def _progress(n_files: int, out: Path | None):
     return tqdm(total=n_files, unit="file", disable=hidden, leave=False)
 
 
-if __name__ == "__main__":
+def command() -> None:
+    """Run `main`; ser-predict starts here."""
     exit_with_message(main)
+
+
+if __name__ == "__main__":
+    command()
