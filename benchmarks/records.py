@@ -25,6 +25,7 @@ from pathlib import Path
 
 from benchmarks.turns import peak_mib, spread
 from data_prep import workers
+from ser_jax.pages.numbers import percent
 
 MAKERS = ("records", "librosa")
 
@@ -155,7 +156,7 @@ def print_table(options: argparse.Namespace) -> None:
         main, child = (max(getattr(cost, name) for cost in some) for name in ("main", "child"))
         print(
             f"| {maker} | {spread(walls, 1)} | {n_views / wall:.0f} | "
-            f"{wall / theirs:.2f} | {cpu / wall / n_cores:.0%} | {cpu:.1f} | "
+            f"{wall / theirs:.2f} | {percent(cpu / wall / n_cores, '.0f')} | {cpu:.1f} | "
             f"{main:.0f} + {child:.0f} |"
         )
 

@@ -18,6 +18,7 @@ import sys
 
 from benchmarks import networks, turns
 from ser_jax.common import runtime
+from ser_jax.pages.numbers import percent
 
 BACKENDS = ("ser_jax", "torch", "keras")
 
@@ -101,7 +102,7 @@ def rows(options: argparse.Namespace, model: str, batch: int, peak: float) -> li
                 f"| {model} | {batch} | {some[name].facts['library']} | "
                 f"{turns.spread(values, 4 if middle < 0.1 else 3)} | "
                 f"{batch / middle:.0f} | {ratios} | "
-                f"{flops * batch / middle / peak:.0%} | {some[name].first:.1f} |"
+                f"{percent(flops * batch / middle / peak, '.0f')} | {some[name].first:.1f} |"
             )
         return found
 

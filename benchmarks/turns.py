@@ -17,6 +17,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ser_jax.pages.numbers import span
+
 
 def serve(facts: Mapping[str, Any], work: Callable[[int], Any]) -> None:
     """A contestant's side: answers until its input ends; libraries' own prints go to stderr."""
@@ -100,4 +102,4 @@ def peak_mib() -> float:
 def spread(values: Sequence[float], digits: int = 3) -> str:
     """Median (least–most)."""
     low, middle, high = min(values), statistics.median(values), max(values)
-    return f"{middle:.{digits}f} ({low:.{digits}f}–{high:.{digits}f})"
+    return f"{middle:.{digits}f} ({span(low, high, f'.{digits}f', 1)})"

@@ -11,6 +11,7 @@ from data_prep.inspect import figures as inspect_figures
 from data_prep.inspect import measure
 from ser_jax.pages import figure, html
 from ser_jax.pages.html import escape
+from ser_jax.pages.numbers import percent
 
 MEASURES = {
     "seconds": ("Duration", "s", 2),
@@ -69,7 +70,7 @@ def counts(folder: Path, clips: Sequence[Mapping], labels: Sequence[str]) -> lis
             f"({least}) to {named[most]:,} ({most})."
         )
         figures.append(html.figure(file, alt))
-        rows = [[escape(value), f"{n:,}", f"{100 * n / len(clips):.1f} %"] for value, n in
+        rows = [[escape(value), f"{n:,}", percent(n / len(clips))] for value, n in
                 named.items()]  # fmt: skip
         table = html.table([escape(title), "clips", "share"], rows, f"Clips by {title}")
         tables.append(f"<details><summary>{escape(title)} as a table</summary>{table}</details>")

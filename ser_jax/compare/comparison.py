@@ -18,7 +18,7 @@ from ser_jax.metrics import classification, intervals
 from ser_jax.metrics.classification import TITLES
 from ser_jax.pages import figure
 from ser_jax.pages.markdown import escape, table
-from ser_jax.pages.numbers import limits
+from ser_jax.pages.numbers import limits, mean_sd, points
 
 
 def write(runs: Sequence[FinishedRun], out: Path) -> dict[str, Any]:
@@ -169,12 +169,11 @@ def _speakers(row: dict[str, Any]) -> str:
 
 
 def _score(score: dict[str, float | None]) -> str:
-    spread = "" if score["sd"] is None else f" ± {100 * score['sd']:.1f}"
-    return f"{100 * score['mean']:.1f}{spread}{limits(score['low'], score['high'])}"
+    return mean_sd(score["mean"], score["sd"]) + limits(score["low"], score["high"])
 
 
 def _difference(score: dict[str, Any]) -> str:
-    text = f"{100 * score['difference']:+.1f}"
+    text = points(score["difference"])
     text = f"**{text}**" if score["excludes_0"] else text
     return text + limits(score["low"], score["high"], "+.1f")
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from ser_jax.evaluate.finished_run import FinishedRun, chosen_replicas
 from ser_jax.metrics.classification import TITLES
-from ser_jax.pages import figure
+from ser_jax.pages import figure, numbers
 
 # Filled and hollow as well as blue and vermilion: whether a number is of new speakers.
 UNSEEN = {"color": figure.BLUE, "marker": "o", "label": "unseen speakers"}
@@ -48,9 +48,8 @@ def _row(axes: Any, row: int, metric: str, results: dict[str, Any]) -> None:
         limits = [score["low"], score["high"]]
         axes.plot(limits, [row, row], color=line["color"], linewidth=2, solid_capstyle="butt")
     axes.plot(score["mean"], row, linestyle="", markersize=8, **line)
-    spread = "" if score["sd"] is None else f" ± {100 * score['sd']:.1f}"
     axes.annotate(
-        f"{100 * score['mean']:.1f}{spread}",
+        numbers.mean_sd(score["mean"], score["sd"]),
         (score["mean"], row),
         (0, 7),
         textcoords="offset points",

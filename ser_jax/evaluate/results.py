@@ -10,6 +10,7 @@ from ser_jax.evaluate.finished_run import chosen_replicas
 from ser_jax.metrics import breakdown, calibration, classification, intervals, listeners
 from ser_jax.metrics import predictions as metrics_predictions
 from ser_jax.metrics.predictions import Predictions
+from ser_jax.pages import numbers
 from ser_jax.train.experiment import Experiment
 from ser_jax.train.replicas import best_setting
 
@@ -64,10 +65,9 @@ def sentence(results: dict[str, Any]) -> str:
 
 
 def _with_interval(interval: dict[str, float | None]) -> str:
-    sd = "" if interval["sd"] is None else f" ± {interval['sd']:.4f}"
-    if interval["low"] is None:
-        return f"{interval['mean']:.4f}{sd}"
-    return f"{interval['mean']:.4f}{sd} [{interval['low']:.4f}, {interval['high']:.4f}]"
+    text = {"spec": ".4f", "scale": 1}
+    score = numbers.mean_sd(interval["mean"], interval["sd"], **text)
+    return score + numbers.limits(interval["low"], interval["high"], **text)
 
 
 def _replicas(

@@ -8,6 +8,7 @@ from typing import Any
 
 from ser_jax.common.errors import UserError
 from ser_jax.features import FeatureSpec
+from ser_jax.pages import numbers
 
 # By the reader's name: what the corpus' makers ask for.
 _LICENCES = {
@@ -110,9 +111,9 @@ def _sentence(results: Mapping[str, Any] | None) -> str:
     if results is None:
         return "It has not been evaluated, so how well it does is not known."
     uar = results["intervals"]["uar"]
-    interval = (
-        "" if uar["low"] is None else f" (95 % over speakers: {uar['low']:.3f}-{uar['high']:.3f})"
-    )
+    interval = ""
+    if uar["low"] is not None:
+        interval = f" (95 % over speakers: {numbers.span(uar['low'], uar['high'], '.3f', 1)})"
     whose = "speakers not in training" if results["unseen_speakers"] else "speakers of training"
     return (
         f"Measured on {results['n_test']} test clips of {results['n_test_speakers']} {whose}, of "

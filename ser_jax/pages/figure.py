@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ser_jax.common import files
+from ser_jax.pages import numbers
 
 # Okabe and Ito's colours, which every kind of colour vision tells apart.
 BLUE, VERMILION = "#0072B2", "#D55E00"
@@ -58,4 +59,4 @@ def percent_axis(axis: Any) -> None:
     """Ticks of fractions, written as per cent."""
     from matplotlib.ticker import FuncFormatter
 
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g} %"))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: numbers.percent(value, "g")))

@@ -18,6 +18,7 @@ from ser_jax.common import files
 from ser_jax.common.errors import UserError
 from ser_jax.features import FeatureSpec
 from ser_jax.pages import clip_figure, figure
+from ser_jax.pages.numbers import percent
 from ser_jax.predict import saliency, trained_model
 from ser_jax.predict.trained_model import TrainedModel
 from ser_jax.report.cells import CellClip
@@ -103,7 +104,7 @@ class ClipMediaWriter:
                 "integrated gradients of its logit, from the training mean, on the "
                 f"{TITLES[self._found.kind]} plane as the model is fed it. They should add up to "
                 "the change of the logit; half of the pictures miss that by less than "
-                f"{100 * np.median(self._gaps):.1f} %."
+                f"{percent(np.median(self._gaps))}."
             )
         if self._changed:
             remarks.append(

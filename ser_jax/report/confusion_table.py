@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ser_jax.pages.html import escape
+from ser_jax.pages.numbers import percent, points
 from ser_jax.report import wording
 
 
@@ -89,13 +90,13 @@ def _shares(counts_CxC: np.ndarray) -> np.ndarray:
 
 
 def _share(share: float) -> str:
-    return "–" if np.isnan(share) else f"{100 * share:.0f} %"
+    return "–" if np.isnan(share) else percent(share, ".0f")
 
 
 def _points(more: float) -> str:
     if np.isnan(more):
         return "–"
-    return f"{100 * more:+.0f}".replace("-", "−") if abs(more) >= 0.005 else "0"
+    return points(more, "+.0f").replace("-", "−") if abs(more) >= 0.005 else "0"
 
 
 def _blue(share: float) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 
 from ser_jax.metrics.predictions import Predictions
 from ser_jax.pages import html
+from ser_jax.pages.numbers import percent
 from ser_jax.report import cells as report_cells
 from ser_jax.report import clip_media, confusion_table, markdown_page
 from ser_jax.report.cells import Cell
@@ -151,7 +152,7 @@ def _votes(utterance: Any, n_classes: int) -> list[int]:
 
 
 def _said(one: report_cells.CellClip, labels: list[str]) -> str:
-    sure = f"{100 * one.confidence:.1f} % sure"
+    sure = f"{percent(one.confidence)} sure"
     if one.n_replicas == 1:
         return f"Taken for {labels[one.predicted]}, {sure}."
     n = len(one.confidence_of)

@@ -9,7 +9,7 @@ import numpy as np
 from ser_jax.evaluate.finished_run import chosen_replicas
 from ser_jax.metrics import classification
 from ser_jax.pages.markdown import escape, table
-from ser_jax.pages.numbers import percent
+from ser_jax.pages.numbers import mean_sd, percent, span
 from ser_jax.report import wording
 
 METRICS = {**classification.TITLES, "weighted_f1": "weighted F1"}
@@ -57,7 +57,7 @@ def _headline(results: dict[str, Any]) -> str:
         chance = 1 / len(counts) if key in ("accuracy", "uar") else None
         listeners = [human.get(key), human.get(f"plurality_{key}")] if human else []
         rows.append([name, f"**{_spread(score)}**", _interval(score)])
-        rows[-1] += map(_percent, [chance, classification.HEADLINE[key](always), *listeners])
+        rows[-1] += map(percent, [chance, classification.HEADLINE[key](always), *listeners])
     return table(columns, rows)
 
 
@@ -164,7 +164,7 @@ def _groups(name: str, groups: Sequence[Mapping[str, Any]]) -> str:
     for group in groups:
         row = [escape(group["value"]), f"{group['n']:,}", f"{group['n_speakers']:,}"]
         row += [percent(group["accuracy"]), _interval(group)]
-        rows.append([*row, _percent(group["human"])] if rated else row)
+        rows.append([*row, percent(group["human"])] if rated else row)
     return table([*columns, "listeners"] if rated else columns, rows)
 
 
@@ -288,18 +288,12 @@ def _crossed(results: dict[str, Any]) -> str:
     return " × ".join(parts)
 
 
-def _percent(fraction: float | None) -> str:
-    return "" if fraction is None else percent(fraction)
-
-
 def _spread(score: Mapping[str, float | None], monitor: str = "accuracy") -> str:
     """Mean ± sd; a loss as it is, everything else as per cent."""
     mean, sd = score["mean"], score["sd"]
     if mean is None:
         return "not finite"
-    scale, digits, unit = (1, 3, "") if monitor == "loss" else (100, 1, " %")
-    more = "" if sd is None else f" ± {scale * sd:.{digits}f}"
-    return f"{scale * mean:.{digits}f}{more}{unit}"
+    return mean_sd(mean, sd, ".3f", 1) if monitor == "loss" else f"{mean_sd(mean, sd)} %"
 
 
 def _interval(score: Mapping[str, Any]) -> str:
@@ -307,4 +301,4 @@ def _interval(score: Mapping[str, Any]) -> str:
     if score["low"] is None:
         return ""
     mark = "\\*" if score.get("interval_over") == "clips" else ""
-    return f"{100 * score['low']:.1f}–{percent(score['high'])}{mark}"
+    return f"{span(score['low'], score['high'])} %{mark}"

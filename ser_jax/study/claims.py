@@ -8,7 +8,7 @@ import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
 
 from ser_jax.evaluate.finished_run import chosen_replicas, validation
-from ser_jax.pages.numbers import limits, percent
+from ser_jax.pages import numbers
 from ser_jax.study import intervals
 from ser_jax.study.effects import Effect
 from ser_jax.study.intervals import Estimate
@@ -51,15 +51,14 @@ def verdict(low: float | None, high: float | None, threshold: float = 0.0) -> st
 
 def points(number: Estimate) -> str:
     """A difference in percentage points, with its limits."""
-    text = f"{100 * number.value:+.1f}{limits(number.low, number.high, '+.1f')}"
+    text = numbers.points(number.value) + numbers.limits(number.low, number.high, "+.1f")
     return f"{text} points{_why_no_limits(number)}"
 
 
 def share(number: Estimate, *, with_sd: bool = False) -> str:
     """A metric in per cent, with its limits; with its sd between trainings, if there is one."""
-    sd = f" ± {100 * number.sd:.1f}" if with_sd and number.sd is not None else ""
-    text = f"{100 * number.value:.1f}{sd} %"
-    return f"{text}{limits(number.low, number.high)}{_why_no_limits(number)}"
+    text = f"{numbers.mean_sd(number.value, number.sd if with_sd else None)} %"
+    return f"{text}{numbers.limits(number.low, number.high)}{_why_no_limits(number)}"
 
 
 def _why_no_limits(number: Estimate) -> str:
@@ -85,7 +84,7 @@ def _reaches(entries: Sequence[StudyRun]) -> Iterator[Claim]:
         reported = REPORTED.get(entry.config.model.name)
         if not reported or entry.protocol != SEEN:
             continue
-        claim = f"The {entry.model} reaches {100 * reported:.4g} %."
+        claim = f"The {entry.model} reaches {numbers.percent(reported, '.4g')}."
         if not entry.run:
             yield _missing(claim, (entry,))
             continue
@@ -111,7 +110,7 @@ def _listeners(entries: Sequence[StudyRun]) -> Iterator[Claim]:
             yield Claim(claim, (best,), UNDECIDED, "no listener has rated these clips")
             continue
         number, heard = intervals.values(best.run)[METRIC], human[METRIC]
-        reason = f"{best.model} {share(number)}, each rating {percent(heard)}"
+        reason = f"{best.model} {share(number)}, each rating {numbers.percent(heard)}"
         yield Claim(claim, (best,), verdict(number.low, number.high, heard), reason)
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from ser_jax.pages import figure
 from ser_jax.pages.figure import BLUE, GREY, VERMILION
+from ser_jax.pages.numbers import points
 from ser_jax.study import intervals
 from ser_jax.study.claims import CONFIRMED, METRIC, NOT_CONFIRMED, REPORTED, UNDECIDED, verdict
 from ser_jax.study.effects import Effect
@@ -85,7 +86,7 @@ def effects(found: Sequence[Effect]) -> Any:
         axes.tick_params(axis="y", length=0)
         axes.set_ylim(len(rows) - 0.5, -0.5)
         axes.set_xlabel("points of accuracy; bars: 95 %")
-        axes.xaxis.set_major_formatter(lambda value, _: f"{100 * value:+.4g}" if value else "0")
+        axes.xaxis.set_major_formatter(lambda value, _: points(value, "+.4g") if value else "0")
         sheet.suptitle("What each change does (grey: undecided)", fontweight="bold")
     return sheet
 

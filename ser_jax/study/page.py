@@ -104,7 +104,7 @@ def _table1(shown: Sequence[StudyRun]) -> str:
         rows.append(
             [
                 model,
-                f"{100 * reported:.4g} %" if reported else "—",
+                percent(reported, ".4g") if reported else "—",
                 *(_accuracy(cell) if cell else "—" for cell in cells),
             ]
         )

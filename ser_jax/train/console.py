@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from ser_jax.pages.numbers import percent
 from ser_jax.train.experiment import Experiment
 from ser_jax.train.state import TrainState
 
@@ -51,7 +52,7 @@ def describe(task: Experiment, state: TrainState) -> str:
         speakers = np.array(task.records.clips.speakers)
         seen = np.isin(speakers[split.test], speakers[split.train]).mean()
         lines.append(
-            f"NOTE: {100 * seen:.1f} % of the test clips are of speakers seen in training. The "
+            f"NOTE: {percent(seen)} of the test clips are of speakers seen in training. The "
             "result says nothing about new speakers; split.name=tfds or speaker_kfold does."
         )
     return "\n".join(lines)

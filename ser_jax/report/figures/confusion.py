@@ -88,7 +88,7 @@ def _matrix(
         }
         if support_Cx1[i]:
             place = {"y": i - 0.04, "va": "bottom"} if with_counts else {"y": i, "va": "center"}
-            axes.text(j, s=f"{100 * share_CxC[i, j]:.0f} %", **place, **ink)
+            axes.text(j, s=percent(share_CxC[i, j], ".0f"), **place, **ink)
         if with_counts:
             axes.text(j, i + 0.08, f"{counts_CxC[i, j]:,.0f}", va="top", fontsize=8, **ink)
     slant = {}
