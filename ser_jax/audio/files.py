@@ -1,7 +1,5 @@
 """Files, folders, patterns and lists → audio files in order, and their waveforms read ahead."""
 
-import collections
-import concurrent.futures
 import dataclasses
 import glob
 import os
@@ -11,6 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from ser_jax.audio import waveform
+from ser_jax.common.concurrency import map_ahead
 from ser_jax.common.errors import UserError
 
 STDIN = "-"
@@ -142,27 +141,14 @@ def load_ahead(
             reason = f"{type(error).__name__}: {error}"
         return dataclasses.replace(one, error=f"{one.path} cannot be read ({reason})."), None
 
-    pool = concurrent.futures.ThreadPoolExecutor(_THREADS)
-    waiting: collections.deque = collections.deque()
-    n_begun, n_bytes = 0, 0
-    try:
-        while n_begun < len(found) or waiting:
-            while n_begun < len(found) and len(waiting) < _AHEAD:
-                size = _size(found[n_begun].path)
-                if waiting and n_bytes + size > _AHEAD_BYTES:
-                    break
-                waiting.append((size, pool.submit(attempt, found[n_begun])))
-                n_bytes += size
-                n_begun += 1
-            size, first = waiting.popleft()
-            n_bytes -= size
-            yield first.result()
-    finally:  # also when the reader of these goes away
-        pool.shutdown(wait=False, cancel_futures=True)
+    def cost(one: Found) -> float:
+        return max(_size(one.path), _AHEAD_BYTES / _AHEAD)
+
+    return map_ahead(attempt, found, ahead=_AHEAD_BYTES, n_threads=_THREADS, cost=cost)
 
 
 def _size(path: str) -> int:
-    """About the bytes that a file is decoded to."""
+    """Roughly the bytes that a file is decoded to."""
     try:
         return os.stat(path).st_size * _GROWTH.get(os.path.splitext(path)[1].lower(), 1)
     except (OSError, ValueError):
