@@ -225,18 +225,18 @@ def cut(line, n=1):
 @pytest.mark.parametrize(
     ("change", "match"),
     [
-        (lambda lines: lines[:1], "has not the columns and rows"),
+        (lambda lines: lines[:1], "lacks the columns or rows"),
         (lambda lines: [], "cannot be read"),
-        (lambda lines: [lines[0].replace("joy", "rage"), *lines[1:]], "has not the columns"),
+        (lambda lines: [lines[0].replace("joy", "rage"), *lines[1:]], "lacks the columns"),
         (lambda lines: [*lines[:4], cut(lines[4]), *lines[5:]], "line 5, is damaged"),
         (lambda lines: [*lines[:4], lines[4] + ",0.1", *lines[5:]], "line 5, is damaged"),
         (lambda lines: [*lines[:-1], "x" + lines[-1]], "line 121, is damaged"),
         (lambda lines: [*lines[:2], cut(lines[2]) + ",1.5", *lines[3:]], "line 3, is damaged"),
         (lambda lines: [*lines[:2], cut(lines[2], 3) + 3 * ",1.5", *lines[3:]], "line 3, is"),
         (lambda lines: [*lines[:2], cut(lines[2]) + ",inf", *lines[3:]], "line 3, is damaged"),
-        (lambda lines: [*lines, lines[-1]], "has a clip twice"),
-        (lambda lines: lines[:-1], "is of another evaluation"),
-        (lambda lines: [line for line in lines if line[0] != "1"], "is of another evaluation"),
+        (lambda lines: [*lines, lines[-1]], "lists a clip twice"),
+        (lambda lines: lines[:-1], "from different evaluations"),
+        (lambda lines: [line for line in lines if line[0] != "1"], "from different evaluations"),
     ],
 )
 def test_damaged_predictions_are_one_sentence(tmp_path, change, match):

@@ -1,12 +1,7 @@
-"""A finished run, read from its folder: results.json + predictions.csv → FinishedRun.
+"""A finished run, read from the files in its folder. Imports no JAX."""
 
-Axes: P predictions (one a replica and clip), C classes.
-"""
-
-import csv
 import dataclasses
 import functools
-import io
 import json
 import math
 from collections.abc import Sequence
@@ -17,28 +12,27 @@ import numpy as np
 
 from ser_jax.common import files
 from ser_jax.common.errors import UserError
-from ser_jax.metrics import classification
-from ser_jax.metrics import predictions as metrics_predictions
+from ser_jax.evaluate import predictions_csv
+from ser_jax.evaluate.predictions_csv import REMEDY
+from ser_jax.metrics import classification, predictions
 from ser_jax.metrics.predictions import Predictions
-from ser_jax.train import experiment
 
-REMEDY = "run --mode=evaluate with this --workdir"
 RESULT_KEYS = frozenset(
     """config model input protocol unseen_speakers unseen_sentences corpus labels n_train
     n_train_examples n_val n_test n_test_speakers accuracy uar intervals per_class confusion
     monitor replicas settings calibration coverage breakdown""".split()
 )
-# predictions.csv has six digits: two classes that are nearly as probable can read the same.
-_ROUNDING = 2e-6
+EPOCH_KEYS = """epoch train/loss train/l2 train/accuracy train/macro_f1
+    val/loss val/accuracy val/macro_f1 learning_rate""".split()
 
 
 @dataclasses.dataclass(frozen=True)
 class FinishedRun:
-    """What a finished run found.
+    """Results and test predictions of a run.
 
     Attributes:
-      name: to be told from others by.
-      results: what results.json holds.
+      name: distinguishes the run from others on pages.
+      results: contents of results.json.
       predictions: of the chosen replicas.
     """
 
@@ -48,21 +42,21 @@ class FinishedRun:
 
     @functools.cached_property
     def test_sets(self) -> set[frozenset[tuple[str, str, int]]]:
-        """The replicas' different test sets, as (clip, speaker, label)."""
-        return metrics_predictions.test_sets(self.predictions)
+        """The replicas' distinct test sets, as (clip, speaker, label)."""
+        return predictions.test_sets(self.predictions)
 
 
 def load(workdir: Path) -> FinishedRun:
-    """Reads a run's results and predictions; its name is the folder's.
+    """Read results.json and predictions.csv; the run is named after its folder.
 
     Raises:
-      UserError: a file is missing, damaged, or not of the same evaluation as the other.
+      UserError: a file is missing or damaged, or the two are from different evaluations.
     """
     path = workdir / "predictions.csv"
     results = read_results(workdir / "results.json")
-    predictions = read_predictions(path, results["labels"])
+    all_predictions = predictions_csv.read(path, results["labels"])
     try:
-        correct_of = {
+        n_correct = {
             replica["replica"]: round(replica["accuracy"] * replica["n_test"])
             for replica in chosen_replicas(results)
         }
@@ -74,21 +68,21 @@ def load(workdir: Path) -> FinishedRun:
         complete = False
     if not complete:
         raise UserError(f"{workdir / 'results.json'} is damaged; {REMEDY}.")
-    predictions = predictions.of(list(correct_of))
-    found = {
-        int(number): int(predictions.of([number]).correct_P.sum())
-        for number in np.unique(predictions.replica_P)
+    chosen = all_predictions.of(list(n_correct))
+    n_correct_in_table = {
+        int(replica): int(chosen.of([replica]).correct_P.sum())
+        for replica in np.unique(chosen.replica_P)
     }
-    if found != correct_of:
-        raise UserError(f"{path} is of another evaluation than results.json; {REMEDY}.")
-    return FinishedRun(workdir.resolve().name, results, predictions)
+    if n_correct_in_table != n_correct:
+        raise UserError(f"{path} and results.json are from different evaluations; {REMEDY}.")
+    return FinishedRun(workdir.resolve().name, results, chosen)
 
 
 def read_results(path: Path) -> dict[str, Any]:
-    """What results.json holds.
+    """Return the contents of results.json.
 
     Raises:
-      UserError: it is missing, damaged or of an older version.
+      UserError: the file is missing, damaged, or written by an incompatible earlier version.
     """
     results = files.read_json(path, REMEDY)
     if not isinstance(results, dict):
@@ -98,93 +92,32 @@ def read_results(path: Path) -> dict[str, Any]:
         raise UserError(f"{path} lacks {min(missing)!r}; {REMEDY}.")
     n_classes = len(results["labels"])
     if np.shape(results["confusion"]) != (n_classes, n_classes):
-        raise UserError(f"{path} has {n_classes} labels and another size of confusion; {REMEDY}.")
+        raise UserError(
+            f"{path} has {n_classes} labels but a confusion matrix of another size; {REMEDY}."
+        )
     return results
 
 
-def read_predictions(path: Path, labels: Sequence[str]) -> Predictions:
-    """Reads predictions.csv: replica, id, speaker, true, predicted, a probability a class.
-
-    Raises:
-      UserError: it is missing or damaged.
-    """
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            columns, *rows = csv.reader(file)
-    except FileNotFoundError as error:
-        raise UserError(f"{path} does not exist; {REMEDY}.") from error
-    except (OSError, UnicodeDecodeError, csv.Error, ValueError) as error:
-        raise UserError(f"{path} cannot be read; {REMEDY}.") from error
-    if columns != ["replica", "id", "speaker", "true", "predicted", *labels] or not rows:
-        raise UserError(f"{path} has not the columns and rows of an evaluation; {REMEDY}.")
-    parsed = []
-    for number, row in enumerate(rows, start=2):
-        try:
-            parsed.append(_parse(row, list(labels)))
-        except ValueError as error:
-            raise UserError(f"{path}, line {number}, is damaged; {REMEDY}.") from error
-    predictions = Predictions(*map(np.array, zip(*parsed, strict=True)))
-    rows_of = zip(predictions.replica_P.tolist(), predictions.clip_P.tolist(), strict=True)
-    if len(set(rows_of)) < len(parsed):
-        raise UserError(f"{path} has a clip twice; {REMEDY}.")
-    return predictions
-
-
-def _parse(row: Sequence[str], labels: Sequence[str]) -> tuple[int, str, str, int, list[float]]:
-    replica, clip, speaker, true, predicted, *texts = row
-    # A network that diverged gives no numbers.
-    probability_C = [float("0" if text == "nan" else text) for text in texts]
-    winner, top = labels.index(predicted), max(probability_C)
-    if len(texts) != len(labels) or not 0 <= probability_C[winner] <= 1:
-        raise ValueError
-    if not probability_C[winner] >= top - _ROUNDING:
-        raise ValueError
-    if probability_C.index(top) != winner:
-        probability_C[winner] = float(np.nextafter(top, 2))
-    return int(replica), clip, speaker, labels.index(true), probability_C
-
-
 def chosen_replicas(results: dict[str, Any]) -> list[dict[str, Any]]:
-    """Those that the results are about: all, or of a sweep those of the chosen setting."""
+    """Return the replicas behind the headline: those of the chosen setting, in a sweep."""
     return [replica for replica in results["replicas"] if replica["chosen"]]
 
 
 def validation(replicas: Sequence[dict[str, Any]], monitor: str) -> float:
-    """Mean monitored value of some replicas of a result, larger is better; −∞ if one failed."""
+    """Return the replicas' mean monitored value, larger is better; −∞ if one diverged."""
     values = [replica["val"] for replica in replicas]
     if None in values:
         return -math.inf
     return float(np.mean(values)) * (-1 if monitor == "loss" else 1)
 
 
-def _table(this: experiment.Experiment, predictions: Predictions) -> str:
-    """One row a replica and test clip: who, what, and a probability a class."""
-    labels = this.records.labels
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["replica", "id", "speaker", "true", "predicted", *labels])
-    for replica, clip, speaker, label, prediction, probability_C in zip(
-        predictions.replica_P.tolist(),
-        predictions.clip_P.tolist(),
-        predictions.speaker_P.tolist(),
-        predictions.label_P.tolist(),
-        predictions.prediction_P.tolist(),
-        predictions.probability_PxC.tolist(),
-        strict=True,
-    ):
-        probabilities = (f"{p:.6f}" for p in probability_C)
-        writer.writerow([replica, clip, speaker, labels[label], labels[prediction], *probabilities])
-    return text.getvalue()
-
-
-EPOCH_KEYS = """epoch train/loss train/l2 train/accuracy train/macro_f1
-    val/loss val/accuracy val/macro_f1 learning_rate""".split()
-
-
 def read_epochs(path: Path) -> dict[int, list[dict[str, float]]]:
-    """Each replica's epochs in order.
+    """Return each replica's epochs from metrics.jsonl, in order; null becomes NaN.
 
-    null becomes NaN; of an epoch that is there twice the last counts.
+    If an epoch is logged twice, as after a resume, the last entry counts.
+
+    Raises:
+      UserError: the file is missing, damaged or empty.
     """
     remedy = "run --mode=train with this --workdir"
     try:

@@ -9,8 +9,8 @@ from ml_collections import ConfigDict
 
 from ser_jax.common import files
 from ser_jax.data import records
+from ser_jax.evaluate import predictions_csv
 from ser_jax.evaluate import results as evaluate_results
-from ser_jax.evaluate.finished_run import _table
 from ser_jax.metrics.predictions import Predictions
 from ser_jax.parallel import mesh, placement, processes
 from ser_jax.train import checkpoints, experiment, replicas
@@ -42,7 +42,7 @@ def evaluate(config: ConfigDict, records_folder: Path, workdir: Path) -> dict[st
     results = evaluate_results.collect(this, predictions, loss_R, *best)
     if processes.is_first():
         files.write_json(workdir / "results.json", results)
-        files.write_text(workdir / "predictions.csv", _table(this, predictions))
+        predictions_csv.write(workdir / "predictions.csv", predictions, this.records.labels)
     print(evaluate_results.sentence(results), flush=True)
     return results
 
