@@ -24,7 +24,7 @@ from benchmarks.networks import (
 )
 
 
-class ResidentExamples(nn.Module):
+class Pool(nn.Module):
     """Keras's "same": padded as little as possible, before and after; zeros do not count."""
 
     def __init__(self, network: Network, space: tuple[int, ...], average: bool):
@@ -64,7 +64,7 @@ def build(network: Network) -> nn.Module:
         layers += [convolution(n_in, n_out, side, padding="same"), nn.ReLU()]
         if network.batch_norm[i]:
             layers.append(norm(n_out, eps=1e-3, momentum=0.01))
-        layers.append(ResidentExamples(network, network.spaces[i], network.averages[i]))
+        layers.append(Pool(network, network.spaces[i], network.averages[i]))
         n_in = n_out
     layers += [
         nn.Flatten(),
