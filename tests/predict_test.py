@@ -274,7 +274,7 @@ def test_what_a_decoder_grows_counts_while_reading_ahead(tmp_path):
 def test_an_output_that_is_no_file_is_refused_before_the_work(recording, tmp_path, monkeypatch):
     monkeypatch.setattr(backends, "load", lambda source: pytest.fail("it works already"))
     for out in (tmp_path, Path(os.devnull)):
-        with pytest.raises(UserError, match="cannot write .*: it is there and is no file"):
+        with pytest.raises(UserError, match="cannot write .*: it exists and is not a file"):
             run(recording, out=out)
 
 

@@ -1,11 +1,12 @@
-"""Files that are never half written, checksums, and folders for one process at a time."""
+"""Atomic writes of files and folders, checksums, and folders locked by one process."""
 
 import contextlib
 import hashlib
 import json
 import os
+import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,25 +15,21 @@ from ser_jax.common.errors import UserError
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yields a temporary path beside `path`; renames it into place if the block succeeds.
+    """Yield a temporary path beside `path`; rename it into place if the block succeeds.
 
-    A link stays, and what it leads to is replaced.
+    A symbolic link is kept and its target replaced.
 
     Raises:
-      UserError: the folder cannot be written, or what is there is no file.
+      UserError: the folder cannot be written, or `path` exists and is not a file.
     """
     path = Path(os.path.realpath(path))
     if path.exists() and not path.is_file():
-        raise UserError(f"cannot write {path}: it is there and is no file; choose another name.")
-    try:
+        raise UserError(f"cannot write {path}: it exists and is not a file; choose another name.")
+    with _unwritable(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(
             dir=path.parent, prefix=f".{path.stem}.", suffix=f".tmp{path.suffix}"
         )
-    except OSError as error:
-        raise UserError(
-            f"cannot write {path} ({error.strerror}); choose another folder or change its rights."
-        ) from error
     os.close(handle)
     os.chmod(name, 0o644)
     temporary = Path(name)
@@ -43,23 +40,75 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+@contextlib.contextmanager
+def replacing_folder(path: Path, is_own: Callable[[Path], bool]) -> Iterator[Path]:
+    """Yield an empty folder beside `path`; put it in the place of `path` if the block succeeds.
+
+    Until then the old folder is left untouched. A symbolic link is kept and its target replaced.
+
+    Args:
+      path: the folder, which may not exist yet.
+      is_own: whether a file or folder, as a path relative to `path`, may be deleted.
+
+    Raises:
+      UserError: `path` is not a folder, contains anything else, or cannot be written.
+    """
+    path = Path(os.path.realpath(path))
+    if path.exists() and not path.is_dir():
+        raise UserError(f"cannot write {path}: it exists and is not a folder; choose another one.")
+    for entry in sorted(path.rglob("*")):
+        if not is_own(entry.relative_to(path)):
+            raise UserError(
+                f"cannot replace {path}: {entry} does not belong to it; move it away, or choose "
+                "another folder."
+            )
+    with _unwritable(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+    new, old = temporary / "new", temporary / "old"
+    try:
+        new.mkdir()
+        yield new
+        if path.exists():
+            path.rename(old)
+        try:
+            new.rename(path)
+        except BaseException:
+            if old.exists():
+                old.rename(path)
+            raise
+    finally:
+        shutil.rmtree(temporary)
+
+
+@contextlib.contextmanager
+def _unwritable(path: Path) -> Iterator[None]:
+    """Turn an OSError into a UserError that names `path`."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"cannot write {path} ({error.strerror}); choose another folder or change its rights."
+        ) from error
+
+
 def write_text(path: Path, text: str) -> None:
-    """Writes `text` as UTF-8, all of it or nothing."""
+    """Write `text` as UTF-8, completely or not at all."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Writes `value` as indented JSON, all of it or nothing. NaN is an error."""
+    """Write `value` as indented JSON, completely or not at all; NaN is an error."""
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
 def read_json(path: Path, remedy: str = "") -> Any:
-    """A JSON file's value.
+    """Return the value of a JSON file.
 
     Args:
-      path: of the file.
-      remedy: what to do if it cannot be read.
+      path: the file.
+      remedy: what the user should do if it cannot be read.
 
     Raises:
       UserError: it is missing or damaged.
@@ -67,7 +116,7 @@ def read_json(path: Path, remedy: str = "") -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        remedy = remedy or "make it first, or check the folder"
+        remedy = remedy or "create it first, or check the folder"
         raise UserError(f"{path} does not exist; {remedy}.") from None
     except (OSError, ValueError) as error:
         remedy = remedy or "delete it and run again"
@@ -76,30 +125,25 @@ def read_json(path: Path, remedy: str = "") -> Any:
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Makes a folder if it is missing and holds it for one process at a time; others wait.
+    """Hold a folder, created if missing, for one process at a time; other processes wait.
 
     The lock is on the folder itself, leaves no file behind and ends with its process.
 
     Raises:
-      UserError: there can be no such folder.
+      UserError: the folder cannot be created or opened.
     """
-    import fcntl  # not on every system, and few want a lock
+    import fcntl  # not available on every system, and rarely needed
 
     with contextlib.ExitStack() as stack:
-        try:
+        with _unwritable(folder):
             folder.mkdir(parents=True, exist_ok=True)
             handle = os.open(folder, os.O_RDONLY)
             stack.callback(os.close, handle)
             fcntl.flock(handle, fcntl.LOCK_EX)
-        except OSError as error:
-            raise UserError(
-                f"cannot use {folder} as a folder ({error.strerror}); choose another one or change "
-                "its rights."
-            ) from error
         yield
 
 
 def sha256_of(path: Path) -> str:
-    """Hex SHA-256 of a file's bytes."""
+    """Return the hexadecimal SHA-256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

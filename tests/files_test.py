@@ -1,0 +1,101 @@
+"""Files and folders are replaced completely or not at all, and foreign content is kept."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from ser_jax.common import files
+from ser_jax.common.errors import UserError
+
+
+def is_own(path: Path) -> bool:
+    return path.suffix == ".txt" or path == Path("sub")
+
+
+def contents(folder: Path) -> dict[str, str]:
+    return {
+        path.relative_to(folder).as_posix(): path.read_text()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def write(folder: Path, text: str, name: str = "page.txt") -> None:
+    with files.replacing_folder(folder, is_own) as new:
+        assert new != folder and not any(new.iterdir())
+        (new / name).write_text(text)
+
+
+def test_a_folder_is_made_and_replaced(tmp_path):
+    folder = tmp_path / "above" / "page"
+    write(folder, "first")
+    (folder / "sub").mkdir()
+    (folder / "sub" / "more.txt").write_text("more")
+    mode = folder.stat().st_mode
+    write(folder, "second", "other.txt")
+    assert contents(tmp_path) == {"above/page/other.txt": "second"}
+    assert folder.stat().st_mode == mode == (tmp_path / "above").stat().st_mode
+
+
+def test_a_folder_is_kept_when_the_block_fails(tmp_path):
+    write(tmp_path / "page", "first")
+    with pytest.raises(ZeroDivisionError), files.replacing_folder(tmp_path / "page", is_own) as new:
+        (new / "page.txt").write_text("half")
+        assert contents(tmp_path / "page") == {"page.txt": "first"}
+        _ = 1 / 0
+    assert contents(tmp_path) == {"page/page.txt": "first"}
+
+
+def test_a_folder_is_kept_when_the_new_one_cannot_be_moved(tmp_path, monkeypatch):
+    write(tmp_path / "page", "first")
+    rename = Path.rename
+
+    def fail_for_the_new_one(self: Path, target: Path) -> Path:
+        if self.name == "new":
+            raise OSError("no")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", fail_for_the_new_one)
+    with pytest.raises(OSError, match="no"):
+        write(tmp_path / "page", "second")
+    assert contents(tmp_path) == {"page/page.txt": "first"}
+
+
+@pytest.mark.parametrize("name", ["notes.md", "sub/notes.md", "other"])
+def test_a_folder_with_foreign_content_is_refused_before_the_work(tmp_path, name):
+    folder = tmp_path / "page"
+    (folder / name).parent.mkdir(parents=True)
+    (folder / name).mkdir() if name == "other" else (folder / name).write_text("mine")
+    with pytest.raises(UserError, match=f"cannot replace .*{name} does not belong to it"):
+        write(folder, "new")
+    assert (folder / name).exists() and [p.name for p in tmp_path.iterdir()] == ["page"]
+
+
+def test_a_file_in_the_place_of_a_folder_is_refused(tmp_path):
+    (tmp_path / "page").write_text("mine")
+    with pytest.raises(UserError, match="is not a folder"):
+        write(tmp_path / "page", "new")
+    with pytest.raises(UserError, match="cannot write .*below"):
+        write(tmp_path / "page" / "below", "new")
+    assert contents(tmp_path) == {"page": "mine"}
+
+
+def test_a_link_is_kept_and_its_target_replaced(tmp_path):
+    for target, link in (("folder", "to_folder"), ("file", "to_file")):
+        os.symlink(tmp_path / target, tmp_path / link)
+    (tmp_path / "file").write_text("first")
+    write(tmp_path / "to_folder", "first")
+    write(tmp_path / "to_folder", "second")
+    files.write_text(tmp_path / "to_file", "second")
+    assert (tmp_path / "to_folder").is_symlink() and (tmp_path / "to_file").is_symlink()
+    assert contents(tmp_path / "folder") == {"page.txt": "second"}
+    assert (tmp_path / "file").read_text() == "second"
+
+
+def test_a_file_is_kept_when_the_block_fails(tmp_path):
+    files.write_text(tmp_path / "a.txt", "first")
+    with pytest.raises(ZeroDivisionError), files.replacing(tmp_path / "a.txt") as temporary:
+        temporary.write_text("half")
+        _ = 1 / 0
+    assert contents(tmp_path) == {"a.txt": "first"}
