@@ -1,4 +1,4 @@
-"""Every feature equals librosa's, clip by clip, whatever the batch it is computed in."""
+"""Every feature equals librosa's, clip by clip, in any batch."""
 
 import dataclasses
 
@@ -13,21 +13,21 @@ from ser_jax.audio import waveform
 from ser_jax.common.errors import UserError
 from ser_jax.features import FeatureSpec, spectral
 
-REPORT = FeatureSpec()
+REFERENCE = FeatureSpec()
 LIBROSA = FeatureSpec(
     pre_emphasis=0.0, frame_length=2048, hop_length=512, n_fft=2048, window="hann", n_mels=128
 )
 SPECS = {
-    "report": REPORT,
+    "reference": REFERENCE,
     "librosa": LIBROSA,
-    "htk": dataclasses.replace(REPORT, mel_scale="htk", f_min=50.0, f_max=7000.0, top_db=0.0),
+    "htk": dataclasses.replace(REFERENCE, mel_scale="htk", f_min=50.0, f_max=7000.0, top_db=0.0),
     "not centred": dataclasses.replace(LIBROSA, centered=False),
-    "odd hop": dataclasses.replace(REPORT, hop_length=147, sampling_rate=22_050),
+    "odd hop": dataclasses.replace(REFERENCE, hop_length=147, sampling_rate=22_050),
 }
 
 
 def voice(n_samples: int, seed: int) -> np.ndarray:
-    """A harmonic sound with noise: sign changes, quiet stretches and a wide spectrum."""
+    """Return a harmonic sound with noise: sign changes, quiet stretches and a wide spectrum."""
     random = np.random.default_rng(seed)
     t = np.arange(n_samples) / 16_000
     tone = sum(np.sin(2 * np.pi * 140 * k * t + k) / k for k in range(1, 20))
@@ -63,17 +63,19 @@ def librosa_features(spec: FeatureSpec, x: np.ndarray) -> dict[str, np.ndarray]:
 
 def assert_equals_librosa(spec: FeatureSpec, clips: list[np.ndarray]) -> None:
     lengths = np.array([len(x) for x in clips])
-    batch = np.full((len(clips), lengths.max() + 777), 9.9, np.float32)  # rubbish past the end
+    batch = np.full((len(clips), lengths.max() + 777), 9.9, np.float32)  # garbage past the end
     for row, x in zip(batch, clips, strict=True):
         row[: len(x)] = x
-    ours = jax.device_get(features.extract(spec, batch, lengths))  # or each cut is compiled
+    actual = jax.device_get(features.extract(spec, batch, lengths))  # else slicing compiles
     tolerance = {"log_mel": 2e-3, "mfcc": 5e-3, "zero_crossing_rate": 1e-7, "energy": 1e-8}
     for i, x in enumerate(clips):
-        for name, theirs in librosa_features(spec, x).items():
+        for name, expected in librosa_features(spec, x).items():
             n = spec.n_frames(len(x))
-            assert theirs.shape == (n, spec.width(name))
-            np.testing.assert_allclose(ours[name][i, :n], theirs, rtol=2e-5, atol=tolerance[name])
-            assert not np.any(ours[name][i, n:]), "frames past the end are zero"
+            assert expected.shape == (n, spec.width(name))
+            np.testing.assert_allclose(
+                actual[name][i, :n], expected, rtol=2e-5, atol=tolerance[name]
+            )
+            assert not np.any(actual[name][i, n:]), "frames past the end are zero"
 
 
 @pytest.mark.parametrize("name", SPECS)
@@ -84,48 +86,48 @@ def test_equals_librosa(name):
 @pytest.mark.parametrize("name", SPECS)
 def test_numpy_and_jax_compute_the_same(name):
     spec = SPECS[name]
-    n_samples_B = np.array([24_000, 31_111, 300, 0])  # one shorter than a frame, one only filling
+    n_samples_B = np.array([24_000, 31_111, 300, 0])  # one shorter than a frame, one empty
     batch = np.full((4, 32_000), 9.9, np.float32)
     for seed, (row_S, n_samples) in enumerate(zip(batch, n_samples_B, strict=True)):
         row_S[:n_samples] = voice(n_samples, seed)
-    ours = features.extract(spec, batch, n_samples_B)
-    theirs = features.extract(spec, jnp.asarray(batch), jnp.asarray(n_samples_B))
+    by_numpy = features.extract(spec, batch, n_samples_B)
+    by_jax = features.extract(spec, jnp.asarray(batch), jnp.asarray(n_samples_B))
     tolerance = {"log_mel": 2e-3, "mfcc": 5e-3, "zero_crossing_rate": 1e-7, "energy": 1e-8}
     for plane in spec.planes:
-        assert isinstance(ours[plane], np.ndarray) and ours[plane].dtype == np.float32
-        assert isinstance(theirs[plane], jax.Array)
+        assert isinstance(by_numpy[plane], np.ndarray) and by_numpy[plane].dtype == np.float32
+        assert isinstance(by_jax[plane], jax.Array)
         np.testing.assert_allclose(
-            ours[plane], theirs[plane], rtol=2e-5, atol=tolerance[plane], err_msg=plane
+            by_numpy[plane], by_jax[plane], rtol=2e-5, atol=tolerance[plane], err_msg=plane
         )
 
 
 def test_equals_librosa_on_real_recordings(shared_data):
     paths = sorted((shared_data / "crema_d" / "AudioWAV").glob("*.wav"))
     assert len(paths) == 16
-    for spec in (REPORT, LIBROSA):
+    for spec in (REFERENCE, LIBROSA):
         assert_equals_librosa(spec, [waveform.load(p, spec.sampling_rate) for p in paths])
 
 
-def test_default_of_librosa_mfcc_is_reachable():
+def test_librosa_mfcc_with_default_settings_can_be_reproduced():
     x = voice(20_000, 3)
-    ours = features.extract(LIBROSA, x[None], np.array([len(x)]))["mfcc"][0]
-    theirs = librosa.feature.mfcc(y=x, sr=16_000).T
-    np.testing.assert_allclose(ours, theirs, rtol=2e-5, atol=5e-3)
+    mfcc = features.extract(LIBROSA, x[None], np.array([len(x)]))["mfcc"][0]
+    expected = librosa.feature.mfcc(y=x, sr=16_000).T
+    np.testing.assert_allclose(mfcc, expected, rtol=2e-5, atol=5e-3)
 
 
 def test_filterbank_equals_librosa():
-    theirs = librosa.filters.mel(sr=16_000, n_fft=512, n_mels=64)
-    np.testing.assert_allclose(spectral.mel_filterbank(REPORT), theirs.T, atol=1e-7)
+    expected = librosa.filters.mel(sr=16_000, n_fft=512, n_mels=64)
+    np.testing.assert_allclose(spectral.mel_filterbank(REFERENCE), expected.T, atol=1e-7)
 
 
-def test_bands_are_multiplied_with_the_bins_that_they_see():
-    for spec in (REPORT, LIBROSA):
+def test_mel_groups_leave_out_most_zeros():
+    for spec in (REFERENCE, LIBROSA):
         n_values = sum(triangle_KxM.size for _, triangle_KxM in spectral._mel_groups(spec))
         assert n_values < spectral.mel_filterbank(spec).size / 4
 
 
 def test_silence_is_finite():
-    planes = features.extract(REPORT, np.zeros((1, 4000), np.float32), np.array([4000]))
+    planes = features.extract(REFERENCE, np.zeros((1, 4000), np.float32), np.array([4000]))
     assert all(np.isfinite(x).all() for x in planes.values())
 
 
@@ -139,9 +141,9 @@ def test_vector_is_mfcc_then_rates_then_energies():
 
 
 @pytest.mark.parametrize(
-    "wrong",
+    "settings",
     [{"n_fft": 256}, {"n_mfcc": 65}, {"window": "kaiser"}, {"f_max": 9000.0}, {"planes": ("mfc",)}],
 )
-def test_settings_that_do_not_fit_are_refused(wrong):
+def test_inconsistent_settings_are_refused(settings):
     with pytest.raises(UserError, match="settings do not fit"):
-        FeatureSpec(**wrong)
+        FeatureSpec(**settings)

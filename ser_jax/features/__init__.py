@@ -1,4 +1,4 @@
-"""The one definition of a feature, shared by preparation, training, prediction and export."""
+"""The definition of all features, shared by preparation, training, prediction and export."""
 
 from ser_jax.features.extraction import extract, extract_clip
 from ser_jax.features.spec import INPUTS, PLANES, Array, FeatureSpec, model_input

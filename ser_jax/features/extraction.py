@@ -1,9 +1,8 @@
-"""Waveform → MFCC, log-mel, zero-crossing rate, energy: the one entrance.
+"""Waveform → feature planes: the only entry point, used by preparation, prediction and export.
 
-Preparation, prediction and export all call `extract`, so a model never sees features that differ
-from those it was trained on. On a CPU NumPy takes the clips one by one, whose frames stay in the
-cache, and half the time of XLA. JAX is imported where it computes: the processes that prepare
-records do without.
+A model therefore never sees features that differ from those it was trained on. A second source of
+planes, such as the embeddings of a pretrained encoder, is a module beside `spectral` whose planes
+are merged here.
 
 Shapes: B batch, S samples, T frames, F columns.
 """
@@ -18,22 +17,23 @@ from ser_jax.features.spec import Array, FeatureSpec
 
 
 def extract(spec: FeatureSpec, waveform_BxS: Array, n_samples_B: Array) -> dict[str, Array]:
-    """Features of a padded batch of clips.
+    """Return the features of a padded batch of clips.
 
     Args:
       spec: what to compute.
-      waveform_BxS: float32, full scale ±1; anything past a clip's end is ignored.
-      n_samples_B: the clips' lengths.
+      waveform_BxS: float32, full scale ±1; anything past the end of a clip is ignored.
+      n_samples_B: length of each clip.
 
     Returns:
-      {plane: float32 [B, T, columns]} with T = spec.n_frames(S); frames past a clip's end are 0.
-      log_mel is in dB, mfcc likewise; zero_crossing_rate per sample; energy is a mean square.
-      Of NumPy's waveforms on a CPU NumPy's arrays, else JAX's.
+      {plane: float32 [B, T, F]} with T = spec.n_frames(S) and F = spec.width(plane); zero past the
+      end of a clip. MFCC and log-mel are in dB, the zero-crossing rate is per sample, the energy is
+      a mean square. NumPy arrays for NumPy waveforms on a CPU, else JAX arrays.
     """
-    import jax
+    import jax  # here, so that the processes that prepare records do without it
 
     if not isinstance(waveform_BxS, np.ndarray) or jax.default_backend() != "cpu":
         return _compiled()(spec, waveform_BxS, n_samples_B)
+    # Clip by clip, the frames stay in the CPU's cache: half the time that XLA takes.
     shape = len(waveform_BxS), spec.n_frames(waveform_BxS.shape[1])
     planes = {name: np.zeros((*shape, spec.width(name)), np.float32) for name in spec.planes}
     for row, n_samples in enumerate(n_samples_B):
@@ -43,14 +43,14 @@ def extract(spec: FeatureSpec, waveform_BxS: Array, n_samples_B: Array) -> dict[
 
 
 def extract_clip(spec: FeatureSpec, waveform_S: np.ndarray) -> dict[str, np.ndarray]:
-    """Features of one clip in NumPy, whatever JAX would compute on.
+    """Return the features of one clip, computed by NumPy on any machine.
 
     Args:
       spec: what to compute.
       waveform_S: float32, full scale ±1.
 
     Returns:
-      {plane: float32 [T, columns]} with T = spec.n_frames(S), else as `extract`.
+      {plane: float32 [T, F]}, otherwise as `extract`.
     """
     planes = spectral.planes(spec, waveform_S[None], np.array([len(waveform_S)]))
     return {name: x_1xTxF[0] for name, x_1xTxF in planes.items()}
@@ -58,7 +58,7 @@ def extract_clip(spec: FeatureSpec, waveform_S: np.ndarray) -> dict[str, np.ndar
 
 @functools.cache
 def _compiled() -> Callable[..., dict[str, Array]]:
-    """`spectral.planes` of a whole batch in XLA."""
+    """Return `spectral.planes` compiled by XLA."""
     import jax
 
     exact = jax.default_matmul_precision("highest")

@@ -1,4 +1,4 @@
-"""What a feature is: its settings, the planes that records hold, and what a model is fed."""
+"""Feature definition: its settings, the planes that records hold, and the inputs of a model."""
 
 import dataclasses
 from typing import TYPE_CHECKING, TypeAlias
@@ -12,40 +12,35 @@ if TYPE_CHECKING:
 
 Array: TypeAlias = "np.ndarray | jax.Array"
 
-
 PLANES = ("mfcc", "log_mel", "zero_crossing_rate", "energy")
-
-
-# What a model may be fed, and the planes that it is made of.
+# Kinds of model input, and the planes that each is made of.
 INPUTS = {
     "mfcc": ("mfcc",),
     "log_mel": ("log_mel",),
     "vector": ("mfcc", "zero_crossing_rate", "energy"),
 }
-
-
-WINDOWS = {"hamming": (0.54, 0.46), "hann": (0.5, 0.5)}
+WINDOWS = {"hamming": (0.54, 0.46), "hann": (0.5, 0.5)}  # a, b of a − b·cos
 
 
 @dataclasses.dataclass(frozen=True)
 class FeatureSpec:
-    """Everything that determines a feature's value.
+    """Everything that determines the value of a feature.
 
     Attributes:
       sampling_rate: Hz; audio at another rate is resampled to it.
       pre_emphasis: a in y[n] = x[n] − a·x[n−1]; 0 switches it off.
       frame_length: samples.
       hop_length: samples from one frame to the next.
-      n_fft: FFT length in samples, ≥ frame_length; the rest is zeros.
+      n_fft: FFT length in samples, ≥ frame_length; the rest is zero-padded.
       window: "hamming" or "hann".
       centered: frame t is centred on sample t·hop_length (librosa's default), else it starts there.
       n_mels: mel bands.
       f_min: lowest frequency of the filterbank, Hz.
-      f_max: highest, Hz; 0 means half the sampling rate.
+      f_max: highest frequency, Hz; 0 means half the sampling rate.
       mel_scale: "slaney" (linear up to 1 kHz; librosa's default) or "htk".
-      top_db: a clip's log-mel ends this far below its peak, dB; 0 sets no floor.
-      n_mfcc: cepstral coefficients that are kept, counted from the zeroth.
-      planes: what is stored, of PLANES.
+      top_db: floor of a clip's log-mel in dB below its peak; 0 sets no floor.
+      n_mfcc: number of cepstral coefficients, counted from the zeroth.
+      planes: the planes to compute and store, a subset of PLANES.
     """
 
     sampling_rate: int = 16_000
@@ -66,29 +61,29 @@ class FeatureSpec:
     def __post_init__(self):
         object.__setattr__(self, "planes", tuple(self.planes))  # JSON gives lists
         nyquist = self.sampling_rate / 2
-        for wrong, advice in (
-            (self.sampling_rate < 1000, "sampling_rate is in Hz, 1000 or more"),
-            (not 0 <= self.pre_emphasis < 1, "pre_emphasis lies in [0, 1)"),
-            (self.hop_length < 1, "hop_length is at least one sample"),
-            (not 2 <= self.frame_length <= self.n_fft, "2 ≤ frame_length ≤ n_fft"),
-            (self.frame_length % 2 or self.n_fft % 2, "frame_length and n_fft are even"),
-            (self.window not in WINDOWS, f"window is one of {', '.join(WINDOWS)}"),
-            (self.mel_scale not in ("slaney", "htk"), "mel_scale is slaney or htk"),
-            (not 1 <= self.n_mfcc <= self.n_mels, "1 ≤ n_mfcc ≤ n_mels"),
-            (not 0 <= self.f_min < (self.f_max or nyquist), "f_min lies below f_max"),
-            (self.f_max > nyquist, "f_max is at most half the sampling rate"),
-            (not set(self.planes) <= set(PLANES), f"planes are among {', '.join(PLANES)}"),
-            (not self.planes, "at least one plane is stored"),
+        for violated, rule in (
+            (self.sampling_rate < 1000, "sampling_rate must be at least 1000 Hz"),
+            (not 0 <= self.pre_emphasis < 1, "pre_emphasis must be in [0, 1)"),
+            (self.hop_length < 1, "hop_length must be at least one sample"),
+            (not 2 <= self.frame_length <= self.n_fft, "frame_length must be in [2, n_fft]"),
+            (self.frame_length % 2 or self.n_fft % 2, "frame_length and n_fft must be even"),
+            (self.window not in WINDOWS, f"window must be one of {', '.join(WINDOWS)}"),
+            (self.mel_scale not in ("slaney", "htk"), "mel_scale must be slaney or htk"),
+            (not 1 <= self.n_mfcc <= self.n_mels, "n_mfcc must be in [1, n_mels]"),
+            (not 0 <= self.f_min < (self.f_max or nyquist), "f_min must be in [0, f_max)"),
+            (self.f_max > nyquist, "f_max must not exceed half the sampling rate"),
+            (not set(self.planes) <= set(PLANES), f"planes must be among {', '.join(PLANES)}"),
+            (not self.planes, "planes must not be empty"),
         ):
-            if wrong:
-                raise UserError(f"the features' settings do not fit together: {advice}.")
+            if violated:
+                raise UserError(f"the feature settings do not fit together: {rule}.")
 
     def width(self, plane: str) -> int:
-        """Columns of a plane."""
+        """Return the number of columns of a plane."""
         return {"mfcc": self.n_mfcc, "log_mel": self.n_mels}.get(plane, 1)
 
     def n_frames(self, n_samples):
-        """Frames of a clip of `n_samples` (an int or an array of them)."""
+        """Return the number of frames in `n_samples` samples (an int or an array)."""
         if self.centered:
             return 1 + n_samples // self.hop_length
         beyond_first = (n_samples - self.frame_length) // self.hop_length
@@ -96,9 +91,15 @@ class FeatureSpec:
 
 
 def model_input(x_BxTxF: Array, kind: str) -> Array:
-    """What a model is fed: the plane itself, or the report's one vector.
+    """Return what a model of this input kind receives.
 
-    The vector is the flattened MFCC, then the zero-crossing rates, then the energies: [B, T·F].
+    Args:
+      x_BxTxF: the columns of the kind's planes, side by side.
+      kind: a key of INPUTS.
+
+    Returns:
+      The planes unchanged [B, T, F]; for "vector" the flattened MFCC, then the zero-crossing rates,
+      then the energies [B, T·F], as in the reference report.
     """
     if kind != "vector":
         return x_BxTxF
