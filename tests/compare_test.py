@@ -39,8 +39,8 @@ def finished(workdir, found, *, labels=LABELS, chosen=None, **changes):
     numbers = np.unique(found.replica_P).tolist()
     chosen = numbers if chosen is None else chosen
     counts_RxCxC = metrics_predictions.speaker_confusions(found).sum(1)
-    best = found.of(chosen)
-    intervals = metrics_intervals.intervals(best)
+    best = found.of_replicas(chosen)
+    intervals = metrics_intervals.bootstrap_intervals(best)
     results = {
         "config": "cnn2d-demo",
         **{"model": "cnn2d", "input": "mfcc", "protocol": "tfds", "corpus": "a corpus"},
@@ -90,7 +90,7 @@ def test_only_the_chosen_replicas_count(tmp_path):
     found = predictions(n_replicas=4)
     run = finished_run.load(finished(tmp_path / "swept", found, chosen=[1, 2]))
     assert set(run.predictions.replica_P) == {1, 2}
-    alone = finished_run.load(finished(tmp_path / "alone", found.of([1, 2])))
+    alone = finished_run.load(finished(tmp_path / "alone", found.of_replicas([1, 2])))
     (pair,) = comparison.write([run, alone], tmp_path)["pairs"]
     assert pair["differences"]["accuracy"]["difference"] == 0
 
@@ -111,7 +111,7 @@ def test_files_of_a_comparison(tmp_path):
     assert json.loads((out / "compare.json").read_text()) == found
     (pair,) = found["pairs"]
     assert (pair["a"], pair["b"]) == ("better", "worse") and not found["not_comparable"]
-    expected = metrics_intervals.differences(better.predictions, worse.predictions)
+    expected = metrics_intervals.paired_differences(better.predictions, worse.predictions)
     for name, one in pair["differences"].items():
         assert one == expected[name] | {"excludes_0": True}
     with (out / "compare.csv").open() as file:

@@ -233,20 +233,6 @@ def test_evaluation_batches_are_in_order_and_only_the_last_is_filled():
     np.testing.assert_array_equal(data_examples.in_batches(np.arange(4), 2), [[0, 1], [2, 3]])
 
 
-@pytest.mark.parametrize("n", [0, 1, 2, 5])
-def test_ahead_loads_in_order_and_only_two_before_they_are_asked_for(n):
-    loaded = []
-
-    def load(item: int) -> int:
-        loaded.append(item)
-        return 10 * item
-
-    for number, value in enumerate(data_examples.ahead(load, range(n))):
-        assert value == 10 * number
-        assert len(loaded) <= number + 3
-    assert loaded == list(range(n))
-
-
 def test_missing_view_plane_and_kind_are_named(opened, damaged):
     with pytest.raises(UserError, match="has no pitch; add it to augmentation.views or to feat"):
         Examples(opened, kind="mfcc", views=["noise", "pitch"])

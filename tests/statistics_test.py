@@ -83,9 +83,9 @@ def test_resampled_metrics_agree_with_a_loop_and_scikit_learn():
 
 def test_intervals_give_mean_and_sd_over_replicas_and_percentiles():
     predictions = two_folds()
-    found = intervals.intervals(predictions, n_resamples=400, seed=3)
+    found = intervals.bootstrap_intervals(predictions, n_resamples=400, seed=3)
     assert json.loads(json.dumps(found)) == found
-    by_replica = [predictions.of([r]).correct_P.mean() for r in range(4)]
+    by_replica = [predictions.of_replicas([r]).correct_P.mean() for r in range(4)]
     assert found["accuracy"]["mean"] == pytest.approx(np.mean(by_replica))
     assert found["accuracy"]["sd"] == pytest.approx(np.std(by_replica, ddof=1))
     value_B = intervals.resampled_metrics(
@@ -93,9 +93,9 @@ def test_intervals_give_mean_and_sd_over_replicas_and_percentiles():
     )["uar"]
     assert found["uar"]["low"] == np.quantile(value_B, 0.025)
     assert found["uar"]["high"] == np.quantile(value_B, 0.975)
-    narrow = intervals.intervals(predictions, n_resamples=400, seed=3, level=0.5)["uar"]
+    narrow = intervals.bootstrap_intervals(predictions, n_resamples=400, seed=3, level=0.5)["uar"]
     assert found["uar"]["low"] < narrow["low"] < narrow["high"] < found["uar"]["high"]
-    assert intervals.intervals(predictions.of([2]))["uar"]["sd"] is None
+    assert intervals.bootstrap_intervals(predictions.of_replicas([2]))["uar"]["sd"] is None
 
 
 def test_the_rows_order_changes_nothing():
@@ -105,11 +105,11 @@ def test_the_rows_order_changes_nothing():
     votes = dict.fromkeys(predictions.clip_P.tolist(), (3, 1, 3))
     level = {clip: clip[-1] for clip in votes}
     for summary in (
-        intervals.intervals,
+        intervals.bootstrap_intervals,
         calibration.calibration,
         calibration.coverage,
         lambda p: listeners.perceived(p, votes),
-        lambda p: breakdown.breakdown(p, {"level": level}, votes, LABELS, n_resamples=50),
+        lambda p: breakdown.accuracy_by_group(p, {"level": level}, votes, LABELS, n_resamples=50),
     ):
         assert rounded(summary(shuffled)) == rounded(summary(predictions))
 
@@ -127,16 +127,16 @@ def test_speakers_are_drawn_within_test_sets():
 
 def test_leaving_one_speaker_out_draws_among_all():
     folds = together(*(replica(r, range(r, 60, 5)) for r in range(5)))
-    assert len(set(folds.of([3]).speaker_P)) == 1
-    accuracy = intervals.intervals(folds)["accuracy"]
-    by_speaker = [folds.of([r]).correct_P.mean() for r in range(5)]
+    assert len(set(folds.of_replicas([3]).speaker_P)) == 1
+    accuracy = intervals.bootstrap_intervals(folds)["accuracy"]
+    by_speaker = [folds.of_replicas([r]).correct_P.mean() for r in range(5)]
     drawn = np.random.default_rng(0).choice(by_speaker, (4000, 5)).mean(1)
     assert accuracy["low"] == pytest.approx(np.quantile(drawn, 0.025), abs=0.02)
     assert accuracy["high"] == pytest.approx(np.quantile(drawn, 0.975), abs=0.02)
 
 
 def test_parts_of_the_resamples_add_up(monkeypatch):
-    monkeypatch.setattr(intervals, "_AT_ONCE", 50)
+    monkeypatch.setattr(intervals, "_WEIGHTS_PER_CHUNK", 50)
     parts = list(intervals.resamples(np.ones((1, 9), bool), 23, seed=0))
     assert [len(part) for part in parts] == [5, 5, 5, 5, 3]
     assert len(np.unique(np.concatenate(parts), axis=0)) > 15
@@ -148,9 +148,9 @@ def test_parts_of_the_resamples_add_up(monkeypatch):
 
 def test_one_speaker_has_no_interval():
     alone = replica(0, range(0, 60, 5))
-    found = intervals.intervals(alone)["accuracy"]
+    found = intervals.bootstrap_intervals(alone)["accuracy"]
     assert found["low"] is None and found["high"] is None and 0 < found["mean"] < 1
-    assert intervals.differences(alone, alone)["uar"]["low"] is None
+    assert intervals.paired_differences(alone, alone)["uar"]["low"] is None
 
 
 def test_the_interval_holds_the_truth_where_clips_of_a_speaker_are_alike():
@@ -163,7 +163,7 @@ def test_the_interval_holds_the_truth_where_clips_of_a_speaker_are_alike():
         counts = np.zeros((1, 19, 2, 2))
         counts[0, :, 0, 0], counts[0, :, 0, 1] = hits_S, 40 - hits_S
         value_B = intervals.resampled_metrics(counts, 400, trial)["accuracy"]
-        low, high = intervals.limits(value_B, 19)
+        low, high = intervals.percentile_limits(value_B, 19)
         ours += low <= 0.5 <= high
         mean = hits_S.sum() / 760
         naive += abs(mean - 0.5) <= 1.96 * np.sqrt(mean * (1 - mean) / 760)
@@ -174,7 +174,7 @@ def test_the_interval_holds_the_truth_where_clips_of_a_speaker_are_alike():
 def test_a_run_does_not_differ_from_itself():
     a = two_folds()
     for other in (a, a.where(np.random.default_rng(1).permutation(200))):
-        for found in intervals.differences(a, other).values():
+        for found in intervals.paired_differences(a, other).values():
             assert found == {"difference": 0, "low": 0, "high": 0}
 
 
@@ -189,7 +189,7 @@ def test_pairs_share_the_speakers_whatever_number_their_replicas_have():
             7 - a.replica_P, a.clip_P, a.speaker_P, a.label_P, a.probability_PxC
         ),
     )
-    for found in intervals.differences(a, twice).values():
+    for found in intervals.paired_differences(a, twice).values():
         assert list(found.values()) == pytest.approx([0, 0, 0], abs=1e-12)
 
 
@@ -203,20 +203,20 @@ def test_a_pair_differs_more_surely_than_its_intervals_tell():
         named([[0.9, 0.1] if right else [0.1, 0.9] for right in rights], speakers=speakers)
         for rights in (good, worse)
     )
-    found = intervals.differences(a, b)["accuracy"]
+    found = intervals.paired_differences(a, b)["accuracy"]
     assert found == {"difference": pytest.approx(0.05)} | {
         key: pytest.approx(0.05) for key in ("low", "high")
     }
-    alone_a, alone_b = (intervals.intervals(x)["accuracy"] for x in (a, b))
+    alone_a, alone_b = (intervals.bootstrap_intervals(x)["accuracy"] for x in (a, b))
     assert alone_a["low"] < alone_b["high"]
-    assert intervals.differences(b, a)["accuracy"]["difference"] == pytest.approx(-0.05)
+    assert intervals.paired_differences(b, a)["accuracy"]["difference"] == pytest.approx(-0.05)
 
 
 def test_other_clips_cannot_be_paired():
     with pytest.raises(ValueError, match="same test clips"):
-        intervals.differences(two_folds(), two_folds().of([0, 1]))
+        intervals.paired_differences(two_folds(), two_folds().of_replicas([0, 1]))
     with pytest.raises(ValueError, match="same test clips"):
-        intervals.differences(replica(0, range(60)), replica(0, range(61)))
+        intervals.paired_differences(replica(0, range(60)), replica(0, range(61)))
 
 
 def test_calibration_of_known_answers():
@@ -285,7 +285,7 @@ def test_perceived_of_the_intended_votes_is_the_accuracy():
         )
     }
     found = listeners.perceived(predictions, votes, n_resamples=200)
-    expected = intervals.intervals(predictions, n_resamples=200)
+    expected = intervals.bootstrap_intervals(predictions, n_resamples=200)
     assert found["uar"] == pytest.approx(expected["uar"]["mean"])
     assert {k: found[k] for k in ("low", "high")} == {
         k: pytest.approx(expected["accuracy"][k]) for k in ("low", "high")
@@ -302,7 +302,7 @@ def test_breakdown_of_groups():
         "level": {clip: "zest" if clip[-1] == "1" else "" for clip in clips},
     }
     votes = dict.fromkeys(clips[:30], (2, 1, 1))
-    found = breakdown.breakdown(predictions, attributes, votes, LABELS, n_resamples=300)
+    found = breakdown.accuracy_by_group(predictions, attributes, votes, LABELS, n_resamples=300)
     assert json.loads(json.dumps(found, allow_nan=False)) == found
     assert list(found) == ["emotion", "age group", "level", "actor"]
     values = {name: [row["value"] for row in rows] for name, rows in found.items()}
@@ -330,7 +330,9 @@ def test_breakdown_interval_agrees_with_a_loop():
     predictions = together(
         *(replica(r, range(75), speaker=lambda clip: f"s{max(0, clip - 39) % 5}") for r in (0, 1))
     )
-    (joy,) = breakdown.breakdown(predictions, {}, {}, LABELS, n_resamples=5000)["emotion"][2:]
+    (joy,) = breakdown.accuracy_by_group(predictions, {}, {}, LABELS, n_resamples=5000)["emotion"][
+        2:
+    ]
     rows = predictions.where(predictions.label_P == 2)
     by_speaker = [rows.correct_P[rows.speaker_P == s] for s in np.unique(rows.speaker_P)]
     random = np.random.default_rng(5)
@@ -343,7 +345,7 @@ def test_breakdown_interval_agrees_with_a_loop():
 
 
 def test_a_single_clip_has_no_interval():
-    (row,) = breakdown.breakdown(named([[0.9, 0.1]]), {}, {}, ["a", "b"])["emotion"]
+    (row,) = breakdown.accuracy_by_group(named([[0.9, 0.1]]), {}, {}, ["a", "b"])["emotion"]
     assert row == {
         **{"value": "a", "n": 1, "n_speakers": 1, "accuracy": 1.0, "low": None, "high": None},
         **{"interval_over": "clips", "human": None},

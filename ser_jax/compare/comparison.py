@@ -78,7 +78,7 @@ def _row(run: FinishedRun) -> dict[str, Any]:
 
 def _differences(a: FinishedRun, b: FinishedRun) -> dict[str, Any]:
     """a − b, and whether the interval excludes 0: None if there is no interval."""
-    found = intervals.differences(a.predictions, b.predictions)
+    found = intervals.paired_differences(a.predictions, b.predictions)
     for one in found.values():
         one["excludes_0"] = None if one["low"] is None else one["low"] > 0 or one["high"] < 0
     facts = ("unseen_speakers", "unseen_sentences", "n_test", "n_test_speakers")

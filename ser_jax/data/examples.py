@@ -5,10 +5,8 @@ sorted by id, so the original views come first and a clip's number is also its f
 Axes: N examples, T frames, F feature columns.
 """
 
-import concurrent.futures
 import math
-from collections.abc import Callable, Iterator, Sequence
-from typing import TypeVar
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -18,9 +16,6 @@ from ser_jax.features import INPUTS
 
 _FIT_AT_ONCE = 512  # examples
 _ALIGNMENT = 64  # bytes; XLA:CPU's
-
-Item = TypeVar("Item")
-Loaded = TypeVar("Loaded")
 
 
 class Examples:
@@ -171,17 +166,6 @@ def in_batches(example_N: np.ndarray, batch_size: int) -> np.ndarray:
     filled = np.full(n_steps * batch_size, -1, np.int32)
     filled[: len(example_N)] = example_N
     return filled.reshape(n_steps, batch_size)
-
-
-def ahead(load: Callable[[Item], Loaded], items: Sequence[Item]) -> Iterator[Loaded]:
-    """load(item) for each in order, two of them begun before they are asked for."""
-    with concurrent.futures.ThreadPoolExecutor(1) as reader:
-        waiting = [reader.submit(load, item) for item in items[:2]]
-        for number in range(len(items)):
-            loaded = waiting.pop(0).result()
-            if number + 2 < len(items):
-                waiting.append(reader.submit(load, items[number + 2]))
-            yield loaded
 
 
 def padded(orders: Sequence[np.ndarray]) -> np.ndarray:

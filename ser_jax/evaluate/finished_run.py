@@ -68,9 +68,9 @@ def load(workdir: Path) -> FinishedRun:
         complete = False
     if not complete:
         raise UserError(f"{workdir / 'results.json'} is damaged; {REMEDY}.")
-    chosen = all_predictions.of(list(n_correct))
+    chosen = all_predictions.of_replicas(list(n_correct))
     n_correct_in_table = {
-        int(replica): int(chosen.of([replica]).correct_P.sum())
+        int(replica): int(chosen.of_replicas([replica]).correct_P.sum())
         for replica in np.unique(chosen.replica_P)
     }
     if n_correct_in_table != n_correct:

@@ -1,7 +1,6 @@
-"""Where a model is right: against listeners, and by class, speaker and whatever the corpus knows.
+"""Accuracy by group: class, speaker, and each attribute that the corpus provides.
 
-Axes: P predictions, C classes, R replicas, U units that are resampled (speakers or clips),
-B resamples.
+Axes: P predictions, R replicas, U resampled units (speakers or clips), B resamples.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,13 +9,13 @@ from typing import Any
 import numpy as np
 
 from ser_jax.metrics import listeners
-from ser_jax.metrics.intervals import limits, resamples
+from ser_jax.metrics.intervals import percentile_limits, resamples
 from ser_jax.metrics.predictions import Predictions
 
 UNKNOWN = "unknown"
 
 
-def breakdown(
+def accuracy_by_group(
     predictions: Predictions,
     attributes: Mapping[str, Mapping[str, str]],
     votes: Mapping[str, Sequence[int]],
@@ -25,24 +24,24 @@ def breakdown(
     n_resamples: int = 2000,
     seed: int = 0,
 ) -> dict[str, list[dict[str, Any]]]:
-    """Accuracy by true class ("emotion"), by each attribute, and by speaker ("actor").
+    """Return accuracy by true class ("emotion"), by each attribute, and by speaker ("actor").
 
     Args:
-      predictions: of the replicas to sum up.
+      predictions: of the replicas to summarise.
       attributes: {name: {clip id: value}}; a missing or empty value is "unknown". "age", in years,
-        becomes "age group", in decades. Left out: an attribute with one value, and one that tells
-        nearly every clip from the others.
-      votes: as for `perceived`.
+        becomes "age group", in decades. Attributes with one value, or with fewer than two clips
+        per value on average, are left out.
+      votes: as for `listeners.perceived`.
       labels: class names.
       n_resamples: B.
       seed: of the resampling.
 
     Returns:
       {name: [{"value", "n", "n_speakers", "accuracy", "low", "high", "interval_over", "human"}]}.
-      n counts different clips; accuracy is over all predictions of them. The 95 % interval is over
-      speakers; of a single speaker, over "clips", and then it tells nothing about other speakers.
+      n counts distinct clips; accuracy is over all predictions of them. The 95 % interval is over
+      speakers; for a single speaker it is over "clips" and does not extend to other speakers.
       Its limits are None for a single clip. "human" is the share of listeners' ratings of the same
-      clips that name the true class, None where there are none.
+      clips that name the true class, None if there are no ratings.
     """
     groups = {"emotion": np.array(labels)[predictions.label_P]}
     for name, by_clip in attributes.items():
@@ -53,14 +52,13 @@ def breakdown(
         if 1 < len(set(group_P)) <= len(set(predictions.clip_P)) / 2:
             groups.setdefault(name, group_P)
     groups["actor"] = predictions.speaker_P
-    orders = {"emotion": list(labels)}
-    found = {}
+    table = {}
     for name, group_P in groups.items():
-        members = {value: predictions.where(rows) for value, rows in _rows_of(group_P).items()}
+        members = {value: predictions.where(rows) for value, rows in _rows_by_value(group_P)}
         values = sorted(members, key=lambda value: (value == UNKNOWN, value))
-        if name in orders:
-            values.sort(key=orders[name].index)
-        found[name] = [
+        if name == "emotion":
+            values.sort(key=list(labels).index)
+        table[name] = [
             {
                 "value": value,
                 **_accuracy(members[value], n_resamples, seed),
@@ -68,14 +66,14 @@ def breakdown(
             }
             for value in values
         ]
-    return found
+    return table
 
 
-def _rows_of(group_P: np.ndarray) -> dict[str, np.ndarray]:
-    """{value: its rows, in order}; sorted once, not looked through for each of many speakers."""
+def _rows_by_value(group_P: np.ndarray) -> list[tuple[str, np.ndarray]]:
+    """Return (value, its rows in order): one sort, where a search per value would be quadratic."""
     values, value_P = np.unique(group_P, return_inverse=True)
     rows = np.split(np.argsort(value_P, kind="stable"), np.cumsum(np.bincount(value_P))[:-1])
-    return dict(zip(values.tolist(), rows, strict=True))
+    return list(zip(values.tolist(), rows, strict=True))
 
 
 def _accuracy(predictions: Predictions, n_resamples: int, seed: int) -> dict[str, Any]:
@@ -91,7 +89,7 @@ def _accuracy(predictions: Predictions, n_resamples: int, seed: int) -> dict[str
         (times_BxU @ hits_U) / (times_BxU @ n_U)
         for times_BxU in resamples(present_RxU, n_resamples, seed)
     ]
-    low, high = limits(np.concatenate(resampled), len(units))
+    low, high = percentile_limits(np.concatenate(resampled), len(units))
     return {
         "n": n,
         "n_speakers": n_speakers,
@@ -107,13 +105,12 @@ def _human(predictions: Predictions, votes: Mapping[str, Sequence[int]]) -> floa
     rated = [clip for clip in label_of if any(votes.get(clip) or ())]
     if not rated:
         return None
-    return listeners.agreement([votes[clip] for clip in rated], [label_of[clip] for clip in rated])[
-        "accuracy"
-    ]
+    agreement = listeners.agreement([votes[c] for c in rated], [label_of[c] for c in rated])
+    return agreement["accuracy"]
 
 
 def _decade(age: str) -> str:
-    """ "27" → "20–29"."""
+    """Return the decade of an age, "27" → "20–29"; "" if it is not a number."""
     try:
         start = int(float(age)) // 10 * 10
     except (ValueError, OverflowError):

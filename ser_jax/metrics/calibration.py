@@ -1,6 +1,6 @@
-"""Whether a model knows when it does not know: calibration, and accuracy against coverage.
+"""Calibration: do confidences match accuracies, and does accuracy rise with confidence?
 
-Replicas are taken together, a prediction is a prediction. Axes: P predictions.
+Predictions of all replicas are pooled. Axes: P predictions.
 """
 
 from typing import Any
@@ -13,17 +13,18 @@ COVERAGES = tuple(n / 20 for n in range(20, 0, -1))
 
 
 def calibration(predictions: Predictions, n_bins: int = 15) -> dict[str, Any]:
-    """Expected calibration error (Guo et al., "On Calibration of Modern Neural Networks", 2017).
+    """Return the expected calibration error and the bins of a reliability diagram.
 
-    A prediction's confidence is the probability of the most probable class. The error is the mean
-    over predictions of |accuracy − mean confidence| of the bin that the prediction falls in.
+    The error is the mean over predictions of |accuracy − mean confidence| of the prediction's bin
+    (Guo et al., "On Calibration of Modern Neural Networks", 2017).
 
     Args:
-      predictions: all that count.
-      n_bins: of the same width, each without its lower edge.
+      predictions: pooled.
+      n_bins: number of equally wide bins, each (low, high].
 
     Returns:
-      {"ece", "bins": [{"low", "high", "n", "confidence", "accuracy"}]}; None for an empty bin.
+      {"ece", "bins": [{"low", "high", "n", "confidence", "accuracy"}]}; the last two are None for
+      an empty bin.
     """
     edges = np.arange(n_bins + 1) / n_bins
     bin_P = np.digitize(predictions.confidence_P, edges[1:-1], right=True)
@@ -48,9 +49,9 @@ def calibration(predictions: Predictions, n_bins: int = 15) -> dict[str, Any]:
 
 
 def coverage(predictions: Predictions) -> list[dict[str, float]]:
-    """Accuracy when only the most certain share of the predictions is kept.
+    """Return the accuracy of the most confident share of the predictions, for several shares.
 
-    Of equally certain ones a part is kept as if drawn by lot: the mean over all draws.
+    Where a share cuts through predictions of equal confidence, it counts their mean accuracy.
 
     Returns:
       [{"coverage", "accuracy"}] from 1.0 down to 0.05.

@@ -1,9 +1,9 @@
-"""Counts on the device, ratios on the host. Every ratio is a fraction, 0 to 1.
+"""Classification metrics from confusion matrices. Every metric is a fraction, 0 to 1.
 
-A confusion matrix has one row a true class and one column a predicted class. 0/0 is 0, as with
-scikit-learn's `zero_division=0`.
+A confusion matrix has a row per true class and a column per predicted class. 0/0 is 0, as with
+scikit-learn's `zero_division=0`. To add a metric, write a function and enter it in HEADLINE.
 
-Axes: B batch, C classes, N clips.
+Axes: C classes; any leading axes are kept, so [..., C, C] gives [...].
 """
 
 from collections.abc import Sequence
@@ -13,16 +13,13 @@ import numpy as np
 
 
 def accuracy(confusion: np.ndarray) -> float | np.ndarray:
-    """The share of clips on the diagonal.
-
-    This and the next four take counts [..., C, C] and give a number for each confusion matrix.
-    """
+    """Return the share of clips on the diagonal."""
     hits = np.trace(confusion, axis1=-2, axis2=-1)
     return _ratio(hits, np.sum(confusion, axis=(-2, -1)))
 
 
 def uar(confusion: np.ndarray) -> float | np.ndarray:
-    """Unweighted average recall: the mean over the classes that occur in the truth.
+    """Return the unweighted average recall over the classes that occur in the truth.
 
     Equals scikit-learn's `balanced_accuracy_score`.
     """
@@ -31,7 +28,7 @@ def uar(confusion: np.ndarray) -> float | np.ndarray:
 
 
 def macro_f1(confusion: np.ndarray) -> float | np.ndarray:
-    """Mean F1 over the classes that occur in the truth or among the predictions.
+    """Return the mean F1 over the classes that occur in the truth or in the predictions.
 
     Equals scikit-learn's `f1_score(truth, predictions, average="macro")`.
     """
@@ -41,16 +38,18 @@ def macro_f1(confusion: np.ndarray) -> float | np.ndarray:
 
 
 def weighted_f1(confusion: np.ndarray) -> float | np.ndarray:
-    """Mean F1 over the clips' true classes."""
+    """Return the mean F1 over classes, weighted by support."""
     scores = per_class(confusion)
     return _ratio((scores["f1"] * scores["support"]).sum(-1), scores["support"].sum(-1))
 
 
-def per_class(confusion: np.ndarray) -> dict[str, np.ndarray]:
-    """Precision, recall, F1 and support (the clips of that true class), each of shape [..., C].
+# The metrics of a run's headline, and the names of those that tables of runs show.
+HEADLINE = {"accuracy": accuracy, "uar": uar, "macro_f1": macro_f1, "weighted_f1": weighted_f1}
+TITLES = {"accuracy": "accuracy", "uar": "UAR", "macro_f1": "macro-F1"}
 
-    They are 0 for a class that does not occur.
-    """
+
+def per_class(confusion: np.ndarray) -> dict[str, np.ndarray]:
+    """Return precision, recall, F1 and support (clips of the true class), each [..., C]."""
     confusion = np.asarray(confusion, np.float64)
     hits = np.diagonal(confusion, axis1=-2, axis2=-1)
     support, predicted = confusion.sum(-1), confusion.sum(-2)
@@ -62,18 +61,17 @@ def per_class(confusion: np.ndarray) -> dict[str, np.ndarray]:
     }
 
 
-# What a run is judged by.
-HEADLINE = {"accuracy": accuracy, "uar": uar, "macro_f1": macro_f1, "weighted_f1": weighted_f1}
-# What tables of runs show of it, and how it is called there.
-TITLES = {"accuracy": "accuracy", "uar": "UAR", "macro_f1": "macro-F1"}
-
-
 def summary(confusion: np.ndarray, labels: Sequence[str]) -> dict[str, Any]:
-    """All of the above for results.json; `labels` name the classes in order."""
+    """Return headline metrics, scores per class and the matrix [C, C] as JSON values.
+
+    Args:
+      confusion: [C, C].
+      labels: class names.
+    """
     confusion = np.asarray(confusion)
     scores = per_class(confusion)
     return {
-        **{name: float(ratio(confusion)) for name, ratio in HEADLINE.items()},
+        **{name: float(metric(confusion)) for name, metric in HEADLINE.items()},
         "per_class": {
             label: {
                 "precision": float(scores["precision"][i]),
@@ -88,7 +86,7 @@ def summary(confusion: np.ndarray, labels: Sequence[str]) -> dict[str, Any]:
 
 
 def _ratio(numerator: Any, denominator: Any) -> float | np.ndarray:
-    """numerator / denominator, and 0 where the denominator is 0; a number if both are."""
+    """Return numerator / denominator, or 0 where the denominator is 0; a scalar for scalars."""
     denominator = np.asarray(denominator, np.float64)
     ratio = np.where(denominator > 0, numerator / np.maximum(denominator, 1e-300), 0.0)
     return ratio[()]

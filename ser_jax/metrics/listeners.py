@@ -1,30 +1,31 @@
-"""Human listeners on the same clips: agreement with the labels, and the labels they perceived."""
+"""Human listeners on the same clips: agreement with the labels, and the labels they perceived.
+
+Axes: P predictions, N clips, C classes.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from ser_jax.metrics import classification
 from ser_jax.metrics.classification import accuracy, per_class, uar
-from ser_jax.metrics.intervals import limits, resampled_metrics
+from ser_jax.metrics.intervals import percentile_limits, resampled_metrics
 from ser_jax.metrics.predictions import Predictions, speaker_confusions
 
 
 def agreement(votes_NxC: np.ndarray, label_N: np.ndarray) -> dict[str, Any]:
-    """How well listeners name the intended emotion, as a measure beside the model's.
+    """Return how well listeners recognise the intended emotion, a reference for the model.
 
-    `accuracy`, `uar`, `recall` (one a class) and `confusion` (rows intended, columns named by
-    listeners) take each rating as one prediction;
-    `plurality_accuracy` and `plurality_uar` take a clip's most frequent vote, k equally frequent
-    votes as 1/k of a prediction each.
+    `accuracy`, `uar`, `recall` (per class) and `confusion` (rows intended, columns perceived) count
+    every rating as one prediction. `plurality_accuracy` and `plurality_uar` count a clip's most
+    frequent vote; k tied votes count as 1/k of a prediction each.
 
     Args:
-      votes_NxC: ratings of each clip for each class; clips without any are left out.
-      label_N: index of the intended class.
+      votes_NxC: number of ratings per clip and class; clips without ratings are left out.
+      label_N: intended class.
 
     Returns:
-      Those six, n_clips (with at least one rating) and n_ratings.
+      These six, n_clips (with at least one rating) and n_ratings.
     """
     votes_NxC = np.asarray(votes_NxC, np.float64)
     rated_N = votes_NxC.sum(1) > 0
@@ -52,38 +53,39 @@ def perceived(
     n_resamples: int = 2000,
     seed: int = 0,
 ) -> dict[str, float | int | None] | None:
-    """The metrics against what listeners heard: a clip's most frequent vote.
+    """Return metrics against the perceived emotion: a clip's most frequent vote.
 
-    A clip whose votes tie counts for each tied class: a prediction of any of them is right, and a
-    wrong one is shared among them as their miss.
+    If votes tie, a prediction of any tied class is correct, and a wrong prediction counts as a miss
+    shared equally by the tied classes.
 
     Args:
-      predictions: of the replicas to sum up.
-      votes: by clip id, how many listeners named each class; empty or missing where nobody did.
+      predictions: of the replicas to summarise.
+      votes: number of votes per class by clip id; empty or missing for clips without votes.
       n_resamples: B.
       seed: of the resampling of speakers.
 
     Returns:
-      {"accuracy", "uar", "low", "high", "n_clips"}: means over replicas, and the accuracy's
-      interval; None if no clip has votes.
+      {"accuracy", "uar", "low", "high", "n_clips"}: means over replicas, and the interval of the
+      accuracy; None if no clip has votes.
     """
     clips, clip_P = np.unique(predictions.clip_P, return_inverse=True)
-    nobody = np.zeros(predictions.n_classes)
-    votes_NxC = np.array([votes.get(clip) or nobody for clip in clips.tolist()], float)
+    no_votes = np.zeros(predictions.n_classes)
+    votes_NxC = np.array([votes.get(clip) or no_votes for clip in clips.tolist()], float)
     rated_P = votes_NxC.any(1)[clip_P]
     if not rated_P.any():
         return None
     predictions, votes_PxC = predictions.where(rated_P), votes_NxC[clip_P[rated_P]]
-    heard_PxC = votes_PxC == votes_PxC.max(1, keepdims=True)
-    named_PxC = np.eye(predictions.n_classes)[predictions.prediction_P]
-    right_P = (heard_PxC & (named_PxC > 0)).any(1)
-    truth_PxC = np.where(right_P[:, None], named_PxC, heard_PxC / heard_PxC.sum(1, keepdims=True))
+    winners_PxC = votes_PxC == votes_PxC.max(1, keepdims=True)
+    predicted_PxC = np.eye(predictions.n_classes)[predictions.prediction_P]
+    correct_P = (winners_PxC & (predicted_PxC > 0)).any(1)
+    plurality_PxC = winners_PxC / winners_PxC.sum(1, keepdims=True)
+    truth_PxC = np.where(correct_P[:, None], predicted_PxC, plurality_PxC)
     counts = speaker_confusions(predictions, truth_PxC)
     resampled = resampled_metrics(counts, n_resamples, seed)
-    low, high = limits(resampled["accuracy"], counts.shape[1])
+    low, high = percentile_limits(resampled["accuracy"], counts.shape[1])
     return {
-        "accuracy": float(np.mean(classification.accuracy(counts.sum(1)))),
-        "uar": float(np.mean(classification.uar(counts.sum(1)))),
+        "accuracy": float(np.mean(accuracy(counts.sum(1)))),
+        "uar": float(np.mean(uar(counts.sum(1)))),
         "low": low,
         "high": high,
         "n_clips": len(np.unique(predictions.clip_P)),

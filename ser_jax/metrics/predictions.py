@@ -1,9 +1,6 @@
-"""What a run's test predictions say: metrics with intervals, and paired differences of runs.
+"""Test predictions of a run: the table that every metric reads.
 
-Intervals are over speakers (see bootstrap.py, also for what they are worth). The trainings are
-taken as they are: how much another seed would change is told by the sd over replicas.
-
-Axes: P predictions (one a replica and clip), R replicas, S speakers, B resamples, C classes.
+Axes: P predictions (one per replica and clip), R replicas, S speakers, C classes.
 """
 
 import dataclasses
@@ -14,14 +11,14 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True)
 class Predictions:
-    """Test predictions of one or more replicas, in any order; arrays of the same length.
+    """Test predictions of one or more replicas, in any order; arrays of equal length.
 
     Attributes:
-      replica_P: number of the replica.
-      clip_P: id of the clip, at most once a replica.
-      speaker_P: who speaks.
+      replica_P: replica number.
+      clip_P: clip id, at most once per replica.
+      speaker_P: speaker of the clip.
       label_P: true class.
-      probability_PxC: of each class.
+      probability_PxC: probability of each class.
     """
 
     replica_P: np.ndarray
@@ -41,34 +38,26 @@ class Predictions:
 
     @property
     def confidence_P(self) -> np.ndarray:  # noqa: N802 — an array
-        """Its probability; a guess's where a network that diverged gives no number."""
+        """Probability of the predicted class; 1/C where a diverged network gives NaN."""
         return np.nan_to_num(self.probability_PxC.max(1), nan=1 / self.n_classes)
 
     @property
     def correct_P(self) -> np.ndarray:  # noqa: N802 — an array
         return self.prediction_P == self.label_P
 
-    def of(self, replicas: Sequence[int]) -> "Predictions":
-        """Those of some replicas."""
+    def of_replicas(self, replicas: Sequence[int]) -> "Predictions":
+        """Return the predictions of the replicas with these numbers."""
         return self.where(np.isin(self.replica_P, list(replicas)))
 
-    def where(self, keep_P: np.ndarray) -> "Predictions":
-        """Those rows."""
-        return Predictions(
-            *(getattr(self, field.name)[keep_P] for field in dataclasses.fields(self))
-        )
+    def where(self, rows: np.ndarray) -> "Predictions":
+        """Return the rows selected by a mask or by row numbers."""
+        return Predictions(*(getattr(self, field.name)[rows] for field in dataclasses.fields(self)))
 
 
 def test_sets(predictions: Predictions) -> set[frozenset[tuple[str, str, int]]]:
-    """The replicas' different test sets, as (clip, speaker, label)."""
-    rows = list(
-        zip(
-            predictions.clip_P.tolist(),
-            predictions.speaker_P.tolist(),
-            predictions.label_P.tolist(),
-            strict=True,
-        )
-    )
+    """Return the replicas' distinct test sets, as (clip, speaker, label)."""
+    columns = (predictions.clip_P, predictions.speaker_P, predictions.label_P)
+    rows = list(zip(*(column.tolist() for column in columns), strict=True))
     return {
         frozenset(rows[i] for i in np.flatnonzero(predictions.replica_P == replica))
         for replica in np.unique(predictions.replica_P)
@@ -76,11 +65,11 @@ def test_sets(predictions: Predictions) -> set[frozenset[tuple[str, str, int]]]:
 
 
 def speaker_confusions(predictions: Predictions, truth_PxC: np.ndarray | None = None) -> np.ndarray:
-    """Confusion counts [R, S, C, C]: one matrix a replica and speaker, both in sorted order.
+    """Return confusion counts [R, S, C, C]: a matrix per replica and speaker, both sorted.
 
     Args:
-      predictions: of which replicas.
-      truth_PxC: how much of each class the truth is; without it, the label.
+      predictions: of the replicas to count.
+      truth_PxC: share of each class in the truth; by default, all on the label.
     """
     if truth_PxC is None:
         truth_PxC = np.eye(predictions.n_classes)[predictions.label_P]

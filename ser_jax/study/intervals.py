@@ -60,7 +60,7 @@ def paired(a: FinishedRun, b: FinishedRun) -> dict[str, Estimate]:
         {(r["seed"], r["fold"]): r for r in chosen_replicas(run.results)} for run in (a, b)
     )
     pairs = [(of_a[key], of_b[key]) for key in of_a if key in of_b]
-    difference = intervals.differences(a.predictions, b.predictions)
+    difference = intervals.paired_differences(a.predictions, b.predictions)
     found = {}
     for name in classification.HEADLINE:
         limits = (difference[name]["low"], difference[name]["high"])

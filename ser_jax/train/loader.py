@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ser_jax.common.concurrency import map_ahead
 from ser_jax.data import examples as data_examples
 from ser_jax.parallel.mesh import Layout
 from ser_jax.train.step import Batch
@@ -55,7 +56,7 @@ class BatchLoader:
         """Batches from step `first` of an order on; −1 stands for a row that only fills."""
         orders = [order_GxSxB[:, step] for step in range(first, order_GxSxB.shape[1])]
         if self.pool is None:
-            for batches in data_examples.ahead(self._read, self._blocks(orders)):
+            for batches in map_ahead(self._read, self._blocks(orders), ahead=3):
                 yield from batches
         else:
             for row_GxB in jax.device_put(orders, self._layout.rows):
