@@ -29,7 +29,7 @@ from ser_jax.common import files
 from ser_jax.common.cli import exit_with_message
 from ser_jax.common.errors import UserError
 
-MANIFEST = Path(__file__).with_name("crema_d.sha256")
+MANIFEST = Path(__file__).parent / "corpora/crema_d.sha256"
 # The audio is in Git LFS, whose content GitHub serves from a host of its own.
 WAV_URL = "https://media.githubusercontent.com/media/CheyneyComputerScience/CREMA-D/master"
 TABLE_URL = "https://raw.githubusercontent.com/CheyneyComputerScience/CREMA-D/master"

@@ -35,7 +35,7 @@ def prepare(config: ConfigDict, beam_runner: str = "", beam_options: Sequence[st
     records_dir, root = Path(config.records_dir), Path(config.corpus.root)
     if config.corpus.name == "synthetic":
         synthetic_corpus.write(root, **config.corpus.made)
-    if not root.exists() and config.corpus.name in corpora.READERS:
+    if not root.exists() and config.corpus.name in corpora.CORPORA:
         settings = recipe.settings(spec, augmentation, config.records_dtype)
         found = build.find(settings, config.corpus.name, records_dir)
         print(f"{root} is not there; using the records {found}.")

@@ -1,4 +1,4 @@
-"""Readers take what is theirs, from any folder and format, and say why they refuse the rest."""
+"""Readers find their corpus in any folder and format, and say why they refuse anything else."""
 
 from collections import Counter
 from pathlib import Path
@@ -6,9 +6,11 @@ from pathlib import Path
 import pytest
 
 from data_prep import corpora
+from data_prep.corpora import crema_d as crema_d_corpus
+from data_prep.corpora.reading import find_audio
 from ser_jax.common.errors import UserError
 
-CREMA_D = [f"1001_DFA_{code}_XX.wav" for code in corpora.CREMA_D_EMOTIONS]
+CREMA_D = [f"1001_DFA_{code}_XX.wav" for code in crema_d_corpus.EMOTIONS]
 RAVDESS = [f"03-01-0{emotion}-01-01-01-0{actor}.wav" for actor in (1, 2) for emotion in range(1, 9)]
 ACTORS = '"ActorID","Age","Sex"\n1001,51,"Male"\n1002,21,"Female"\n'
 VOTES = """"","A","D","F","H","N","S","fileName"
@@ -20,7 +22,7 @@ VOTES = """"","A","D","F","H","N","S","fileName"
 
 
 def touch(root: Path, *names: str) -> Path:
-    """Empty files: a reader never opens the audio."""
+    """Create empty files: readers never open the audio."""
     for name in names:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).touch()
@@ -37,7 +39,7 @@ def refusal(name: str, root: Path, **settings) -> str:
     return str(error.value)
 
 
-def test_crema_d_is_known_by_name_at_any_depth_and_in_any_format(tmp_path):
+def test_crema_d_is_read_by_name_at_any_depth_and_in_any_format(tmp_path):
     touch(tmp_path, "1002_IEO_ANG_HI.wav", "a/1001_IEO_NEU_XX.OGG", "a/b/c/1001_IEO_SAD_LO.flac")
     touch(tmp_path, "notes.txt", "a/laughter.wav", ".hidden.wav", ".git/1003_IEO_ANG_HI.wav")
     corpus = corpora.read("crema_d", tmp_path)
@@ -55,7 +57,7 @@ def test_crema_d_is_known_by_name_at_any_depth_and_in_any_format(tmp_path):
     assert clip.votes == ()
 
 
-def test_crema_d_old_name_of_a_clip_is_its_name(tmp_path):
+def test_crema_d_clip_under_its_old_name_gets_the_published_id(tmp_path):
     corpus = corpora.read("crema_d", touch(tmp_path, "1040_ITH_SAD_X.wav"))
     assert ids(corpus) == ["1040_ITH_SAD_XX"]
     assert corpus.utterances[0].path.name == "1040_ITH_SAD_X.wav"
@@ -70,10 +72,10 @@ def test_crema_d_mp3_beside_a_better_copy_is_ignored(tmp_path):
 
 
 @pytest.mark.parametrize("other", ["b/1040_ITH_SAD_XX.wav", "b/1040_ITH_SAD_XX.flac"])
-def test_crema_d_one_clip_twice_is_refused(tmp_path, other):
+def test_crema_d_repeated_clip_is_refused(tmp_path, other):
     touch(tmp_path, "a/1040_ITH_SAD_X.wav", other)
     message = refusal("crema_d", tmp_path)
-    assert "1040_ITH_SAD_XX is there twice" in message
+    assert "two files are clip 1040_ITH_SAD_XX" in message
     assert "a/1040_ITH_SAD_X.wav" in message and other in message and "remove one" in message
 
 
@@ -92,11 +94,11 @@ def test_crema_d_votes_and_actors_come_from_its_tables(tmp_path, layout):
     (votes / "tabulatedVotes.csv").write_text(VOTES)
     corpus = corpora.read("crema_d", root, tables_dir=tables if layout == "elsewhere" else None)
     by_id = {u.id: u for u in corpus.utterances}
-    assert by_id["1001_DFA_ANG_XX"].votes == (1, 2, 3, 4, 5, 6)  # of the voice alone
+    assert by_id["1001_DFA_ANG_XX"].votes == (1, 2, 3, 4, 5, 6)  # voice only
     assert by_id["1040_ITH_SAD_XX"].votes == (0, 0, 0, 0, 0, 7)
     assert by_id["1001_DFA_SAD_XX"].votes == ()
-    said = {u.speaker: (u.attributes["sex"], u.attributes["age"]) for u in corpus.utterances}
-    assert said == {"1001": ("male", "51"), "1002": ("female", "21"), "1040": ("", "")}
+    actors = {u.speaker: (u.attributes["sex"], u.attributes["age"]) for u in corpus.utterances}
+    assert actors == {"1001": ("male", "51"), "1002": ("female", "21"), "1040": ("", "")}
 
 
 def test_crema_d_whole(shared_data):
@@ -133,7 +135,7 @@ def test_ravdess_has_eight_classes_and_sung_clips_are_ignored(tmp_path):
 
 
 def test_ravdess_with_the_six_classes_of_crema_d(tmp_path):
-    six = tuple(corpora.CREMA_D_EMOTIONS.values())
+    six = tuple(crema_d_corpus.EMOTIONS.values())
     corpus = corpora.read("ravdess", touch(tmp_path, *RAVDESS), emotions=six[::-1])
     assert corpus.labels == tuple(sorted(six))  # the corpus's order, not the caller's
     assert len(corpus.utterances) == 12
@@ -160,7 +162,7 @@ def table(root: Path, *rows: str, header: str = "path,emotion,speaker") -> Path:
     return root / "corpus.csv"
 
 
-def test_csv_has_its_own_classes_and_keeps_further_columns(tmp_path):
+def test_csv_defines_its_classes_and_keeps_further_columns(tmp_path):
     file = table(
         tmp_path,
         "jörg/b.wav,boredom,jörg,office",
@@ -201,17 +203,21 @@ def test_csv_is_found_in_its_folder(tmp_path):
         ("path,emotion,speaker", "a.wav,joy,anna\nb/../a.flac,joy,anna", "lists a more than once"),
     ],
 )
-def test_csv_with_a_fault_is_refused(tmp_path, header, row, message):
+def test_faulty_csv_is_refused(tmp_path, header, row, message):
     assert message in refusal("csv", table(tmp_path, row, header=header))
 
 
-def test_csv_that_is_not_there_or_not_utf_8_is_refused(tmp_path):
-    assert "corpus.csv does not exist; the csv reader wants a table" in refusal("csv", tmp_path)
+def test_csv_that_is_missing_or_not_utf_8_is_refused(tmp_path):
+    assert "corpus.csv does not exist; corpus.name=csv needs a table" in refusal("csv", tmp_path)
     (tmp_path / "corpus.csv").write_bytes("path,emotion,speaker\na.wav,Ärger,anna".encode("cp1252"))
     assert "corpus.csv is not UTF-8" in refusal("csv", tmp_path)
 
 
-def test_unknown_reader_and_missing_root_are_refused(tmp_path):
+def test_each_record_is_entered_under_its_own_name():
+    assert all(spec.name == name for name, spec in corpora.CORPORA.items())
+
+
+def test_unknown_corpus_and_missing_root_are_refused(tmp_path):
     assert "corpus.name='creamad' is unknown; use one of crema_d" in refusal("creamad", tmp_path)
     assert "does not exist; set --config.corpus.root" in refusal("crema_d", tmp_path / "nowhere")
 
@@ -219,11 +225,9 @@ def test_unknown_reader_and_missing_root_are_refused(tmp_path):
 @pytest.mark.parametrize("name", ["crema_d", "ravdess"])
 def test_root_that_is_a_file_or_without_audio_is_refused(tmp_path, name):
     (tmp_path / "corpus.zip").touch()
-    assert "corpus.zip is a file; this reader wants the folder" in refusal(
-        name, tmp_path / "corpus.zip"
-    )
-    assert "no audio file was found below" in refusal(name, tmp_path)
-    assert "--config" not in refusal(name, tmp_path)  # other programs read corpora too
+    assert "corpus.zip is a file; give the folder" in refusal(name, tmp_path / "corpus.zip")
+    assert "there are no audio files below" in refusal(name, tmp_path)
+    assert "--config" not in refusal(name, tmp_path)  # other programs read corpora, too
 
 
 @pytest.mark.parametrize(
@@ -231,20 +235,20 @@ def test_root_that_is_a_file_or_without_audio_is_refused(tmp_path, name):
 )
 def test_wrong_reader_is_refused(tmp_path, name, files, title):
     message = refusal(name, touch(tmp_path, *files))
-    assert f"is named as {title} names its clips (the first is {files[0]})" in message
+    assert f"is named like a clip of {title} (the first is {files[0]})" in message
     assert "check --config.corpus.name" in message
 
 
-def test_made_corpus_and_speech_are_not_mistaken_for_each_other(made_corpus, tmp_path):
-    assert "holds a made corpus" in refusal("crema_d", made_corpus)
-    assert "holds a made corpus" in refusal("csv", made_corpus)
-    assert "holds no made corpus" in refusal("synthetic", touch(tmp_path, *CREMA_D))
+def test_synthetic_corpus_and_speech_are_not_mistaken_for_each_other(made_corpus, tmp_path):
+    assert "holds a synthetic corpus" in refusal("crema_d", made_corpus)
+    assert "holds a synthetic corpus" in refusal("csv", made_corpus)
+    assert "holds no synthetic corpus" in refusal("synthetic", touch(tmp_path, *CREMA_D))
     corpus = corpora.read("synthetic", made_corpus)
     assert (corpus.name, len(corpus.utterances)) == ("synthetic", 72)
     assert "not speech" in corpus.title
 
 
-def test_emotions_are_kept_with_their_votes_and_unknown_ones_refused(tmp_path):
+def test_chosen_emotions_keep_their_votes_and_unknown_ones_are_refused(tmp_path):
     touch(tmp_path, *CREMA_D)
     (tmp_path / "tabulatedVotes.csv").write_text(VOTES)
     corpus = corpora.read("crema_d", tmp_path, emotions=("sadness", "anger"))
@@ -252,15 +256,15 @@ def test_emotions_are_kept_with_their_votes_and_unknown_ones_refused(tmp_path):
     assert [u.emotion for u in corpus.utterances] == ["anger", "sadness"]
     assert corpus.utterances[0].votes == (1, 6)
     message = refusal("crema_d", tmp_path, emotions=("anger", "joy"))
-    assert "corpus.emotions names 'joy', which CREMA-D does not have; it has anger" in message
+    assert "corpus.emotions has 'joy', which CREMA-D lacks; choose from anger" in message
 
 
-def test_defects_are_dropped_by_the_reader_whose_they_are(tmp_path):
+def test_known_defects_are_dropped_from_their_own_corpus_only(tmp_path):
     pair = ["1006_TIE_HAP_XX.wav", "1006_TIE_NEU_XX.wav"]
     crema_d = touch(tmp_path / "crema_d", *CREMA_D, *pair, "1076_MTI_SAD_XX.wav")
     assert len(corpora.read("crema_d", crema_d).utterances) == 9
     assert len(corpora.read("crema_d", crema_d, drop_defects=True).utterances) == 6
-    assert len(corpora.DEFECTS["crema_d"]) == 7
+    assert len(corpora.CORPORA["crema_d"].defects) == 7
 
     pair = ["03-01-03-01-02-01-07.wav", "03-01-03-01-02-02-07.wav"]
     ravdess = touch(tmp_path / "ravdess", *pair)
@@ -272,11 +276,11 @@ def test_defects_are_dropped_by_the_reader_whose_they_are(tmp_path):
 
 def test_ravdess_defect_is_a_copy(shared_data):
     path = {u.id: u.path for u in corpora.read("ravdess", shared_data / "ravdess").utterances}
-    for clip, twin in corpora.DEFECTS["ravdess"].items():
+    for clip, twin in corpora.CORPORA["ravdess"].defects.items():
         assert path[clip].read_bytes() == path[twin].read_bytes()
 
 
-def test_links_are_followed_and_what_is_reached_twice_is_looked_at_once(tmp_path):
+def test_links_are_followed_and_a_file_reached_twice_is_read_once(tmp_path):
     touch(tmp_path / "disk", "1001_DFA_ANG_XX.wav", "deep/1001_DFA_SAD_XX.wav")
     root = tmp_path / "root"
     root.mkdir()
@@ -285,7 +289,7 @@ def test_links_are_followed_and_what_is_reached_twice_is_looked_at_once(tmp_path
     assert ids(corpora.read("crema_d", root)) == ["1001_DFA_ANG_XX", "1001_DFA_SAD_XX"]
 
 
-def test_a_cycle_of_links_ends(tmp_path):
+def test_cyclic_links_end(tmp_path):
     touch(tmp_path, "deep/1001_DFA_ANG_XX.wav")
     (tmp_path / "deep" / "back").symlink_to(tmp_path)
-    assert corpora.find_audio(tmp_path) == [tmp_path / "deep/1001_DFA_ANG_XX.wav"]
+    assert find_audio(tmp_path) == [tmp_path / "deep/1001_DFA_ANG_XX.wav"]

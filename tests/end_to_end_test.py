@@ -86,13 +86,13 @@ CREMA_D = ("--config.corpus.name=crema_d", "--config.augmentation.views=()")
 KFOLD = ("--config.split.name=speaker_kfold", "--config.split.n_folds=3")
 # name → (what makes corpus.root below tmp_path, further flags, what the sentence says)
 BAD_INPUT = {
-    "no audio": (lambda p: p.mkdir(), CREMA_D, "no audio file was found below"),
+    "no audio": (lambda p: p.mkdir(), CREMA_D, "there are no audio files below"),
     "no folder": (lambda p: None, CREMA_D, "does not exist"),
     "LFS stubs": (stubs, CREMA_D, "Git LFS pointer, not audio; run `git lfs pull`"),
     "wrong reader": (
         make_corpus,
         (*CREMA_D, "--config.corpus.name=ravdess"),
-        "is named as RAVDESS names its clips",
+        "is named like a clip of RAVDESS",
     ),
     "unknown reader": (make_corpus, ("--config.corpus.name=savee",), "corpus.name='savee'"),
     "unknown emotion": (

@@ -11,6 +11,7 @@ import pytest
 import soundfile
 
 from data_prep import corpora
+from data_prep.corpora.synthetic import MARKER
 from data_prep.synthetic import __main__, voice
 from data_prep.synthetic import corpus as synthetic_corpus
 from ser_jax.common.errors import UserError
@@ -48,12 +49,12 @@ def test_every_speaker_says_every_sentence_in_every_emotion(corpus_dir):
 
 
 def test_says_that_nobody_spoke_and_invents_no_listeners(corpus_dir):
-    text = (corpus_dir / corpora.SYNTHETIC_MARKER).read_text()
+    text = (corpus_dir / MARKER).read_text()
     assert "Nothing in it is the speech of a person" in text
     assert all(not u.votes for u in corpora.read("synthetic", corpus_dir).utterances)
     with (corpus_dir / "VideoDemographics.csv").open() as file:
         assert all(row["Race"] == row["Ethnicity"] == "" for row in csv.DictReader(file))
-    with pytest.raises(UserError, match="made corpus"):
+    with pytest.raises(UserError, match="synthetic corpus"):
         corpora.read("crema_d", corpus_dir)
 
 

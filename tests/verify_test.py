@@ -1,4 +1,4 @@
-"""Faults put into small corpora are found, named and told from what the corpus came with."""
+"""Faults put into small corpora are found, and kept apart from published defects."""
 
 import dataclasses
 import hashlib
@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 import soundfile
 
-from data_prep import verify
-from data_prep.verify import render
+from data_prep import corpora
+from data_prep.verify import __main__, clip
+from data_prep.verify.corpus import verify
+from data_prep.verify.findings import Finding, render
 from ser_jax.common.errors import UserError
 
 RATE = 16_000
@@ -27,13 +29,13 @@ def write(path: Path, samples: np.ndarray, **kwargs) -> Path:
     return path
 
 
-def found(findings: tuple[verify.Finding, ...]) -> set[tuple[str, tuple[str, ...]]]:
+def found(findings: tuple[Finding, ...]) -> set[tuple[str, tuple[str, ...]]]:
     return {(f.kind, f.files) for f in findings}
 
 
 @pytest.fixture
 def ravdess(tmp_path) -> Path:
-    """Three sound clips, of a corpus that has no checksums."""
+    """Three sound clips of a corpus without published checksums."""
     for i in (1, 2, 3):
         write(tmp_path / "Actor_01" / f"03-01-0{i}-01-01-01-01.wav", voice(i))
     return tmp_path
@@ -41,10 +43,10 @@ def ravdess(tmp_path) -> Path:
 
 @pytest.fixture
 def crema_d(tmp_path, monkeypatch) -> Path:
-    """A whole, byte-exact corpus of five clips, most of them published with defects."""
+    """A complete, byte-exact corpus of five clips, most of them published with defects."""
     clips = {
         "1001_DFA_ANG_XX": voice(1),
-        "1002_DFA_ANG_XX": np.zeros(RATE // 2),  # silent, and nobody knew
+        "1002_DFA_ANG_XX": np.zeros(RATE // 2),  # silent, and not a known defect
         "1076_MTI_SAD_XX": np.zeros(RATE),
         "1006_TIE_HAP_XX": voice(2),
         "1006_TIE_NEU_XX": voice(2),
@@ -56,12 +58,17 @@ def crema_d(tmp_path, monkeypatch) -> Path:
     table = tmp_path / "VideoDemographics.csv"
     table.write_text("ActorID,Age,Sex\n1001,51,Male\n")
     manifest[table.name] = hashlib.sha256(table.read_bytes()).hexdigest()
-    monkeypatch.setattr(verify, "read_manifest", lambda: manifest)
+    sums = tmp_path / "crema_d.sha256"
+    sums.write_text("".join(f"{sha256}  {name}\n" for name, sha256 in manifest.items()))
+    spec = corpora.CORPORA["crema_d"]
+    release = dataclasses.replace(spec.release, manifest=sums)
+    spec = dataclasses.replace(spec, release=release)
+    monkeypatch.setitem(corpora.CORPORA, "crema_d", spec)
     return tmp_path
 
 
-def test_sound_corpus_is_right(ravdess):
-    report = verify.verify(ravdess, "ravdess")
+def test_sound_corpus_passes(ravdess):
+    report = verify(ravdess, "ravdess")
     assert (report.files, report.wrong, report.known, report.noted) == (3, (), (), ())
     assert report.seconds == pytest.approx(0.75)
     assert report.checksums_right is None
@@ -70,7 +77,7 @@ def test_sound_corpus_is_right(ravdess):
 
 def test_every_fault_is_found_and_none_hides_another(ravdess):
     actor = ravdess / "Actor_02"
-    faults = {  # what is done → what is found
+    faults = {  # what is written → what is found
         "lfs": "Git LFS pointer",
         "text": "unreadable",
         "zero": "empty",
@@ -95,7 +102,7 @@ def test_every_fault_is_found_and_none_hides_another(ravdess):
     (actor / "link.wav").symlink_to("nowhere.wav")
     (actor / "cut.wav").write_bytes(write(actor / "whole.wav", voice(5)).read_bytes()[:-100])
 
-    report = verify.verify(ravdess, "ravdess")
+    report = verify(ravdess, "ravdess")
 
     assert found(report.wrong) == {
         (kind, (f"Actor_02/{stem}.wav",)) for stem, kind in faults.items()
@@ -106,7 +113,7 @@ def test_every_fault_is_found_and_none_hides_another(ravdess):
 
 def test_quiet_speech_is_not_silence(ravdess):
     write(ravdess / "quiet.wav", voice(4, level=5e-4))  # −66 dB
-    assert not verify.verify(ravdess, "ravdess").wrong
+    assert not verify(ravdess, "ravdess").wrong
 
 
 def test_clipping_is_noted_and_not_wrong(ravdess):
@@ -116,28 +123,28 @@ def test_clipping_is_noted_and_not_wrong(ravdess):
     write(ravdess / "peak.wav", peak)
     write(ravdess / "clipped.wav", clipped)
     write(ravdess / "stereo.flac", np.stack([peak, clipped], axis=1))
-    report = verify.verify(ravdess, "ravdess")
+    report = verify(ravdess, "ravdess")
     assert found(report.noted) == {("clipped", ("clipped.wav",)), ("clipped", ("stereo.flac",))}
     assert not report.wrong
 
 
-def test_clipping_across_decoded_blocks_is_seen(ravdess, monkeypatch):
-    monkeypatch.setattr(verify, "BLOCK", 100)
+def test_clipping_across_decoded_blocks_is_found(ravdess, monkeypatch):
+    monkeypatch.setattr(clip, "BLOCK", 100)
     samples = voice(8)
     samples[99:102] = 1.0
     write(ravdess / "clipped.wav", samples)
-    assert found(verify.verify(ravdess, "ravdess").noted) == {("clipped", ("clipped.wav",))}
+    assert found(verify(ravdess, "ravdess").noted) == {("clipped", ("clipped.wav",))}
 
 
-def test_identical_clips_come_as_one_group(ravdess):
+def test_identical_clips_form_one_group(ravdess):
     for name in ("a.wav", "b.wav", "c.wav"):
         write(ravdess / name, voice(9))
-    report = verify.verify(ravdess, "ravdess")
+    report = verify(ravdess, "ravdess")
     assert found(report.wrong) == {("identical", ("a.wav", "b.wav", "c.wav"))}
 
 
-def test_byte_exact_corpus_is_right_and_its_defects_are_known(crema_d):
-    report = verify.verify(crema_d)
+def test_byte_exact_corpus_passes_with_its_published_defects(crema_d):
+    report = verify(crema_d)
     assert report.wrong == ()
     assert report.checksums_right == 5
     twins = tuple(f"AudioWAV/1006_TIE_{code}_XX.wav" for code in ("HAP", "NEU"))
@@ -154,7 +161,7 @@ def test_what_differs_from_the_published_corpus_is_wrong(crema_d):
     write(crema_d / "AudioWAV/1092_DFA_ANG_XX.wav", voice(11))
     (crema_d / "AudioWAV/1006_TIE_NEU_XX.wav").write_bytes(POINTER)
     (crema_d / "VideoDemographics.csv").write_text("ActorID,Age,Sex\n1001,15,Male\n")
-    report = verify.verify(crema_d)
+    report = verify(crema_d)
     assert found(report.wrong) == {
         ("missing", ("AudioWAV/1076_MTI_SAD_XX.wav",)),
         ("unexpected", ("AudioWAV/1092_DFA_ANG_XX.wav",)),
@@ -165,95 +172,95 @@ def test_what_differs_from_the_published_corpus_is_wrong(crema_d):
     assert report.checksums_right == 2
 
 
-def test_clips_are_known_by_name_in_any_folder_and_format(crema_d):
+def test_clips_are_matched_by_name_in_any_folder_and_format(crema_d):
     wav = crema_d / "AudioWAV"
     (crema_d / "deep/er").mkdir(parents=True)
     (wav / "1001_DFA_ANG_XX.wav").rename(crema_d / "deep/er/1001_DFA_ANG_XX.WAV")
     samples, _ = soundfile.read(wav / "1076_MTI_SAD_XX.wav")
-    write(crema_d / "1076_MTI_SAD_X.flac", samples)  # also under the name that old copies give it
+    write(crema_d / "1076_MTI_SAD_X.flac", samples)  # under its name in old copies
     (wav / "1076_MTI_SAD_XX.wav").unlink()
     write(crema_d / "AudioMP3/1006_TIE_HAP_XX.mp3", voice(2))  # beside a better copy
-    report = verify.verify(crema_d)
+    report = verify(crema_d)
     assert report.wrong == ()
     assert report.checksums_right == 4
     assert ("silent", ("1076_MTI_SAD_X.flac",)) in found(report.known)
     assert [fact for fact in report.facts if "1 clips are .flac" in fact]
-    assert [fact for fact in report.facts if "1 MP3s were passed over" in fact]
+    assert [fact for fact in report.facts if "1 MP3s were skipped" in fact]
 
 
-def test_copied_clip_is_wrong_although_its_bytes_are_right(crema_d):
+def test_copy_of_a_clip_is_wrong_although_its_bytes_are_right(crema_d):
     (crema_d / "copy").mkdir()
     copy = crema_d / "copy/1001_DFA_ANG_XX.wav"
     copy.write_bytes((crema_d / "AudioWAV/1001_DFA_ANG_XX.wav").read_bytes())
-    report = verify.verify(crema_d)
+    report = verify(crema_d)
     names = ("AudioWAV/1001_DFA_ANG_XX.wav", "copy/1001_DFA_ANG_XX.wav")
     assert ("identical", names) in found(report.wrong)
     assert report.checksums_right == 5
 
 
-def test_take_that_ravdess_published_twice_is_known_and_another_copy_is_not(ravdess):
+def test_take_that_ravdess_published_twice_is_known_and_other_copies_are_wrong(ravdess):
     pair = tuple(f"Actor_07/03-01-03-01-02-0{i}-07.flac" for i in (1, 2))
     for name in pair:
         write(ravdess / name, voice(10))
-    report = verify.verify(ravdess, "ravdess")
+    report = verify(ravdess, "ravdess")
     assert (found(report.known), report.wrong) == ({("identical", pair)}, ())
     stranger = write(ravdess / "Actor_07/03-01-04-01-02-01-07.flac", voice(10))
-    assert not verify.verify(ravdess, "ravdess").known
+    assert not verify(ravdess, "ravdess").known
     (ravdess / pair[0]).unlink()
     twins = (pair[1], stranger.relative_to(ravdess).as_posix())
-    assert found(verify.verify(ravdess, "ravdess").wrong) == {("identical", twins)}
+    assert found(verify(ravdess, "ravdess").wrong) == {("identical", twins)}
 
 
-def test_faults_that_no_one_published_are_wrong_in_crema_d_too(crema_d):
+def test_faults_of_the_copy_are_wrong_in_crema_d_too(crema_d):
     write(crema_d / "AudioWAV/1001_DFA_ANG_XX.wav", np.zeros(RATE // 3))
-    wrong = found(verify.verify(crema_d).wrong)
+    wrong = found(verify(crema_d).wrong)
     assert ("silent", ("AudioWAV/1001_DFA_ANG_XX.wav",)) in wrong
 
 
-def test_reports_what_the_reader_would_refuse(tmp_path):
+def test_reader_errors_are_reported(tmp_path):
     write(tmp_path / "a.wav", voice(1))
     write(tmp_path / "03-01-99-01-01-01-01.wav", voice(2))
-    (finding,) = verify.verify(tmp_path, "ravdess").wrong
+    (finding,) = verify(tmp_path, "ravdess").wrong
     assert finding.kind == "reader"
     assert "unknown emotion code 99" in finding.detail
 
 
-def test_csv_lists_files_that_are_not_there(tmp_path):
+def test_files_that_a_csv_lists_but_are_missing_are_wrong(tmp_path):
     write(tmp_path / "clips/a.wav", voice(1))
     table = tmp_path / "corpus.csv"
     table.write_text("path,emotion,speaker\nclips/a.wav,joy,anna\nclips/b.wav,joy,anna\n")
     for root in (tmp_path, table):
-        assert found(verify.verify(root, "csv").wrong) == {("missing", ("clips/b.wav",))}
+        assert found(verify(root, "csv").wrong) == {("missing", ("clips/b.wav",))}
 
 
 @pytest.mark.parametrize("corpus", ["crema_d", "ravdess", "csv", "synthetic"])
-def test_no_audio_is_the_users_error(tmp_path, corpus):
+def test_folder_without_audio_is_refused(tmp_path, corpus):
     with pytest.raises(UserError, match="no audio"):
-        verify.verify(tmp_path, corpus)
+        verify(tmp_path, corpus)
     with pytest.raises(UserError, match="does not exist"):
-        verify.verify(tmp_path / "nowhere", corpus)
+        verify(tmp_path / "nowhere", corpus)
 
 
-def test_table_is_short_and_json_is_whole(crema_d, monkeypatch, capsys):
+def test_text_is_abridged_and_json_is_complete(crema_d, monkeypatch, capsys):
     for i in range(10):
         write(crema_d / f"extra/{i}.wav", voice(20 + i))
     out = crema_d / "report.json"
     monkeypatch.setattr("sys.argv", ["verify", f"--root={crema_d}", f"--json={out}"])
-    assert verify.main() == 1
+    assert __main__.main() == 1
     assert "unexpected" in (text := capsys.readouterr().out)
     assert "and 7 more" in text
     assert "extra/9.wav" not in text
     saved = json.loads(out.read_text())
     assert len([f for f in saved["wrong"] if f["kind"] == "unexpected"]) == 10
-    report = verify.verify(crema_d)
+    report = verify(crema_d)
     assert saved == json.loads(json.dumps(dataclasses.asdict(report)))
     for i in range(10):
         (crema_d / f"extra/{i}.wav").unlink()
-    assert verify.main() == 0
+    assert __main__.main() == 0
 
 
 def test_real_clips_pass_by_checksum(shared_data):
-    report = verify.verify(shared_data / "crema_d")
+    report = verify(shared_data / "crema_d")
     assert report.files == report.checksums_right == 16
     assert {f.kind for f in report.wrong} == {"missing"}
     assert len(report.wrong) == 7_442 - 16

@@ -1,42 +1,36 @@
-"""Readers: a folder of audio → utterances with labels. One small file a corpus.
+"""Corpora: a folder of audio → labelled utterances. One file per corpus.
 
-To add a corpus, write `read(root, tables_dir)` in a file of its own and enter it in READERS; or
-describe it in a table and use the `csv` reader.
+To add a corpus, write a file with its SPEC and enter it in CORPORA; or describe your clips in a
+table and use `csv`.
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from data_prep.corpora import crema_d, ravdess, table
-from data_prep.corpora.corpus import Corpus, Utterance, find_audio
-from data_prep.corpora.crema_d import EMOTIONS as CREMA_D_EMOTIONS
-from data_prep.corpora.crema_d import clip_id as crema_d_id
+from data_prep.corpora import crema_d, ravdess, synthetic, table
+from data_prep.corpora.corpus import Corpus, CorpusSpec, Utterance
 from ser_jax.common.errors import UserError
 
-__all__ = [
-    "CREMA_D_EMOTIONS",
-    "DEFECTS",
-    "READERS",
-    "SYNTHETIC_MARKER",
-    "Corpus",
-    "Utterance",
-    "crema_d_id",
-    "find_audio",
-    "read",
-]
+__all__ = ["CORPORA", "Corpus", "CorpusSpec", "Utterance", "lookup", "read"]
 
-SYNTHETIC_MARKER = "SYNTHETIC.txt"  # present in every made corpus, so that none passes for speech
-
-READERS: Mapping[str, Callable[[Path, Path], Corpus]] = {
-    "crema_d": crema_d.read,
-    "ravdess": ravdess.read,
-    "csv": table.read,
-    "synthetic": crema_d.read_synthetic,
+CORPORA: dict[str, CorpusSpec] = {
+    "crema_d": crema_d.SPEC,
+    "ravdess": ravdess.SPEC,
+    "csv": table.SPEC,
+    "synthetic": synthetic.SPEC,
 }
-# What a corpus was published with and is better without: a clip → the clip whose very bytes it
-# has, or "" if it is silent.
-DEFECTS: Mapping[str, Mapping[str, str]] = {"crema_d": crema_d.DEFECTS, "ravdess": ravdess.DEFECTS}
+
+
+def lookup(name: str) -> CorpusSpec:
+    """Return an entry of CORPORA.
+
+    Raises:
+      UserError: there is none of this name.
+    """
+    if name not in CORPORA:
+        raise UserError(f"corpus.name={name!r} is unknown; use one of {', '.join(CORPORA)}.")
+    return CORPORA[name]
 
 
 def read(
@@ -47,34 +41,34 @@ def read(
     tables_dir: Path | None = None,
     drop_defects: bool = False,
 ) -> Corpus:
-    """Reads a corpus.
+    """Read a corpus.
 
     Args:
-      name: a key of READERS.
-      root: the folder with the audio, at any depth (for `csv`: the table).
-      emotions: keep only these classes; () keeps all that the corpus has.
-      tables_dir: where the corpus's own tables are (CREMA-D: votes, actors); None means `root`.
-      drop_defects: leave out the clips of DEFECTS.
+      name: a key of CORPORA.
+      root: the folder with the audio, at any depth (for `csv`: or the table).
+      emotions: the classes to keep; () keeps all.
+      tables_dir: the folder of the corpus's own tables (CREMA-D: votes, actors); None means `root`.
+      drop_defects: leave out the clips of CorpusSpec.defects.
 
     Raises:
-      UserError: nothing usable is there, or it belongs to another reader.
+      UserError: there is nothing usable, or `root` holds another kind of corpus.
     """
-    if name not in READERS:
-        raise UserError(f"corpus.name={name!r} is unknown; use one of {', '.join(READERS)}.")
+    spec = lookup(name)
     if not root.exists():
         raise UserError(f"corpus.root={root} does not exist; set --config.corpus.root.")
-    made = (root / SYNTHETIC_MARKER).exists()
-    if made and name != "synthetic":
-        raise UserError(f"{root} holds a made corpus; read it with --config.corpus.name=synthetic.")
-    if not made and name == "synthetic":
-        raise UserError(f"{root} holds no made corpus; choose an empty folder as corpus.root.")
-    corpus = READERS[name](root, tables_dir or root)
+    is_synthetic = (root / synthetic.MARKER).exists()
+    if is_synthetic and name != "synthetic":
+        raise UserError(
+            f"{root} holds a synthetic corpus; read it with --config.corpus.name=synthetic."
+        )
+    if name == "synthetic" and not is_synthetic:
+        raise UserError(f"{root} holds no synthetic corpus; use an empty folder as corpus.root.")
+    corpus = spec.reader(spec, root, tables_dir or root)
     if emotions:
         corpus = _keep_emotions(corpus, emotions)
     if drop_defects:
-        defects = DEFECTS.get(name, {})
-        kept = tuple(u for u in corpus.utterances if u.id not in defects)
-        corpus = dataclasses.replace(corpus, utterances=kept)
+        sound = tuple(u for u in corpus.utterances if u.id not in spec.defects)
+        corpus = dataclasses.replace(corpus, utterances=sound)
     return corpus
 
 
@@ -82,7 +76,7 @@ def _keep_emotions(corpus: Corpus, emotions: Sequence[str]) -> Corpus:
     unknown = sorted(set(emotions) - set(corpus.labels))
     if unknown:
         raise UserError(
-            f"corpus.emotions names {unknown[0]!r}, which {corpus.title} does not have; it has "
+            f"corpus.emotions has {unknown[0]!r}, which {corpus.title} lacks; choose from "
             f"{', '.join(corpus.labels)}."
         )
     keep = [i for i, label in enumerate(corpus.labels) if label in emotions]

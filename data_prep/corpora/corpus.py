@@ -1,13 +1,10 @@
-"""An utterance, a corpus, and what the readers share."""
+"""Utterances, the corpus they form, and the record that describes a corpus to the project."""
 
-import csv
 import dataclasses
-import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from ser_jax.audio import files
-from ser_jax.common.errors import UserError
+from data_prep.corpora.release import Release
 
 
 @dataclasses.dataclass(frozen=True)
@@ -15,13 +12,13 @@ class Utterance:
     """One labelled clip.
 
     Attributes:
-      id: unique in its corpus, and stable: splits and augmentation hang on it.
+      id: unique within the corpus and stable; splits and augmentation depend on it.
       path: the audio file.
       emotion: one of Corpus.labels.
-      speaker: who speaks.
-      attributes: whatever else the corpus knows (sentence, level, sex, age, …), as text; the same
-        keys for each utterance of a corpus.
-      votes: listeners' votes for each of Corpus.labels, or () where nobody was asked.
+      speaker: identifies the speaker within the corpus.
+      attributes: further metadata as text (sentence, level, sex, age, …); all utterances of a
+        corpus have the same keys.
+      votes: the number of listeners who chose each of Corpus.labels; () if there are none.
     """
 
     id: str
@@ -34,14 +31,15 @@ class Utterance:
 
 @dataclasses.dataclass(frozen=True)
 class Corpus:
-    """Utterances sorted by id, and the label set they are drawn from.
+    """The clips that were read from a folder.
 
     Attributes:
-      name: the reader's name.
-      title: what results call it.
+      name: the key in CORPORA.
+      title: the name shown in results.
       labels: class names; a label is an index into them.
       utterances: sorted by id.
-      ignored: audio files that the reader did not take for utterances.
+      ignored: audio files that are not clips of the corpus.
+      licence: see CorpusSpec.
     """
 
     name: str
@@ -49,96 +47,33 @@ class Corpus:
     labels: tuple[str, ...]
     utterances: tuple[Utterance, ...]
     ignored: tuple[Path, ...] = ()
+    licence: str = ""
 
 
-def find_audio(root: Path) -> list[Path]:
-    """All audio files below `root`, as audio_files.below finds them.
+@dataclasses.dataclass(frozen=True)
+class CorpusSpec:
+    """Everything the project knows about a corpus.
 
-    Raises:
-      UserError: there is none, or a folder cannot be listed.
+    Attributes:
+      name: the value of corpus.name in a config.
+      title: the name shown in results.
+      reader: (spec, audio folder, folder of the corpus's tables) → Corpus.
+      labels: class names, sorted; None if the data defines them.
+      licence: its terms, in full sentences; "" if unknown.
+      source: how to get it, as a command or an address in which {root} stands for the folder;
+        "" if only the user knows.
+      defects: clips published with a defect: id → id of the clip that has the same bytes, or ""
+        if the clip is silent.
+      clip_id: file name without extension → clip id.
+      release: the published files; None if there are no checksums for them.
     """
-    if root.is_file():
-        raise UserError(f"{root} is a file; this reader wants the folder that holds the audio.")
 
-    def refuse(error: OSError) -> None:
-        raise UserError(f"{error.filename} cannot be listed ({error.strerror}); change its rights.")
-
-    found = [Path(path) for path in files.below(os.fspath(root), refuse)]
-    if not found:
-        raise UserError(f"no audio file was found below {root}; check the folder.")
-    return found
-
-
-def read_by_name(
-    name: str,
-    title: str,
-    emotions: Iterable[str],
-    root: Path,
-    utterance: Callable[[Path], Utterance | None],
-) -> Corpus:
-    """A corpus whose labels are in its file names.
-
-    Args:
-      name: the reader's.
-      title: of the corpus.
-      emotions: all that it has.
-      root: the folder with the audio.
-      utterance: what a file is by its name; None for a file that is no clip of the corpus.
-
-    Raises:
-      UserError: no file is a clip, or two are the same.
-    """
-    found: dict[str, Utterance] = {}
-    ignored = []
-    # CREMA-D ships damaged MP3s under the names of its WAVs: a lossy copy never wins.
-    for path in sorted(find_audio(root), key=lambda p: (p.suffix.lower() == ".mp3", p)):
-        this = utterance(path)
-        if this is None or (path.suffix.lower() == ".mp3" and this.id in found):
-            ignored.append(path)
-        elif this.id in found:
-            raise UserError(
-                f"{this.id} is there twice, as {found[this.id].path} and {path}; remove one."
-            )
-        else:
-            found[this.id] = this
-    if not found:
-        raise UserError(
-            f"no file below {root} is named as {title} names its clips (the first is "
-            f"{ignored[0].name}); check --config.corpus.name."
-        )
-    return Corpus(
-        name,
-        title,
-        tuple(sorted(emotions)),
-        tuple(found[i] for i in sorted(found)),
-        tuple(ignored),
-    )
-
-
-def emotion_of(codes: Mapping[str, str], code: str, path: Path) -> str:
-    """The emotion that a code in a file's name stands for.
-
-    Raises:
-      UserError: the corpus has no such code.
-    """
-    if code not in codes:
-        raise UserError(
-            f"{path} has the unknown emotion code {code}; the codes are {', '.join(codes)}."
-        )
-    return codes[code]
-
-
-def rows_of(table: Path, needed: Iterable[str]) -> list[dict[str, str]]:
-    """The rows of a CSV file, by the names in its header.
-
-    Raises:
-      UserError: it is not UTF-8, has no row, or lacks a column that is needed.
-    """
-    try:
-        with table.open(encoding="utf-8-sig", newline="") as file:
-            rows = list(csv.DictReader(file))
-    except UnicodeDecodeError as error:
-        raise UserError(f"{table} is not UTF-8; save it with that encoding.") from error
-    if not rows or not rows[0].keys() >= set(needed):
-        raise UserError(f"{table} needs a header with {', '.join(needed)}, and at least one row.")
-    return rows
+    name: str
+    title: str
+    reader: Callable[["CorpusSpec", Path, Path], Corpus]
+    labels: tuple[str, ...] | None
+    licence: str = ""
+    source: str = ""
+    defects: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    clip_id: Callable[[str], str] = str
+    release: Release | None = None

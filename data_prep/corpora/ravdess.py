@@ -6,7 +6,8 @@ Livingstone & Russo, PLoS ONE 13(5): e0196391, 2018.
 import re
 from pathlib import Path
 
-from data_prep.corpora.corpus import Corpus, Utterance, emotion_of, read_by_name
+from data_prep.corpora.corpus import Corpus, CorpusSpec, Utterance
+from data_prep.corpora.reading import emotion_of, read_by_name
 
 NAME = re.compile(
     r"\d\d-(?P<channel>\d\d)-(?P<code>\d\d)-(?P<level>\d\d)-(?P<statement>\d\d)-\d\d-(?P<actor>\d\d)"
@@ -21,15 +22,13 @@ EMOTIONS = {
     "07": "disgust",
     "08": "surprise",
 }
-# One take was published as both repetitions. The label is the same, so the first is sound.
-DEFECTS = {"03-01-03-01-02-02-07": "03-01-03-01-02-01-07"}
 
 
-def read(root: Path, tables_dir: Path) -> Corpus:
-    """Reads the spoken clips; sung ones are ignored."""
-    del tables_dir  # it has none
+def read(spec: CorpusSpec, root: Path, tables_dir: Path) -> Corpus:
+    """Read the spoken clips; sung ones are ignored."""
+    del tables_dir  # RAVDESS has no tables
 
-    def utterance(path: Path) -> Utterance | None:
+    def parse(path: Path) -> Utterance | None:
         match = NAME.fullmatch(path.stem)
         if not match or match["channel"] != "01":
             return None
@@ -45,4 +44,17 @@ def read(root: Path, tables_dir: Path) -> Corpus:
             },
         )
 
-    return read_by_name("ravdess", "RAVDESS", EMOTIONS.values(), root, utterance)
+    return read_by_name(spec, root, parse)
+
+
+SPEC = CorpusSpec(
+    name="ravdess",
+    title="RAVDESS",
+    reader=read,
+    labels=tuple(sorted(EMOTIONS.values())),
+    licence="RAVDESS is under the Creative Commons licence CC BY-NC-SA 4.0: attribution, no "
+    "commercial use, share alike.",
+    source="https://zenodo.org/records/1188976",
+    # One take was published as both repetitions. The label is the same, so the first one stays.
+    defects={"03-01-03-01-02-02-07": "03-01-03-01-02-01-07"},
+)

@@ -60,7 +60,7 @@ def _found(config: ConfigDict, corpus: Any, folder: Path, n_clips: int) -> dict[
     from data_prep.augmentation import views
     from data_prep.inspect import measure, samples
     from data_prep.inspect import page as inspect_page
-    from data_prep.verify import verify
+    from data_prep.verify.corpus import verify
     from ser_jax.features import FeatureSpec
 
     good, bad = measure.measure_all(corpus.utterances)

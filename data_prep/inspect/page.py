@@ -5,8 +5,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from data_prep import corpora, verify
+from data_prep import corpora
 from data_prep.inspect import counts
+from data_prep.verify.findings import remedy
 from ser_jax.pages import html
 from ser_jax.pages.html import escape
 
@@ -63,8 +64,8 @@ def _findings(report: Mapping[str, Any], unreadable: Mapping[str, str]) -> list[
             shown = [" = ".join(f["files"]) or f["detail"] for f in some[:MOST_FINDINGS]]
             rest = len(some) - len(shown)
             more = [f"and {rest:,} more, all in inspect.json"] if rest > 0 else []
-            remedy = verify.REMEDIES[kind].format(root=report["root"])
-            rows.append([kind, f"{len(some):,}", ", ".join([*shown, *more]), remedy])
+            todo = remedy(kind, report["corpus"], report["root"])
+            rows.append([kind, f"{len(some):,}", ", ".join([*shown, *more]), todo])
         if rows:
             columns = ["what", "how many", "which", "what to do"]
             parts.append(

@@ -20,7 +20,9 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from data_prep import corpora, workers
+from data_prep import workers
+from data_prep.corpora import crema_d
+from data_prep.corpora.synthetic import MARKER
 from data_prep.synthetic import voice
 from ser_jax.common import files
 from ser_jax.common.errors import UserError
@@ -115,9 +117,9 @@ def write(
             for _ in _map(write_speaker, n_speakers, jobs):
                 progress.update()
         files.write_text(work / ACTORS, _actors_table(n_speakers, seed))
-        files.write_text(work / corpora.SYNTHETIC_MARKER, f"{NOTICE}{made_from}\n")
+        files.write_text(work / MARKER, f"{NOTICE}{made_from}\n")
         # The clips come last: at no time do they lie in `root` without the marker.
-        for name in (corpora.SYNTHETIC_MARKER, ACTORS, AUDIO):
+        for name in (MARKER, ACTORS, AUDIO):
             os.replace(work / name, root / name)
         work.rmdir()
 
@@ -133,7 +135,7 @@ def _is_finished(root: Path, made_from: str) -> bool:
     Raises:
       UserError: something else is there.
     """
-    marker = root / corpora.SYNTHETIC_MARKER
+    marker = root / MARKER
     if marker.is_file():
         if marker.read_text(encoding="utf-8").splitlines()[-1:] != [made_from]:
             raise UserError(
@@ -178,7 +180,7 @@ def _write_speaker(
 
     speaker = _make_speaker(seed, index)
     for row, (sentence, syllables) in enumerate(list(SENTENCES.items())[:n_sentences]):
-        for column, emotion in enumerate(corpora.CREMA_D_EMOTIONS):
+        for column, emotion in enumerate(crema_d.EMOTIONS):
             rng = np.random.default_rng([seed, index, row, column, 2])
             waveform_S = voice.speak(syllables, emotion, speaker, rng, sampling_rate)
             soundfile.write(

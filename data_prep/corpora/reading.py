@@ -1,0 +1,94 @@
+"""Helpers that readers share: finding audio, labels in file names, tables."""
+
+import csv
+import os
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+from data_prep.corpora.corpus import Corpus, CorpusSpec, Utterance
+from ser_jax.audio import files
+from ser_jax.common.errors import UserError
+
+
+def find_audio(root: Path) -> list[Path]:
+    """Return all audio files below `root`; see ser_jax.audio.files.below.
+
+    Raises:
+      UserError: there are none, or a folder cannot be listed.
+    """
+    if root.is_file():
+        raise UserError(f"{root} is a file; give the folder that holds the audio.")
+
+    def refuse(error: OSError) -> None:
+        raise UserError(
+            f"{error.filename} cannot be listed ({error.strerror}); change its permissions."
+        )
+
+    paths = [Path(path) for path in files.below(os.fspath(root), refuse)]
+    if not paths:
+        raise UserError(f"there are no audio files below {root}; check the folder.")
+    return paths
+
+
+def read_by_name(spec: CorpusSpec, root: Path, parse: Callable[[Path], Utterance | None]) -> Corpus:
+    """Read a corpus whose labels are in its file names.
+
+    Args:
+      spec: of the corpus.
+      root: the folder with the audio.
+      parse: returns the utterance that a file name denotes, or None if the file is not a clip of
+        the corpus.
+
+    Raises:
+      UserError: no file is a clip, or two files are the same clip.
+    """
+    utterances: dict[str, Utterance] = {}
+    ignored = []
+    # CREMA-D ships damaged MP3s under the names of its WAVs, so a lossy copy never wins.
+    for path in sorted(find_audio(root), key=lambda p: (p.suffix.lower() == ".mp3", p)):
+        utterance = parse(path)
+        if utterance is None or (path.suffix.lower() == ".mp3" and utterance.id in utterances):
+            ignored.append(path)
+        elif utterance.id in utterances:
+            raise UserError(
+                f"two files are clip {utterance.id}: {utterances[utterance.id].path} and {path}; "
+                "remove one."
+            )
+        else:
+            utterances[utterance.id] = utterance
+    if not utterances:
+        raise UserError(
+            f"no file below {root} is named like a clip of {spec.title} (the first is "
+            f"{ignored[0].name}); check --config.corpus.name."
+        )
+    by_id = tuple(utterances[clip] for clip in sorted(utterances))
+    return Corpus(spec.name, spec.title, spec.labels, by_id, tuple(ignored), spec.licence)
+
+
+def emotion_of(codes: Mapping[str, str], code: str, path: Path) -> str:
+    """Return the emotion that a code in a file name stands for.
+
+    Raises:
+      UserError: the code is unknown.
+    """
+    if code not in codes:
+        raise UserError(
+            f"{path} has the unknown emotion code {code}; the codes are {', '.join(codes)}."
+        )
+    return codes[code]
+
+
+def read_rows(table: Path, required: Iterable[str]) -> list[dict[str, str]]:
+    """Return the rows of a CSV file as {column: value}.
+
+    Raises:
+      UserError: the file is not UTF-8, has no rows, or lacks a required column.
+    """
+    try:
+        with table.open(encoding="utf-8-sig", newline="") as file:
+            rows = list(csv.DictReader(file))
+    except UnicodeDecodeError as error:
+        raise UserError(f"{table} is not UTF-8; save it in that encoding.") from error
+    if not rows or not rows[0].keys() >= set(required):
+        raise UserError(f"{table} needs a header with {', '.join(required)}, and at least one row.")
+    return rows

@@ -1,0 +1,64 @@
+"""The files of a published corpus: names, SHA-256 checksums and web addresses."""
+
+import dataclasses
+import re
+from pathlib import Path
+
+from ser_jax.common.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Release:
+    """A corpus as it was published.
+
+    Attributes:
+      manifest: the checksums of all files, in the format of sha256sum.
+      audio: the folder of the clips, with a final "/"; files outside it are tables.
+      audio_url: the web folder under which clips are served by their name in the manifest.
+      tables_url: the same for tables.
+      tables_hold: what one misses without the tables.
+    """
+
+    manifest: Path
+    audio: str
+    audio_url: str
+    tables_url: str
+    tables_hold: str
+
+    def checksums(self) -> dict[str, str]:
+        """Return {name: hex SHA-256} of all files; see read_manifest."""
+        return read_manifest(self.manifest)
+
+    def base_url(self, name: str) -> str:
+        """Return the web folder that serves a file."""
+        return self.audio_url if name.startswith(self.audio) else self.tables_url
+
+
+def read_manifest(path: Path) -> dict[str, str]:
+    """Return {name: hex SHA-256} from a file in the format of sha256sum.
+
+    Raises:
+      UserError: a line has another format, or a name leads out of the folder.
+    """
+    checksums = {}
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        match = re.fullmatch(r"([0-9a-f]{64})  (.+)", line)
+        if not match:
+            raise UserError(f"{path}, line {number}: expected `sha256  name`; restore the file.")
+        check_name(match[2], f"{path}, line {number}")
+        checksums[match[2]] = match[1]
+    return checksums
+
+
+def check_name(name: str, where: str) -> None:
+    """Refuse a name that is not a plain relative path.
+
+    Args:
+      name: of a file in a manifest.
+      where: the manifest, for the message.
+
+    Raises:
+      UserError: the name is absolute, hidden, or contains "..".
+    """
+    if not re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)*", name):
+        raise UserError(f"{where}: {name!r} is not a plain relative path; restore the manifest.")

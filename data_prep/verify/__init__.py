@@ -1,0 +1,1 @@
+"""Is the corpus complete and sound? python -m data_prep.verify."""
