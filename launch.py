@@ -47,7 +47,7 @@ def main(argv: list[str]) -> None:
     """Runs what --mode asks for. Imports wait for it, so that --help is quick."""
     if argv[1:]:
         sys.exit(f"error: the argument {argv[1]!r} belongs to no flag; see --help.")
-    runtime.enable()
+    runtime.use_compilation_cache()
     config, mode, is_first = CONFIG.value, MODE.value, True
     if DISTRIBUTED.value:
         from ser_jax.parallel import processes

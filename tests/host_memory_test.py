@@ -13,10 +13,10 @@ ROOT = Path(__file__).parents[1]
 # Page faults of ten additions of 64 MiB, each of which writes to fresh memory.
 PROGRAM = """
 import os, resource, sys
-from ser_jax import host_memory
+from ser_jax.common import runtime
 print("begun", os.getpid())
 if sys.argv[1] == "large":
-    host_memory.use_large_pages()
+    runtime.use_large_pages()
 import jax, jax.numpy as jnp
 add = jax.jit(lambda x: x + 1)
 x = jnp.zeros(2**24)

@@ -242,7 +242,7 @@ def test_samples_that_are_no_sound_are_an_error_row(tmp_path, monkeypatch, form)
 def test_a_rate_that_no_speech_has_is_a_damaged_header(tmp_path):
     path = write(tmp_path / "slow.wav", tone(1, 0.5), rate=1)
     assert run(path, "--format=csv", out=tmp_path / "rows") == 1
-    assert "says that its rate is 1 Hz, and rates from 1,000" in (tmp_path / "rows").read_text()
+    assert "claims a rate of 1 Hz, but only rates from 1,000" in (tmp_path / "rows").read_text()
 
 
 def test_a_file_without_a_sample_at_the_models_rate_is_an_error_row(tmp_path):
@@ -370,7 +370,7 @@ def test_reading_ahead_keeps_the_order_and_a_bound(tmp_path, monkeypatch, bound,
     for i in range(40):
         path = tmp_path / f"{i}"
         path.write_bytes(bytes(100))
-        found.append(files.Found(str(path)))
+        found.append(files.AudioFile(str(path)))
     begun, done = set(), 0
 
     def load(path: Path) -> int:
@@ -404,9 +404,10 @@ def test_a_closed_pipe_is_no_error(recording, tmp_path):
     # The reader is gone before the first row: head -0 reads nothing.
     program = (
         "import sys; sys.argv = ['predict', '--workdir=x', sys.argv[1]]\n"
-        "from tests.predict_test import LoudOrQuiet, engine, predict\n"
-        "engine.load = lambda source: LoudOrQuiet()\n"
-        "predict.exit_with_message(predict.main)"
+        "from ser_jax.predict import __main__, backends\n"
+        "from tests.predict_test import LoudOrQuiet\n"
+        "backends.load = lambda source: LoudOrQuiet()\n"
+        "__main__.exit_with_message(__main__.main)"
     )
     (tmp_path / "program.py").write_text(program)
     done = shell(
@@ -431,20 +432,20 @@ def no_cache(monkeypatch, tmp_path):
 
 
 def test_the_cache_is_the_users_unless_something_was_said(no_cache, tmp_path, monkeypatch):
-    runtime.enable()
+    runtime.use_compilation_cache()
     folder = tmp_path / "cache" / "ser_jax" / "compiled"
     assert jax.config.jax_compilation_cache_dir == str(folder) and folder.is_dir()
     assert jax.config.jax_persistent_cache_min_compile_time_secs == 0
     jax.config.update("jax_compilation_cache_dir", "elsewhere")
-    runtime.enable()
+    runtime.use_compilation_cache()
     assert jax.config.jax_compilation_cache_dir == "elsewhere"
     jax.config.update("jax_compilation_cache_dir", None)
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "")
-    runtime.enable()
+    runtime.use_compilation_cache()
     assert jax.config.jax_compilation_cache_dir is None
 
 
 def test_where_no_cache_can_be_written_there_is_none(no_cache, tmp_path):
     (tmp_path / "cache").write_text("in the way")
-    runtime.enable()
+    runtime.use_compilation_cache()
     assert jax.config.jax_compilation_cache_dir is None

@@ -1,4 +1,4 @@
-"""Audio file → mono waveform. The only decoder: preparation and prediction both use it."""
+"""Audio file → mono waveform: the only decoder, used by preparation and prediction alike."""
 
 import math
 import os
@@ -9,17 +9,17 @@ import numpy as np
 from ser_jax.common import files
 from ser_jax.common.errors import UserError
 
-# What libsndfile opens and people have; a file's ending, lower case.
+# Common formats that libsndfile reads, in lower case.
 SUFFIXES = frozenset(".wav .flac .ogg .oga .opus .mp3 .aif .aiff .aifc .au .caf .w64 .rf64".split())
 LFS_POINTER = b"version https://git-lfs"
-# −80 dB re full scale, about 3 steps of 16 bits. The quietest speech of RAVDESS is at −64 dB, of
-# 16 clips of CREMA-D at −41 dB.
+# −80 dB re full scale, about 3 steps of 16 bits. The quietest clip of RAVDESS is at −64 dB, that
+# of 16 clips of CREMA-D at −41 dB.
 SILENT_RMS = 1e-4
-LOUDEST = 1e6  # times full scale; what is beyond is no sound, and its power no float32
-RATES = (1_000, 1_000_000)  # Hz, lowest and highest; what is beyond is a damaged header
-RATES_TEXT = f"rates from {RATES[0]:,} to {RATES[1]:,} Hz are known"
-_BLOCK = 2**18  # samples that are decoded at once
-_MORE = 1.0  # s: what resampling hears of the samples behind
+LOUDEST = 1e6  # times full scale; the power of more would overflow float32
+RATES = (1_000, 1_000_000)  # Hz, lowest and highest; others come from a damaged header
+RATES_TEXT = f"only rates from {RATES[0]:,} to {RATES[1]:,} Hz are accepted"
+_BLOCK = 2**18  # samples decoded at a time
+_MARGIN = 1.0  # s decoded past the end for the resampling filter
 
 
 class AudioError(UserError):
@@ -27,24 +27,24 @@ class AudioError(UserError):
 
 
 def is_lfs_pointer(path: Path) -> bool:
-    """True for the 130-byte text that Git LFS leaves where the audio should be."""
+    """Return whether a file is the 130-byte text that Git LFS leaves in place of the audio."""
     with path.open("rb") as file:
         return file.read(len(LFS_POINTER)) == LFS_POINTER
 
 
 def load(path: Path, sampling_rate: int, seconds: float = math.inf) -> np.ndarray:
-    """Decodes a file, averages its channels and resamples it (soxr, high quality).
+    """Decode a file, average its channels and resample it (soxr, high quality).
 
     Args:
-      path: any format that libsndfile reads.
-      sampling_rate: wanted rate, Hz.
-      seconds: after so many the rest need not be decoded; there may be somewhat more.
+      path: a file in any format that libsndfile reads.
+      sampling_rate: rate of the result, Hz.
+      seconds: the part from the start that is needed; slightly more may be returned.
 
     Returns:
-      float32 waveform of shape [samples], full scale ±1.
+      float32 waveform [samples], full scale ±1.
 
     Raises:
-      AudioError: missing, an LFS pointer, not audio, or with a `flaw`.
+      AudioError: the file is missing, an LFS pointer, not audio, or has a `flaw`.
     """
     import soundfile
 
@@ -60,27 +60,28 @@ def load(path: Path, sampling_rate: int, seconds: float = math.inf) -> np.ndarra
             rate = file.samplerate
             if not is_rate(rate):
                 raise AudioError(
-                    f"{path} says that its rate is {rate:,} Hz, and {RATES_TEXT}; replace the file."
+                    f"{path} claims a rate of {rate:,} Hz, but {RATES_TEXT}; replace the file."
                 )
-            # Block by block, or a long recording would be there with all its channels.
+            # Block by block, so that a long recording is never in memory with all its channels.
             blocks = file.blocks(
                 _BLOCK,
-                frames=-1 if seconds == math.inf else math.ceil((seconds + _MORE) * rate),
+                frames=-1 if seconds == math.inf else math.ceil((seconds + _MARGIN) * rate),
                 dtype="float32",
                 always_2d=True,
             )
-            waveform_S = np.concatenate([*(b.mean(axis=1) for b in blocks), np.zeros(0, "f4")])
+            mono = [block_SxK.mean(axis=1) for block_SxK in blocks]
+            waveform_S = np.concatenate([*mono, np.zeros(0, np.float32)])
     except (soundfile.SoundFileError, RuntimeError, TypeError, OSError) as error:
         raise AudioError(
             f"{path} cannot be decoded as audio ({str(error).rstrip('.')}); replace the file."
         ) from error
-    if wrong := flaw(waveform_S):
-        raise AudioError(f"{path} {wrong}; replace the file.")
+    if defect := flaw(waveform_S):
+        raise AudioError(f"{path} {defect}; replace the file.")
     return resample(waveform_S, rate, sampling_rate)
 
 
 def flaw(waveform_S: np.ndarray) -> str:
-    """What keeps samples from being sound, in words; "" if nothing does."""
+    """Say why samples cannot be sound; "" if they can."""
     if not waveform_S.size:
         return "holds no samples"
     loudest = max(waveform_S.max(), -waveform_S.min())
@@ -92,12 +93,12 @@ def flaw(waveform_S: np.ndarray) -> str:
 
 
 def is_rate(sampling_rate: float) -> bool:
-    """Whether a number, Hz, can be the sampling rate of speech."""
+    """Return whether a rate in Hz is plausible for speech."""
     return RATES[0] <= sampling_rate <= RATES[1]
 
 
 def resample(waveform_S: np.ndarray, rate: int, target_rate: int) -> np.ndarray:
-    """Changes the sampling rate (Hz) of a waveform [samples]; the same array if nothing changes."""
+    """Resample a waveform [samples] from `rate` to `target_rate`, Hz; no copy if they are equal."""
     if rate == target_rate:
         return waveform_S
     import soxr
@@ -106,14 +107,14 @@ def resample(waveform_S: np.ndarray, rate: int, target_rate: int) -> np.ndarray:
 
 
 def rms(waveform_S: np.ndarray) -> float:
-    """Root mean square of a waveform, full scale ±1, without its DC offset."""
+    """Return the root mean square of a waveform, full scale ±1, without its DC offset."""
     return float(np.std(waveform_S, dtype=np.float64)) if len(waveform_S) else 0.0
 
 
 def write(path: Path, waveform_S: np.ndarray, sampling_rate: int) -> None:
-    """Writes float32 [samples], full scale ±1, as 16 bits.
+    """Write a float32 waveform [samples], full scale ±1, as 16-bit FLAC.
 
-    What exceeds full scale is clipped; nothing is normalised, so clips stay as loud as they are.
+    Samples beyond full scale are clipped; levels are kept, not normalised.
     """
     import soundfile
 

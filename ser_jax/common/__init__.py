@@ -1,1 +1,1 @@
-"""What every package may use: errors, files, the command line, the process's settings."""
+"""Shared by every package: errors, files, concurrency, the command line, process settings."""

@@ -1,13 +1,13 @@
-"""The exceptions whose text is meant for the user."""
+"""Exceptions whose text is shown to the user."""
 
 
 class UserError(Exception):
-    """Bad input. The text is one sentence: which file or key, what is wrong, what to do."""
+    """Bad input. The text is one sentence: which file or key, what is wrong, how to fix it."""
 
     exit_code = 1
 
 
-class Interrupted(UserError):  # noqa: N818 — it is no error
+class Interrupted(UserError):  # noqa: N818 — not an error
     """The user stopped the run, and everything is saved."""
 
-    exit_code = 130  # as the shell counts Ctrl-C
+    exit_code = 130  # as shells report Ctrl-C

@@ -1,10 +1,4 @@
-"""Large pages for what XLA:CPU computes in: without them each step waits for the kernel at length.
-
-A step's buffers are taken from malloc and freed again, each time, and glibc hands such large ones
-back to the kernel, which fetches and clears them anew, page by page of 4 KiB. With pages of 2 MiB
-that is 500 times less often. glibc (malloc's tunable hugetlb, since 2.35) decides on it when a
-process starts, so there is no other way than to start again.
-"""
+"""Settings of the process: large memory pages and JAX's compilation cache."""
 
 import os
 import sys
@@ -15,10 +9,14 @@ _KERNEL = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 
 
 def use_large_pages() -> None:
-    """Starts this program again, as the same process, with large pages; call it first of all.
+    """Restart this program in the same process with large memory pages; call it first.
 
-    Does nothing where the kernel or the C library has no such choice, or the user has tuned malloc:
-    GLIBC_TUNABLES set to nothing keeps everything as it is.
+    On a CPU, XLA allocates and frees the buffers of each step by malloc. glibc returns such large
+    ones to the kernel, which clears them again, page by page; pages of 2 MiB instead of 4 KiB make
+    that 500 times rarer. glibc (since 2.35) reads the setting only when a process starts.
+
+    Does nothing where the kernel or C library has no such setting, or where GLIBC_TUNABLES is set,
+    even if empty.
     """
     if _TUNABLES in os.environ or not _are_optional():
         return
@@ -29,21 +27,20 @@ def use_large_pages() -> None:
 
 
 def _are_optional() -> bool:
-    """Whether programs get large pages if, and only if, they ask for them."""
+    """Return whether programs get large pages if, and only if, they ask for them."""
     try:
         library, version = os.confstr("CS_GNU_LIBC_VERSION").split()
         numbers = tuple(map(int, version.split(".")))
         return library == "glibc" and numbers >= (2, 35) and "[madvise]" in _KERNEL.read_text()
-    except (OSError, ValueError, AttributeError):  # no Linux, no glibc, or no name for it
+    except (OSError, ValueError, AttributeError):  # not Linux, not glibc, or an unknown version
         return False
 
 
-def enable() -> None:
-    """Keeps what is compiled from now on, unless the user has said where, or that nothing is kept.
+def use_compilation_cache() -> None:
+    """Keep compiled programs in the user's cache folder, unless the user has configured a cache.
 
-    JAX_COMPILATION_CACHE_DIR and a cache that is configured already stay as they are; that variable
-    set to nothing keeps nothing. Where the folder cannot be written there is no cache, and no
-    error.
+    A cache that is already configured is kept. JAX_COMPILATION_CACHE_DIR takes precedence; if it is
+    empty, nothing is cached. Nor is it where the folder cannot be written.
     """
     if "JAX_COMPILATION_CACHE_DIR" in os.environ:
         return
@@ -61,5 +58,5 @@ def enable() -> None:
         return
     jax.config.update("jax_compilation_cache_dir", os.fspath(folder))
     if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
-        # Most of what prediction compiles takes less than the second that JAX waits for.
+        # Most programs of prediction compile in less than JAX's default threshold of 1 s.
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)

@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             f"--format=audacity is the label track of one recording, and these are {len(found)} "
             "files; give one, or another --format."
         )
-    runtime.enable()
+    runtime.use_compilation_cache()
     # JAX takes a while, and neither --help nor a wrong flag should.
     from ser_jax.predict import rows as predict_rows
     from ser_jax.predict.predictor import Predictor

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ser_jax.audio import files, waveform
-from ser_jax.audio.files import Found
+from ser_jax.audio.files import AudioFile
 from ser_jax.predict import segments
 from ser_jax.predict.formats import ERROR, Row
 from ser_jax.predict.predictor import SILENT, Prediction, Predictor
@@ -34,7 +34,7 @@ class Windowing:
 
 
 def rows(
-    predictor: Predictor, found: Sequence[Found], cut: Windowing | None
+    predictor: Predictor, found: Sequence[AudioFile], cut: Windowing | None
 ) -> Iterator[tuple[int, list[Row]]]:
     """Some files at a time: how many, and their rows, in order; a file's error is a row."""
     rate = predictor.sampling_rate

@@ -41,7 +41,7 @@ def run(config: ConfigDict, workdir: Path, prepare: Prepare) -> None:
       UserError: a run failed. The others were done.
       Interrupted: Ctrl-C or SIGTERM came; all is saved.
     """
-    runtime.enable()  # many runs are the same program
+    runtime.use_compilation_cache()  # many runs are the same program
     entries = {entry.name: entry for entry in expand(config, workdir)}
     for entry in list(entries.values()):
         entries[entry.name] = _attempt(lambda e: _recalled(e, prepare, entries), entry)
@@ -74,10 +74,14 @@ def expand(config: ConfigDict, workdir: Path) -> list[StudyRun]:
     """
     base = config.copy_and_resolve_references()  # else a run's views would be the corpus's too
     with base.unlocked():
+        runs = base.runs
         del base.runs
     configs = {}
-    for name, own in config.runs.items():
-        configs[name] = base.copy_and_resolve_references().lock()
+    for name, own in runs.items():
+        configs[name] = base.copy_and_resolve_references().unlock()
+        if own.get("model", {}).get("name", base.model.name) != base.model.name:
+            configs[name].model = own.model  # another model has other fields
+        configs[name].lock()
         try:
             configs[name].update(own)
         except (KeyError, TypeError) as error:
