@@ -41,12 +41,12 @@ def corpus_of(options: argparse.Namespace):
 
 
 def make_records(options: argparse.Namespace, folder: Path) -> None:
-    from data_prep.augmentation import views as augmentation_views
+    from data_prep.augmentation.views import Augmentation
     from data_prep.records import build
     from data_prep.records.recipe import Recipe
     from ser_jax.features import FeatureSpec
 
-    recipe = Recipe(corpus_of(options), FeatureSpec(), augmentation_views.Augmentation())
+    recipe = Recipe(corpus_of(options), FeatureSpec(), Augmentation())
     build.build(recipe, folder)
 
 

@@ -7,8 +7,7 @@ from ml_collections import ConfigDict
 
 from data_prep import corpora
 from data_prep.augmentation import views
-from data_prep.records import beam as records_beam
-from data_prep.records import build, recipe
+from data_prep.records import beam, build, recipe
 from data_prep.synthetic import corpus as synthetic_corpus
 from ser_jax.common.errors import UserError
 from ser_jax.features import FeatureSpec
@@ -21,7 +20,7 @@ def prepare(config: ConfigDict, beam_runner: str = "", beam_options: Sequence[st
 
     Args:
       config: see configs/default.py.
-      beam_runner: builds as an Apache Beam pipeline; see beam_pipeline. "" builds here.
+      beam_runner: builds as an Apache Beam pipeline; see data_prep.records.beam. "" builds here.
       beam_options: of that runner, as "name=value".
 
     Raises:
@@ -29,7 +28,7 @@ def prepare(config: ConfigDict, beam_runner: str = "", beam_options: Sequence[st
     """
     if beam_options and not beam_runner:
         raise UserError("--beam_options belong to a --beam_runner, such as DirectRunner; name one.")
-    beam = records_beam.configure(beam_runner, beam_options) if beam_runner else None
+    download_config = beam.configure(beam_runner, beam_options) if beam_runner else None
     spec = FeatureSpec(**config.features)
     augmentation = views.Augmentation(**config.augmentation)
     records_dir, root = Path(config.records_dir), Path(config.corpus.root)
@@ -44,7 +43,7 @@ def prepare(config: ConfigDict, beam_runner: str = "", beam_options: Sequence[st
     if corpus.ignored:
         print(f"{len(corpus.ignored)} audio files are no clips, such as {corpus.ignored[0]}.")
     wanted = recipe.Recipe(corpus, spec, augmentation, config.records_dtype)
-    folder = build.build(wanted, records_dir, beam)
+    folder = build.build(wanted, records_dir, download_config)
     print(f"Records: {folder}")
     return folder
 

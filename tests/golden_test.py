@@ -1,4 +1,4 @@
-"""Records made by this code hold the values that records of its version have always held.
+"""Records have the values that belong to RECORDS_VERSION.
 
 python -m tests.golden_test      # after raising RECORDS_VERSION: store the new values
 """
@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from data_prep import corpora
-from data_prep.augmentation import views as augmentation_views
+from data_prep.augmentation.views import ORIGINAL, Augmentation
 from data_prep.corpora import Utterance
-from data_prep.records import examples, recipe
-from data_prep.records.recipe import Recipe
+from data_prep.records import examples
+from data_prep.records.recipe import RECORDS_VERSION, Recipe
 from ser_jax.features import FeatureSpec
 
 GOLDEN = Path(__file__).parent / "data" / "golden.npz"
@@ -24,13 +24,13 @@ SPECS = {
     ),
 }
 ADVICE = (
-    "records of the same version would now hold other values. If the change is intended, raise "
-    "RECORDS_VERSION in data_prep/recipe.py and store the new values: python -m tests.golden_test"
+    "the values of records have changed. If that is intended, raise RECORDS_VERSION in "
+    "data_prep/records/recipe.py and store the new values: python -m tests.golden_test"
 )
 
 
 def write_clip(path: Path) -> Path:
-    """A swept sawtooth with silence at its end, in integers: the same bytes on every machine."""
+    """Write a rising sawtooth followed by silence, in integers: the same bytes on every machine."""
     n = np.arange(18_000, dtype=np.int64)
     phase = (n * 180 + n * n // 400) % 22_050
     samples = np.where(n < 15_000, phase - 11_025, 0).astype("<i2")
@@ -41,32 +41,35 @@ def write_clip(path: Path) -> Path:
 
 
 def values(folder: Path) -> dict[str, np.ndarray]:
-    """Every eighth frame of all planes and views, from file to record."""
+    """Return every eighth frame of each plane and view, as read from the serialised records."""
     clip = Utterance("clip", write_clip(folder / "clip.wav"), "calm", "someone")
     corpus = corpora.Corpus("csv", "clips", ("calm",), (clip,))
-    found = {"version": np.array(recipe.RECORDS_VERSION)}
+    arrays = {"version": np.array(RECORDS_VERSION)}
     for name, spec in SPECS.items():
-        made = Recipe(corpus, spec, augmentation_views.Augmentation())
-        views = (augmentation_views.ORIGINAL, *made.augmentation.views)
-        for view, example in examples.make(made, views, [clip], {}):
-            for plane, x_TxF in example["planes"].items():
-                found[f"{name}/{view}/{plane}"] = x_TxF[::8]
-    return found
+        recipe = Recipe(corpus, spec, Augmentation())
+        fields, views = examples.schema(recipe), (ORIGINAL, *recipe.augmentation.views)
+        records, _ = examples.serialise(recipe, fields, views, [clip])
+        for view, _, record in records:
+            for plane, x_TxF in fields.deserialize_example_np(record)["planes"].items():
+                arrays[f"{name}/{view}/{plane}"] = x_TxF[::8]
+    return arrays
 
 
 def test_values_change_only_with_the_version(tmp_path):
-    now = values(tmp_path)
+    arrays = values(tmp_path)
     with np.load(GOLDEN) as stored:
         golden = dict(stored)
-    assert now.keys() == golden.keys(), ADVICE
-    assert now["version"] == golden["version"], "store the new values: python -m tests.golden_test"
+    assert arrays.keys() == golden.keys(), ADVICE
+    assert arrays["version"] == golden["version"], (
+        "store the new values: python -m tests.golden_test"
+    )
     for name, x_TxF in golden.items():
-        # Processors differ in the last digits, by far less than a change of meaning.
-        np.testing.assert_allclose(now[name], x_TxF, rtol=1e-3, atol=2e-3, err_msg=ADVICE)
+        # Processors differ in the last digits, far less than any change of the computation.
+        np.testing.assert_allclose(arrays[name], x_TxF, rtol=1e-3, atol=2e-3, err_msg=ADVICE)
 
 
 @pytest.mark.parametrize("change", [{"pre_emphasis": 0.9699}, {"f_max": 7999.0}])
-def test_a_small_change_is_noticed(tmp_path, monkeypatch, change):
+def test_small_change_is_detected(tmp_path, monkeypatch, change):
     monkeypatch.setitem(SPECS, "default", FeatureSpec(**change))
     with pytest.raises(AssertionError, match="raise RECORDS_VERSION"):
         test_values_change_only_with_the_version(tmp_path)

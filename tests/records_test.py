@@ -1,4 +1,4 @@
-"""Records: built once, found again, true to their audio, and never half finished."""
+"""Records: built once, reused, correct, and never left half built."""
 
 import concurrent.futures
 import dataclasses
@@ -23,18 +23,18 @@ from tensorflow_datasets.core.utils import shard_utils
 
 from data_prep import corpora
 from data_prep.augmentation import phase_vocoder
-from data_prep.augmentation import views as augmentation_views
+from data_prep.augmentation.views import ORIGINAL, VIEWS, Augmentation, augment
 from data_prep.records import build, examples, pool
 from data_prep.records.recipe import Recipe
 from data_prep.records.sorting import Sorter
 from ser_jax import features
-from ser_jax.audio import waveform as audio_waveform
+from ser_jax.audio import waveform
 from ser_jax.common.errors import UserError
 from ser_jax.features import FeatureSpec
 
 RATE = 16_000
 SPEC = FeatureSpec(n_mels=16, n_mfcc=8)
-AUGMENTATION = augmentation_views.Augmentation(views=("noise",))
+AUGMENTATION = Augmentation(views=("noise",))
 CODES = ("ANG", "DIS", "FEA", "HAP", "NEU", "SAD")
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 72862\n"
 
@@ -48,7 +48,7 @@ def recipe_of(root: Path, dtype: str = "float32") -> Recipe:
 
 
 def contents(folder: Path) -> dict[str, tuple[int, bytes]]:
-    """What every file is and when it was written."""
+    """{name: (time of modification, content)} of every file."""
     return {
         p.name: (p.stat().st_mtime_ns, p.read_bytes()) for p in folder.rglob("*") if p.is_file()
     }
@@ -59,16 +59,16 @@ def view(folder: Path, name: str) -> dict[str, dict]:
     return {row["id"].decode(): row for row in rows}
 
 
-def assert_same_features(one: dict, other: dict) -> None:
-    assert one.keys() == other.keys()
-    for clip in one:
-        for plane, x_TxF in one[clip]["planes"].items():
-            np.testing.assert_array_equal(x_TxF, other[clip]["planes"][plane])
+def assert_same_features(rows: dict, other_rows: dict) -> None:
+    assert rows.keys() == other_rows.keys()
+    for clip_id, row in rows.items():
+        for plane, x_TxF in row["planes"].items():
+            np.testing.assert_array_equal(x_TxF, other_rows[clip_id]["planes"][plane])
 
 
 @dataclasses.dataclass
 class Workers:
-    """Some processes, which do a few clips at a time, and what they had loaded."""
+    """Worker processes that take two clips at a time, and their memory maps."""
 
     number: int = 3
     maps: list[str] = dataclasses.field(default_factory=list)
@@ -76,19 +76,19 @@ class Workers:
     def install(self, patch: pytest.MonkeyPatch) -> None:
         add = Sorter.add
 
-        def look_and_go_on(*args):
+        def add_and_read_maps(*args):
             children = multiprocessing.active_children()
             self.maps = [Path(f"/proc/{child.pid}/maps").read_text() for child in children]
             return add(*args)
 
         patch.setattr(os, "sched_getaffinity", lambda pid: set(range(self.number)))
-        patch.setattr(pool, "CLIPS_A_BATCH", 2)
-        patch.setattr(Sorter, "add", look_and_go_on)
+        patch.setattr(pool, "CLIPS_PER_BATCH", 2)
+        patch.setattr(Sorter, "add", add_and_read_maps)
 
 
 @pytest.fixture(scope="module")
 def tones(tmp_path_factory) -> Path:
-    """Six short clips and what two listeners said."""
+    """Six short clips, and the votes of two listeners on one of them."""
     root = tmp_path_factory.mktemp("tones")
     for i, code in enumerate(CODES):
         soundfile.write(root / f"1001_DFA_{code}_XX.wav", tone(0.3 + 0.1 * i, 150 + 50 * i), RATE)
@@ -106,13 +106,13 @@ def workers() -> Workers:
 
 @pytest.fixture(scope="module")
 def built(tones, workers, tmp_path_factory) -> Path:
-    """Records that no test spoils."""
+    """Records that no test changes."""
     with pytest.MonkeyPatch.context() as patch:
         workers.install(patch)
         return build.build(recipe_of(tones), tmp_path_factory.mktemp("records"))
 
 
-def test_a_build_leaves_nothing_beside_its_records(tones, tmp_path, monkeypatch):
+def test_build_leaves_only_the_records(tones, tmp_path, monkeypatch):
     temporary = tmp_path / "temporary"
     temporary.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", os.fspath(temporary))
@@ -122,7 +122,7 @@ def test_a_build_leaves_nothing_beside_its_records(tones, tmp_path, monkeypatch)
     assert all(path.is_file() for path in folder.iterdir())
 
 
-def test_records_hold_what_the_corpus_says(tones, built):
+def test_records_equal_the_corpus(tones, built):
     corpus = corpora.read("crema_d", tones)
     info = tfds.builder_from_directory(os.fspath(built)).info
     assert set(info.splits) == {"original", "noise"}
@@ -132,33 +132,32 @@ def test_records_hold_what_the_corpus_says(tones, built):
     rows = view(built, "original")
     assert rows.keys() == view(built, "noise").keys() == {u.id for u in corpus.utterances}
     for u in corpus.utterances:
-        row, waveform = rows[u.id], audio_waveform.load(u.path, RATE)
+        row, waveform_S = rows[u.id], waveform.load(u.path, RATE)
         assert corpus.labels[row["label"]] == u.emotion
         assert row["speaker"].decode() == u.speaker
         assert {k: v.decode() for k, v in row["attributes"].items()} == u.attributes
         assert tuple(row["votes"]) == u.votes
-        assert row["n_frames"] == SPEC.n_frames(len(waveform)) == len(row["planes"]["mfcc"])
-        assert row["audio_sha256"].decode() == hashlib.sha256(waveform.tobytes()).hexdigest()
+        assert row["n_frames"] == SPEC.n_frames(len(waveform_S)) == len(row["planes"]["mfcc"])
+        assert row["audio_sha256"].decode() == hashlib.sha256(waveform_S.tobytes()).hexdigest()
 
 
-def test_same_recipe_is_found_and_nothing_is_built(tones, built, tmp_path, monkeypatch):
-    # Whoever builds fails.
-    monkeypatch.setattr(concurrent.futures, "ProcessPoolExecutor", None)
+def test_same_recipe_is_not_built_again(tones, built, tmp_path, monkeypatch):
+    monkeypatch.setattr(concurrent.futures, "ProcessPoolExecutor", None)  # a build would fail
     before = contents(built)
-    moved = shutil.copytree(tones, tmp_path / "the same clips elsewhere")
+    moved = shutil.copytree(tones, tmp_path / "moved")
     for root in (tones, moved):
         assert build.build(recipe_of(root), built.parents[2]) == built
     assert contents(built) == before
 
 
-def other_label(recipe: Recipe) -> Recipe:
+def change_label(recipe: Recipe) -> Recipe:
     first, *rest = recipe.corpus.utterances
     changed = (dataclasses.replace(first, emotion="fear"), *rest)
     corpus = dataclasses.replace(recipe.corpus, utterances=changed)
     return dataclasses.replace(recipe, corpus=corpus)
 
 
-def other_byte(recipe: Recipe) -> Recipe:
+def change_byte(recipe: Recipe) -> Recipe:
     path = recipe.corpus.utterances[0].path
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
@@ -166,7 +165,7 @@ def other_byte(recipe: Recipe) -> Recipe:
     return recipe
 
 
-def other_listener(recipe: Recipe) -> Recipe:
+def change_votes(recipe: Recipe) -> Recipe:
     table = recipe.corpus.utterances[0].path.with_name("tabulatedVotes.csv")
     table.write_text(table.read_text().replace("100001,2", "100001,3"))
     return recipe_of(table.parent)
@@ -177,62 +176,60 @@ def other_listener(recipe: Recipe) -> Recipe:
     [
         lambda r: dataclasses.replace(r, spec=dataclasses.replace(SPEC, hop_length=161)),
         lambda r: dataclasses.replace(r, spec=dataclasses.replace(SPEC, planes=("mfcc",))),
-        lambda r: dataclasses.replace(
-            r, augmentation=augmentation_views.Augmentation(views=("pitch",))
-        ),
+        lambda r: dataclasses.replace(r, augmentation=Augmentation(views=("pitch",))),
         lambda r: dataclasses.replace(r, augmentation=dataclasses.replace(AUGMENTATION, seed=1)),
         lambda r: dataclasses.replace(r, dtype="float16"),
-        other_label,
-        other_byte,
-        other_listener,
+        change_label,
+        change_byte,
+        change_votes,
     ],
     ids="hop planes views seed dtype label byte votes".split(),
 )
-def test_any_change_asks_for_new_records(tones, built, tmp_path, change):
+def test_any_change_of_the_recipe_changes_the_fingerprint(tones, built, tmp_path, change):
     recipe = recipe_of(shutil.copytree(tones, tmp_path / "tones"))
     assert built.parent.name == f"crema_d-{recipe.fingerprint()}"
     assert change(recipe).fingerprint() != built.parent.name.split("-")[1]
 
 
-def test_a_worker_that_is_killed_is_told_in_a_sentence(tones, tmp_path, monkeypatch):
+def test_killed_worker_is_a_user_error(tones, tmp_path, monkeypatch):
     submit = concurrent.futures.ProcessPoolExecutor.submit
 
-    def killed(self, *_):
+    def submit_exit(self, *_):
         return submit(self, os._exit, 1)
 
-    monkeypatch.setattr(concurrent.futures.ProcessPoolExecutor, "submit", killed)
-    with pytest.raises(UserError, match="was killed, most likely for want of memory"):
+    monkeypatch.setattr(concurrent.futures.ProcessPoolExecutor, "submit", submit_exit)
+    with pytest.raises(UserError, match="was killed, most likely because memory ran out"):
         build.build(recipe_of(tones), tmp_path)
 
 
-@pytest.mark.parametrize("bytes_a_file", [1000, 2**26])
-def test_files_are_those_of_tfds_own_sorting(tones, tmp_path, monkeypatch, bytes_a_file):
-    monkeypatch.setattr(shard_utils.ShardConfig, "min_shard_size", bytes_a_file)
-    ours = build.build(recipe_of(tones), tmp_path / "ours")
+@pytest.mark.parametrize("shard_size", [1000, 2**26])
+def test_files_equal_those_of_tfds(tones, tmp_path, monkeypatch, shard_size):
+    monkeypatch.setattr(shard_utils.ShardConfig, "min_shard_size", shard_size)
+    folder = build.build(recipe_of(tones), tmp_path / "ours")
 
-    def one_by_one(self, name):
+    def generate_examples(self, name):
         recipe = self.builder_config.recipe
         for _, example in examples.make(recipe, (name,), recipe.corpus.utterances, {}):
             yield example["id"], example
 
-    theirs = tfds.core.GeneratorBasedBuilder._generate_splits
-    monkeypatch.setattr(build._Records, "_generate_splits", theirs)
-    monkeypatch.setattr(build._Records, "_generate_examples", one_by_one)
-    built = build.build(recipe_of(tones), tmp_path / "theirs")
-    assert built.relative_to(tmp_path / "theirs") == ours.relative_to(tmp_path / "ours")
-    one, other = ({name: x for name, (_, x) in contents(f).items()} for f in (ours, built))
-    assert one == other
-    assert len(list(ours.glob("*-noise.array_record-*"))) == (4 if bytes_a_file == 1000 else 1)
+    generate_splits = tfds.core.GeneratorBasedBuilder._generate_splits
+    monkeypatch.setattr(build._Records, "_generate_splits", generate_splits)
+    monkeypatch.setattr(build._Records, "_generate_examples", generate_examples)
+    by_tfds = build.build(recipe_of(tones), tmp_path / "tfds")
+    assert by_tfds.relative_to(tmp_path / "tfds") == folder.relative_to(tmp_path / "ours")
+    ours, theirs = ({name: x for name, (_, x) in contents(f).items()} for f in (folder, by_tfds))
+    assert ours == theirs
+    assert len(list(folder.glob("*-noise.array_record-*"))) == (4 if shard_size == 1000 else 1)
 
 
-def test_what_tfds_would_not_sort_in_memory_needs_no_tensorflow(tones, tmp_path, monkeypatch):
+def test_records_beyond_tfds_memory_limit_need_no_tensorflow(tones, tmp_path, monkeypatch):
     monkeypatch.setattr(shuffle, "MAX_MEM_BUFFER_SIZE", 1000)
     folder = build.build(recipe_of(tones), tmp_path)
     assert len(view(folder, "original")) == len(CODES)
     assert "tensorflow" not in sys.modules
 
 
-def test_float16_is_the_same_rounded_and_leaves_the_old_records(tones, built, monkeypatch):
+def test_float16_records_are_rounded_float32_records(tones, built, monkeypatch):
     before = contents(built)
     Workers().install(monkeypatch)
     half = build.build(recipe_of(tones, "float16"), built.parents[2])
@@ -248,34 +245,34 @@ def test_float16_is_the_same_rounded_and_leaves_the_old_records(tones, built, mo
 
 def test_records_do_not_depend_on_the_number_of_processes(tones, built, tmp_path, monkeypatch):
     Workers(number=1).install(monkeypatch)
-    alone = build.build(recipe_of(tones), tmp_path)
+    by_one = build.build(recipe_of(tones), tmp_path)
     for name in ("original", "noise"):
-        assert_same_features(view(alone, name), view(built, name))
+        assert_same_features(view(by_one, name), view(built, name))
 
 
-def test_a_clip_is_decoded_and_analysed_once_for_all_its_views(tones, monkeypatch):
-    done: list[str] = []
+def test_each_clip_is_decoded_and_analysed_once_for_all_its_views(tones, monkeypatch):
+    calls: list[str] = []
 
     def counted(function, name):
-        return lambda *args: done.append(name) or function(*args)
+        return lambda *args: calls.append(name) or function(*args)
 
-    monkeypatch.setattr(audio_waveform, "load", counted(audio_waveform.load, "decoded"))
-    monkeypatch.setattr(phase_vocoder, "_analyse", counted(phase_vocoder._analyse, "analysed"))
+    monkeypatch.setattr(waveform, "load", counted(waveform.load, "decoded"))
+    monkeypatch.setattr(phase_vocoder, "_stft", counted(phase_vocoder._stft, "analysed"))
     corpus = corpora.read("crema_d", tones)
-    recipe = Recipe(corpus, SPEC, augmentation_views.Augmentation())
-    views = (augmentation_views.ORIGINAL, *augmentation_views.VIEWS)
+    recipe = Recipe(corpus, SPEC, Augmentation())
+    views = (ORIGINAL, *VIEWS)
     assert len(list(examples.make(recipe, views, corpus.utterances, {}))) == 4 * len(CODES)
-    assert done == ["decoded", "analysed"] * len(CODES)
+    assert calls == ["decoded", "analysed"] * len(CODES)
 
 
-@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="tells it from /proc")
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="reads /proc")
 def test_workers_decode_and_never_load_jax(built, workers):
     assert len(workers.maps) == workers.number
     assert any("sndfile" in maps for maps in workers.maps)
     assert not any("jaxlib" in maps for maps in workers.maps)
 
 
-def test_bad_clips_are_left_out_and_named(tones, tmp_path, capsys):
+def test_bad_clips_are_left_out_and_reported(tones, tmp_path, capsys):
     root = shutil.copytree(tones, tmp_path / "tones")
     wav = (root / "1001_DFA_ANG_XX.wav").read_bytes()
     soundfile.write(root / "whole.flac", tone(0.5, 200), RATE)
@@ -295,18 +292,18 @@ def test_bad_clips_are_left_out_and_named(tones, tmp_path, capsys):
 
     folder = build.build(recipe_of(root), tmp_path / "records")
 
-    told = capsys.readouterr().out
-    assert "Prepared 6 clips. 6 were left out:" in told
+    output = capsys.readouterr().out
+    assert "Prepared 6 clips. 6 were left out:" in output
     left_out = tfds.builder_from_directory(os.fspath(folder)).info.metadata["left_out"]
     assert left_out.keys() == {Path(name).stem for name in bad}
     for name, (_, reason) in bad.items():
         sentence = left_out[Path(name).stem]
-        assert f"{root / name} {reason}" in sentence and sentence in told
+        assert f"{root / name} {reason}" in sentence and sentence in output
     for name in ("original", "noise"):
         assert view(folder, name).keys() == {f"1001_DFA_{code}_XX" for code in CODES}
 
 
-def test_no_good_clip_is_the_users_error_and_makes_no_records(tmp_path):
+def test_corpus_without_a_usable_clip_is_a_user_error(tmp_path):
     for code in CODES:
         (tmp_path / f"1001_DFA_{code}_XX.wav").write_bytes(POINTER)
     recipe = recipe_of(tmp_path)
@@ -314,16 +311,16 @@ def test_no_good_clip_is_the_users_error_and_makes_no_records(tmp_path):
         build.build(recipe, tmp_path / "records")
     with pytest.raises(UserError, match="holds no records"):
         build.find(recipe.settings(), "crema_d", tmp_path / "records")
-    nothing = dataclasses.replace(recipe.corpus, utterances=())
+    empty = dataclasses.replace(recipe.corpus, utterances=())
     with pytest.raises(UserError, match="no clip of CREMA-D can be used; the first: it lists none"):
-        build.build(dataclasses.replace(recipe, corpus=nothing), tmp_path / "records")
+        build.build(dataclasses.replace(recipe, corpus=empty), tmp_path / "records")
 
 
-def test_records_dir_in_the_way_and_unknown_dtype_are_refused(tones, tmp_path):
+def test_file_as_records_dir_and_unknown_dtype_are_user_errors(tones, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match=r"cannot write .*file/feature_records"):
         build.build(recipe_of(tones), tmp_path / "file")
-    with pytest.raises(UserError, match="records_dtype is float32 or float16, not 'int8'"):
+    with pytest.raises(UserError, match="records_dtype must be float32 or float16, not 'int8'"):
         recipe_of(tones, "int8")
 
 
@@ -334,8 +331,8 @@ def is_running(pid: int) -> bool:
         return False
 
 
-@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="sees processes in /proc")
-def test_a_killed_build_leaves_nothing_finished_and_no_process(tones, built, tmp_path):
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads /proc")
+def test_killed_build_leaves_no_records_and_no_process(tones, built, tmp_path):
     program = f"""
 import multiprocessing, os, signal, sys
 from pathlib import Path
@@ -343,23 +340,23 @@ sys.path.insert(0, {os.fspath(Path(__file__).parent)!r})
 import conftest, records_test
 from data_prep.records import build, sorting
 add, calls = sorting.Sorter.add, []
-def tires(*args):
+def add_and_die(*args):
     calls.append(args)
-    if len(calls) == 8:  # some records of either view are there
+    if len(calls) == 8:  # by now both views have records
         pids = [str(child.pid) for child in multiprocessing.active_children()]
         os.write(1, " ".join(pids).encode())
         os.kill(os.getpid(), signal.SIGKILL)
     return add(*args)
-sorting.Sorter.add = tires
+sorting.Sorter.add = add_and_die
 build.build(records_test.recipe_of(Path({os.fspath(tones)!r})), Path({os.fspath(tmp_path)!r}))
 """
     root = Path(__file__).parents[1]
-    # Files, since a pipe would be waited for as long as any worker holds it.
+    # Files, because subprocess.run would wait for a pipe as long as any worker holds it.
     with (tmp_path / "out").open("w") as out, (tmp_path / "err").open("w") as err:
         killed = subprocess.run(
             [sys.executable, "-c", program],
             cwd=root,
-            env=os.environ | {"TMPDIR": os.fspath(tmp_path)},  # it cannot tidy up
+            env=os.environ | {"TMPDIR": os.fspath(tmp_path)},  # it leaves temporary files
             stdout=out,
             stderr=err,
         )
@@ -379,8 +376,8 @@ build.build(records_test.recipe_of(Path({os.fspath(tones)!r})), Path({os.fspath(
     recipe = recipe_of(tones)
     with pytest.raises(UserError, match="holds no records"):
         build.find(recipe.settings(), "crema_d", tmp_path)
-    left = [p for p in tmp_path.rglob("*") if p.is_file() and "feature_records" in p.parts]
-    assert left and all("incomplete" in os.fspath(p) for p in left)
+    leftovers = [p for p in tmp_path.rglob("*") if p.is_file() and "feature_records" in p.parts]
+    assert leftovers and all("incomplete" in os.fspath(p) for p in leftovers)
 
     folder = build.build(recipe, tmp_path)
     assert folder.parent.name == built.parent.name
@@ -389,11 +386,11 @@ build.build(records_test.recipe_of(Path({os.fspath(tones)!r})), Path({os.fspath(
     assert view(folder, "noise").keys() == view(built, "noise").keys()
 
 
-def test_an_interrupted_build_leaves_nothing_finished(tones, tmp_path, monkeypatch):
-    def interrupted(*args):
+def test_interrupted_build_leaves_no_records(tones, tmp_path, monkeypatch):
+    def interrupt(*args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Sorter, "add", interrupted)
+    monkeypatch.setattr(Sorter, "add", interrupt)
     recipe = recipe_of(tones)
     with pytest.raises(KeyboardInterrupt):
         build.build(recipe, tmp_path)
@@ -403,34 +400,34 @@ def test_an_interrupted_build_leaves_nothing_finished(tones, tmp_path, monkeypat
 
 
 def test_records_are_found_without_their_audio(tones, built, tmp_path):
-    wanted = recipe_of(tones).settings()
+    settings = recipe_of(tones).settings()
     folder = tmp_path / "feature_records" / built.parent.name
     with pytest.raises(UserError, match="holds no records of crema_d with these settings"):
-        build.find(wanted, "crema_d", tmp_path)
+        build.find(settings, "crema_d", tmp_path)
     shutil.copytree(built.parent, folder)
-    assert build.find(wanted, "crema_d", tmp_path) == folder / "1.0.0"
-    for other in (recipe_of(tones, "float16").settings(), wanted | {"code": "other"}):
+    assert build.find(settings, "crema_d", tmp_path) == folder / "1.0.0"
+    for other in (recipe_of(tones, "float16").settings(), settings | {"code": "other"}):
         with pytest.raises(UserError, match="holds no records"):
             build.find(other, "crema_d", tmp_path)
     with pytest.raises(UserError, match="holds no records of ravdess"):
-        build.find(wanted, "ravdess", tmp_path)
+        build.find(settings, "ravdess", tmp_path)
     shutil.copytree(folder, folder.with_name("crema_d-0123456789ab"))
     with pytest.raises(UserError, match="holds 2 records.*set --config.corpus.root to the audio"):
-        build.find(wanted, "crema_d", tmp_path)
+        build.find(settings, "crema_d", tmp_path)
 
 
-def test_records_of_real_clips_equal_librosa_and_their_augmented_audio(shared_data, tmp_path):
+def test_records_of_real_clips_equal_librosa_and_extract(shared_data, tmp_path):
     corpus = corpora.read("crema_d", shared_data / "crema_d")
-    spec, augmentation = FeatureSpec(), augmentation_views.Augmentation()
+    spec, augmentation = FeatureSpec(), Augmentation()
     folder = build.build(Recipe(corpus, spec, augmentation), tmp_path)
     tolerance = {"log_mel": 2e-3, "mfcc": 5e-3, "zero_crossing_rate": 1e-7, "energy": 1e-8}
-    for name in (augmentation_views.ORIGINAL, *augmentation_views.VIEWS):
+    for name in (ORIGINAL, *VIEWS):
         rows = view(folder, name)
         assert len(rows) == len(corpus.utterances) == 16
         clips = []
         for u in corpus.utterances:
-            waveform_S = audio_waveform.load(u.path, RATE)
-            clips.append(augmentation_views.augment(augmentation, name, waveform_S, RATE, u.id))
+            waveform_S = waveform.load(u.path, RATE)
+            clips.append(augment(augmentation, name, waveform_S, RATE, u.id))
         waveform_BxS = np.zeros((16, 6 * RATE), np.float32)
         for row, waveform_S in zip(waveform_BxS, clips, strict=True):
             row[: len(waveform_S)] = waveform_S

@@ -1,7 +1,7 @@
 """Augmented views of a clip: additive noise, pitch shift, time stretch.
 
-A view depends on (seed, clip id, view) alone, not on the order or the number of processes. They are
-made before anyone splits; the split then takes the views of training clips only.
+A view depends only on (seed, clip id, view), not on the order or the number of processes. Views are
+computed before the corpus is split; a split uses only those of its training clips.
 """
 
 import dataclasses
@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from data_prep.augmentation import phase_vocoder
+from data_prep.augmentation.phase_vocoder import PhaseVocoder
 from ser_jax.common.errors import UserError
 
 ORIGINAL = "original"
@@ -19,14 +19,14 @@ VIEWS = ("noise", "pitch", "stretch")
 
 @dataclasses.dataclass(frozen=True)
 class Augmentation:
-    """How each view is made; every amount is drawn uniformly from its range.
+    """The views to compute and the ranges from which their parameters are drawn uniformly.
 
     Attributes:
-      views: the views to make, of VIEWS.
-      snr_db: signal-to-noise ratio of the white noise, dB.
-      semitones: pitch shift at constant length.
-      rate: time stretch at constant pitch; 1.1 is a tenth faster.
-      seed: of the draws.
+      views: a subset of VIEWS.
+      snr_db: (lowest, highest) signal-to-noise ratio of the white noise, dB.
+      semitones: (lowest, highest) pitch shift at constant length.
+      rate: (lowest, highest) time stretch at constant pitch; 1.1 is 10 % faster.
+      seed: of the random draws.
     """
 
     views: tuple[str, ...] = VIEWS
@@ -39,11 +39,11 @@ class Augmentation:
         for field in ("views", "snr_db", "semitones", "rate"):
             object.__setattr__(self, field, tuple(getattr(self, field)))
         if not set(self.views) <= set(VIEWS):
-            raise UserError(f"augmentation.views are among {', '.join(VIEWS)}; got {self.views}.")
+            raise UserError(f"augmentation.views are {', '.join(VIEWS)}; got {self.views}.")
         for field in ("snr_db", "semitones", "rate"):
             limits = getattr(self, field)
             if len(limits) != 2 or limits[0] > limits[1]:
-                raise UserError(f"augmentation.{field} is a pair (lowest, highest); got {limits}.")
+                raise UserError(f"augmentation.{field} must be (lowest, highest); got {limits}.")
         if self.rate[0] <= 0:
             raise UserError(f"augmentation.rate must be positive; got {self.rate}.")
 
@@ -51,20 +51,20 @@ class Augmentation:
 def augment(
     augmentation: Augmentation, view: str, waveform_S: np.ndarray, sampling_rate: int, clip_id: str
 ) -> np.ndarray:
-    """One view of a clip: float32 [samples] in, float32 [samples] out."""
-    [(_, view_S)] = views_of(augmentation, (view,), waveform_S, sampling_rate, clip_id)
+    """Return one view of a clip: float32 [samples] in, float32 [samples] out."""
+    [(_, view_S)] = make_views(augmentation, (view,), waveform_S, sampling_rate, clip_id)
     return view_S
 
 
-def views_of(
+def make_views(
     augmentation: Augmentation,
     views: Sequence[str],
     waveform_S: np.ndarray,
     sampling_rate: int,
     clip_id: str,
 ) -> Iterator[tuple[str, np.ndarray]]:
-    """Several views of a clip, each with its name; together they take less time than one by one."""
-    vocoder = phase_vocoder.PhaseVocoder(waveform_S)
+    """Yield (name, waveform) for each view of a clip; the views share its STFT."""
+    vocoder = PhaseVocoder(waveform_S)
     for view in views:
         yield view, _view(augmentation, view, waveform_S, vocoder, sampling_rate, clip_id)
 
@@ -73,23 +73,23 @@ def _view(
     augmentation: Augmentation,
     view: str,
     waveform_S: np.ndarray,
-    vocoder: phase_vocoder.PhaseVocoder,
+    vocoder: PhaseVocoder,
     sampling_rate: int,
     clip_id: str,
 ) -> np.ndarray:
     if view == ORIGINAL:
         return waveform_S
     key = f"{augmentation.seed}\0{clip_id}\0{view}".encode()
-    random = np.random.default_rng(int.from_bytes(hashlib.sha256(key).digest()))
+    rng = np.random.default_rng(int.from_bytes(hashlib.sha256(key).digest()))
     if view == "noise":
-        return _add_noise(waveform_S, random.uniform(*augmentation.snr_db), random)
+        return _add_noise(waveform_S, rng.uniform(*augmentation.snr_db), rng)
     if view == "pitch":
-        return vocoder.pitch_shift(sampling_rate, random.uniform(*augmentation.semitones))
-    return vocoder.time_stretch(random.uniform(*augmentation.rate))
+        return vocoder.pitch_shift(sampling_rate, rng.uniform(*augmentation.semitones))
+    return vocoder.time_stretch(rng.uniform(*augmentation.rate))
 
 
-def _add_noise(waveform_S: np.ndarray, snr_db: float, random: np.random.Generator) -> np.ndarray:
-    """White Gaussian noise at a ratio of mean powers; silence stays silent."""
+def _add_noise(waveform_S: np.ndarray, snr_db: float, rng: np.random.Generator) -> np.ndarray:
+    """Add white Gaussian noise at a given ratio of mean powers; silence stays silent."""
     power = np.mean(waveform_S.astype(np.float64) ** 2)
-    noise_S = random.standard_normal(len(waveform_S)) * np.sqrt(power / 10 ** (snr_db / 10))
+    noise_S = rng.standard_normal(len(waveform_S)) * np.sqrt(power / 10 ** (snr_db / 10))
     return (waveform_S + noise_S).astype(np.float32)

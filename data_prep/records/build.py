@@ -1,9 +1,9 @@
-"""Corpus → feature records: a TFDS dataset in ArrayRecord files, built once and found again.
+"""Corpus → feature records: a TFDS dataset in ArrayRecord files, built once and reused.
 
-One record is one utterance, one TFDS split is one view (original, noise, pitch, stretch). There is
-no train or test in the records, so one cache serves every protocol and every model. The folder's
-name carries a fingerprint of all that the features depend on; a change of any makes new records and
-leaves the old ones.
+A record is one utterance, a TFDS split is one view (original, noise, pitch, stretch). The records
+are not divided into train and test, so the same ones serve every protocol and model. The folder's
+name contains a fingerprint of everything that the features depend on: if any of it changes, new
+records are built and the old ones kept.
 """
 
 import contextlib
@@ -21,10 +21,9 @@ from absl import logging
 from tensorflow_datasets.core import writer
 
 from data_prep import corpora, workers
-from data_prep.augmentation import views as augmentation_views
+from data_prep.augmentation.views import ORIGINAL
 from data_prep.records import examples
-from data_prep.records import pool as records_pool
-from data_prep.records.pool import RecordPool
+from data_prep.records.pool import CLIPS_PER_BATCH, RecordPool
 from data_prep.records.recipe import Recipe
 from ser_jax.common import files
 from ser_jax.common.errors import UserError
@@ -33,20 +32,20 @@ from ser_jax.common.errors import UserError
 def build(
     recipe: Recipe, records_dir: Path, beam: tfds.download.DownloadConfig | None = None
 ) -> Path:
-    """Builds the records unless they are there; an interrupted build leaves none.
+    """Build the records unless they exist; an interrupted build leaves none.
 
     Args:
-      recipe: what they are made of.
-      records_dir: where they and those of other recipes lie.
-      beam: the Apache Beam runner that computes them, from beam_pipeline.configure; None computes
-        them here. The records are the same, in the same order, to the last bit on processors of
-        one kind; where there are several files a view, those of Beam are cut at other records.
+      recipe: see Recipe.
+      records_dir: the folder of all records, one subfolder per recipe.
+      beam: the Apache Beam runner to use, from beam.configure; None computes the records in local
+        processes. The records and their order are the same, bit for bit on the same kind of
+        processor; if a view has several files, Beam cuts them at other records.
 
     Returns:
-      The folder of the records; tfds.builder_from_directory opens it.
+      The folder of the records, for tfds.builder_from_directory.
 
     Raises:
-      UserError: no clip could be used, or the folder cannot be written.
+      UserError: no clip can be used, or the folder cannot be written.
     """
     name = f"{recipe.corpus.name}-{recipe.fingerprint()}"
     with _quiet():
@@ -54,7 +53,7 @@ def build(
             data_dir=os.fspath(records_dir), config=_Config(name=name, recipe=recipe)
         )
     folder = Path(builder.data_dir)
-    with files.locked(folder.parent):  # the second of two runs finds what the first has built
+    with files.locked(folder.parent):  # two runs at once: the second finds what the first has built
         if folder.exists():
             return folder
         for leftover in folder.parent.glob(f"*{tfds.core.constants.INCOMPLETE_PREFIX}*"):
@@ -68,9 +67,7 @@ def build(
         else:
             _build_with_beam(builder, beam)
     left_out = builder.left_out
-    print(
-        f"Prepared {builder.info.splits[augmentation_views.ORIGINAL].num_examples} clips.", end=" "
-    )
+    print(f"Prepared {builder.info.splits[ORIGINAL].num_examples} clips.", end=" ")
     print(f"{len(left_out)} were left out:" if left_out else "None was left out.")
     for reason in left_out.values():
         print(f"  {reason}")
@@ -78,38 +75,38 @@ def build(
 
 
 def _build_with_beam(builder: "_Records", config: tfds.download.DownloadConfig) -> None:
-    # Beside the records, where every worker can write, and with a name that is tidied up.
+    # Beside the records, where every worker can write, and with a name that `build` deletes.
     folder = Path(builder.data_dir).parent / f"{tfds.core.constants.INCOMPLETE_PREFIX}left_out"
     folder.mkdir()
     builder.left_out_dir = folder
     try:
         builder.write(config)
-    except Exception:  # of any kind: each runner wraps what its workers raise
+    except Exception:  # each runner wraps its workers' errors in its own way
         builder.gather_left_out()
         raise
     finally:
         shutil.rmtree(folder)
 
 
-def find(wanted: dict[str, Any], corpus_name: str, records_dir: Path) -> Path:
-    """Records that travelled without their audio, found by their settings.
+def find(settings: dict[str, Any], corpus_name: str, records_dir: Path) -> Path:
+    """Find records by their settings alone, where the audio is not available.
 
     Raises:
-      UserError: there are none, or several.
+      UserError: no records match, or several do.
     """
     root = records_dir / _Records.name
-    found = [
+    folders = [
         path.parent
         for path in sorted(root.glob(f"{corpus_name}-*/{_Records.VERSION}/metadata.json"))
-        if files.read_json(path).get("settings") == wanted
+        if files.read_json(path).get("settings") == settings
     ]
-    if len(found) != 1:
+    if len(folders) != 1:
         raise UserError(
-            f"corpus.root does not exist, and {root} holds {len(found) or 'no'} records of "
-            f"{corpus_name} with these settings; set --config.corpus.root to the audio, or fetch "
-            "CREMA-D with python -m data_prep.download."
+            f"corpus.root does not exist, and {root} holds {len(folders) or 'no'} records of "
+            f"{corpus_name} with these settings; set --config.corpus.root to the audio, or "
+            "download CREMA-D with python -m data_prep.download."
         )
-    return found[0]
+    return folders[0]
 
 
 @dataclasses.dataclass(eq=False)
@@ -119,25 +116,25 @@ class _Config(tfds.core.BuilderConfig):
 
 class _Info(tfds.core.DatasetInfo):
     def initialize_from_bucket(self) -> None:
-        """Nothing is there; TFDS would leave an empty folder behind for each build."""
+        """Skip TFDS's look-up of published datasets, which would leave an empty folder behind."""
 
 
 class _Writer(writer.ExampleWriter):
-    """Of Beam's workers."""
+    """Writes the files of Beam's workers, with the fields of each record sorted."""
 
-    def write(self, path, examples_: Iterable[tuple[Any, bytes]]) -> None:
-        super().write(path, ((key, examples.sort_fields(record)) for key, record in examples_))
+    def write(self, path, records: Iterable[tuple[Any, bytes]]) -> None:
+        super().write(path, ((key, examples.sort_fields(record)) for key, record in records))
 
 
 class _Records(tfds.core.GeneratorBasedBuilder):
-    """Feature records of a speech emotion corpus."""
+    """Feature records of a speech emotion corpus, as a TFDS builder."""
 
     name = "feature_records"
     VERSION = tfds.core.Version("1.0.0")
 
     def __init__(self, **kwargs):
-        self.left_out: dict[str, str] = {}  # clip id → why
-        self.left_out_dir: Path | None = None  # where Beam's workers say what they leave out
+        self.left_out: dict[str, str] = {}  # clip id → reason
+        self.left_out_dir: Path | None = None  # to which Beam's workers write theirs
         super().__init__(file_format="array_record", **kwargs)
 
     def _info(self) -> tfds.core.DatasetInfo:
@@ -155,12 +152,12 @@ class _Records(tfds.core.GeneratorBasedBuilder):
         )
 
     def write(self, config: tfds.download.DownloadConfig | None = None) -> None:
-        """Builds the records and says nothing."""
-        with _quiet(), tempfile.TemporaryDirectory() as nothing_to_download:
-            self.download_and_prepare(download_dir=nothing_to_download, download_config=config)
+        """Build the records without TFDS's own output."""
+        with _quiet(), tempfile.TemporaryDirectory() as empty:
+            self.download_and_prepare(download_dir=empty, download_config=config)
 
     def _views(self) -> tuple[str, ...]:
-        return (augmentation_views.ORIGINAL, *self.builder_config.recipe.augmentation.views)
+        return (ORIGINAL, *self.builder_config.recipe.augmentation.views)
 
     def _generate_splits(self, dl_manager, download_config) -> Sequence[tfds.core.SplitInfo]:
         if self.left_out_dir:  # Beam
@@ -175,19 +172,17 @@ class _Records(tfds.core.GeneratorBasedBuilder):
             return pool.write(self.info.file_format, self._get_filename_template)
 
     def _split_generators(self, dl_manager) -> dict[str, Any]:
-        """Beam's way, as is all that follows."""
-        del dl_manager  # the audio is there already
+        """Return the splits' examples; called only with Beam, as are the methods below."""
+        del dl_manager  # nothing is downloaded
         return {view: self._generate_examples(view) for view in self._views()}
 
     def _generate_examples(self, view: str) -> Any:
-        """A view's examples as a beam.PTransform, whose elements are batches of clips."""
+        """Return the examples of a view as a beam.PTransform over batches of clips."""
         import apache_beam as beam
 
         recipe = self.builder_config.recipe
-        make = functools.partial(_examples_of, recipe.without_clips(), view, self.left_out_dir)
-        batches = list(
-            enumerate(workers.batches(recipe.corpus.utterances, records_pool.CLIPS_A_BATCH))
-        )
+        make = functools.partial(_make_batch, recipe.without_clips(), view, self.left_out_dir)
+        batches = list(enumerate(workers.batches(recipe.corpus.utterances, CLIPS_PER_BATCH)))
         return beam.Create(batches) | "Examples" >> beam.FlatMapTuple(make)
 
     def _example_writer(self) -> _Writer:
@@ -198,11 +193,11 @@ class _Records(tfds.core.GeneratorBasedBuilder):
         self.gather_left_out()
 
     def gather_left_out(self) -> None:
-        """What Beam's workers left out, in the corpus's order, as without Beam."""
-        told: dict[str, str] = {}
+        """Collect the clips that Beam's workers left out, in the corpus's order."""
+        left_out: dict[str, str] = {}
         for path in self.left_out_dir.glob("*.json"):
-            told |= files.read_json(path)
-        self.left_out.update(sorted(told.items()))
+            left_out |= files.read_json(path)
+        self.left_out.update(sorted(left_out.items()))
         self._refuse_none_left()
 
     def _refuse_none_left(self) -> None:
@@ -212,20 +207,20 @@ class _Records(tfds.core.GeneratorBasedBuilder):
             raise UserError(f"no clip of {corpus.title} can be used; the first: {reason}")
 
 
-def _examples_of(
+def _make_batch(
     recipe: Recipe, view: str, left_out_dir: Path, index: int, clips: Sequence[corpora.Utterance]
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Examples of one batch, and a file that tells which of its clips are left out and why."""
+    """Yield (clip id, example) for a batch, and write a file with the clips that are left out."""
     left_out: dict[str, str] = {}
     for _, example in examples.make(recipe, (view,), clips, left_out):
         yield example["id"], example
-    if left_out:  # a batch that is tried again, or another view of it, writes the same once more
+    if left_out:  # a retried batch, or another view of it, writes the same file again
         files.write_json(left_out_dir / f"{index}.json", left_out)
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """TFDS would speak of a download and of a custom configuration: neither is the user's."""
+    """Silence TFDS, which reports a download and a custom configuration."""
     verbosity = logging.get_verbosity()
     logging.set_verbosity(logging.ERROR)
     try:

@@ -1,4 +1,4 @@
-"""A clip → the records of its views. The workers' part of a build; JAX is not loaded for it."""
+"""A clip → the records of its views. This runs in the workers of a build and does not load JAX."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
@@ -9,7 +9,7 @@ import tensorflow_datasets as tfds
 from tensorflow_datasets.core import example_serializer
 from tensorflow_datasets.proto import tf_example_pb2
 
-from data_prep.augmentation import views as augmentation_views
+from data_prep.augmentation.views import make_views
 from data_prep.corpora import Utterance
 from data_prep.records.recipe import Recipe
 from ser_jax import features
@@ -18,7 +18,7 @@ from ser_jax.common.errors import UserError
 
 
 def schema(recipe: Recipe) -> tfds.features.FeaturesDict:
-    """What a record holds."""
+    """Return the fields of a record."""
     corpus, dtype = recipe.corpus, np.dtype(recipe.dtype)
     attributes = corpus.utterances[0].attributes if corpus.utterances else {}
     return tfds.features.FeaturesDict(
@@ -34,7 +34,7 @@ def schema(recipe: Recipe) -> tfds.features.FeaturesDict:
                 plane: tfds.features.Tensor(
                     shape=(None, recipe.spec.width(plane)),
                     dtype=dtype,
-                    encoding="bytes",  # numbers one by one take longer than to compute
+                    encoding="bytes",  # writing number by number takes longer than computing
                 )
                 for plane in recipe.spec.planes
             },
@@ -45,16 +45,16 @@ def schema(recipe: Recipe) -> tfds.features.FeaturesDict:
 def make(
     recipe: Recipe, views: Sequence[str], clips: Sequence[Utterance], left_out: dict[str, str]
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The examples of some clips.
+    """Compute the examples of `clips`, decoding each clip once for all its views.
 
     Args:
-      recipe: what they are made of.
-      views: of each clip, which is decoded once.
-      clips: any number.
-      left_out: takes {clip id: why} of those that cannot be used.
+      recipe: see Recipe; its own clips are not used.
+      views: the views of each clip to compute.
+      clips: the clips.
+      left_out: receives {clip id: reason} for clips that cannot be used.
 
     Yields:
-      (view, example), an example as TFDS wants it.
+      (view, example), where the example is a dict with the fields of `schema`.
     """
     rate = recipe.spec.sampling_rate
     for clip in clips:
@@ -63,7 +63,7 @@ def make(
         except UserError as error:
             left_out[clip.id] = str(error)
             continue
-        about = {
+        shared = {
             "id": clip.id,
             "label": clip.emotion,
             "speaker": clip.speaker,
@@ -71,39 +71,43 @@ def make(
             "votes": np.array(clip.votes, np.int32),
             "attributes": dict(clip.attributes),
         }
-        for view, view_S in augmentation_views.views_of(
-            recipe.augmentation, views, waveform_S, rate, clip.id
-        ):
+        for view, view_S in make_views(recipe.augmentation, views, waveform_S, rate, clip.id):
             planes = features.extract_clip(recipe.spec, view_S)
             stored = {name: x_TxF.astype(recipe.dtype) for name, x_TxF in planes.items()}
-            yield view, {**about, "n_frames": recipe.spec.n_frames(len(view_S)), "planes": stored}
+            yield view, {**shared, "n_frames": recipe.spec.n_frames(len(view_S)), "planes": stored}
 
 
-def serialised(
+def serialise(
     recipe: Recipe,
     fields: tfds.features.FeaturesDict,
     views: Sequence[str],
     clips: Sequence[Utterance],
 ) -> tuple[list[tuple[str, str, bytes]], dict[str, str]]:
-    """The same as bytes.
+    """Compute the examples of `clips` as bytes; see `make`.
+
+    Args:
+      recipe: see Recipe.
+      fields: the result of schema(recipe).
+      views: the views of each clip to compute.
+      clips: the clips.
 
     Returns:
-      (view, clip id, record) of each, and {clip id: why} of those that are left out.
+      [(view, clip id, record)], and {clip id: reason} for clips that cannot be used.
     """
     serializer = example_serializer.ExampleSerializer(fields.get_serialized_info())
     left_out: dict[str, str] = {}
     records = []
     for view, example in make(recipe, views, clips, left_out):
-        fields_in_protobuf = serializer.get_tf_example(fields.encode_example(example))
-        records.append((view, example["id"], _in_order(fields_in_protobuf)))
+        encoded = serializer.get_tf_example(fields.encode_example(example))
+        records.append((view, example["id"], _to_bytes(encoded)))
     return records, left_out
 
 
 def sort_fields(record: bytes) -> bytes:
-    """A record of TFDS as `serialised` gives it."""
-    return _in_order(tf_example_pb2.Example.FromString(record))
+    """Return a record that TFDS has serialised with its fields in the order of `serialise`."""
+    return _to_bytes(tf_example_pb2.Example.FromString(record))
 
 
-def _in_order(example: tf_example_pb2.Example) -> bytes:
-    """Its fields sorted: protobuf's own order differs from process to process."""
+def _to_bytes(example: tf_example_pb2.Example) -> bytes:
+    """Serialise with sorted fields: protobuf's default order differs from process to process."""
     return example.SerializeToString(deterministic=True)

@@ -1,12 +1,11 @@
-"""Clips → files of records, on this machine: workers compute, serialise and write."""
+"""Clips → record files on this machine: worker processes compute, serialise and write."""
 
-import collections
 import concurrent.futures
 import functools
 import itertools
 import multiprocessing
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any, Self
@@ -21,14 +20,15 @@ from data_prep import workers
 from data_prep.records import examples
 from data_prep.records.recipe import Recipe
 from data_prep.records.sorting import Sorter
+from ser_jax.common.concurrency import map_ahead
 from ser_jax.common.errors import UserError
 
-CLIPS_A_BATCH = 8
-BATCHES_AHEAD = 4  # for each process
+CLIPS_PER_BATCH = 8
+BATCHES_AHEAD = 4  # per process
 
 
 class RecordPool:
-    """Builds all views at once, in the memory that a bucket takes; a context that ends its workers.
+    """Worker processes that build the records of all views; a context manager that ends them.
 
     with RecordPool(recipe, fields, views, folder) as pool:
         left_out = pool.compute()
@@ -42,13 +42,13 @@ class RecordPool:
         views: Sequence[str],
         folder: Path,
     ):
-        """Starts the workers.
+        """Start the workers.
 
         Args:
-          recipe: what the records are made of.
-          fields: what each holds.
-          views: of every clip.
-          folder: empty; what is sorted lies there.
+          recipe: see Recipe.
+          fields: the fields of a record.
+          views: the views of each clip.
+          folder: an empty folder for the records to be sorted.
         """
         self._recipe, self._fields = recipe, fields
         self._sorters = {view: Sorter(folder / view) for view in views}
@@ -65,44 +65,48 @@ class RecordPool:
         self._pool.shutdown(cancel_futures=kind is not None)
         if kind is BrokenProcessPool:
             raise UserError(
-                "a process that prepares records was killed, most likely for want of memory; free "
-                "some and run again."
+                "a worker process was killed, most likely because memory ran out; free some memory "
+                "and run again."
             ) from error
 
     def compute(self) -> dict[str, str]:
-        """Sorts the records of all clips; {clip id: why} of those that cannot be used."""
+        """Compute and sort the records of all clips.
+
+        Returns:
+          {clip id: reason} for clips that cannot be used.
+        """
         clips = self._recipe.corpus.utterances
+        batches = workers.batches(clips, CLIPS_PER_BATCH)
         hashers = {view: hashing.Hasher(view) for view in self._sorters}
-        make = functools.partial(
-            self._pool.submit,
-            examples.serialised,
-            self._recipe.without_clips(),
-            self._fields,
-            tuple(self._sorters),
+        serialise = functools.partial(
+            examples.serialise, self._recipe.without_clips(), self._fields, tuple(self._sorters)
         )
-        every: dict[str, str] = {}
+        ahead = BATCHES_AHEAD * self._n_processes
+        results = map_ahead(serialise, batches, ahead=ahead, executor=self._pool)
+        left_out: dict[str, str] = {}
         with tqdm(total=len(clips), unit="clip", disable=None, leave=False) as progress:
-            batches = workers.batches(clips, CLIPS_A_BATCH)
-            ahead = BATCHES_AHEAD * self._n_processes
-            for batch, (records, left_out) in _read_ahead(make, batches, ahead):
-                for view, clip, record in records:
-                    self._sorters[view].add(hashers[view].hash_key(clip), record)
-                every.update(left_out)
+            for batch, (records, left_out_of_batch) in zip(batches, results, strict=True):
+                for view, clip_id, record in records:
+                    self._sorters[view].add(hashers[view].hash_key(clip_id), record)
+                left_out.update(left_out_of_batch)
                 progress.update(len(batch))
-        return every
+        return left_out
 
     def write(
         self,
         file_format: tfds.core.FileFormat,
         template_of: Callable[[str], naming.ShardedFileTemplate],
     ) -> list[tfds.core.SplitInfo]:
-        """The sorted records → the files of each view, cut where TFDS would cut them.
+        """Write the sorted records of each view to files, cut where TFDS would cut them.
 
         Args:
-          file_format: of the files.
-          template_of: a view's name → how its files are called.
+          file_format: the format of the files.
+          template_of: a view's name → the template of its file names.
+
+        Returns:
+          The splits as TFDS describes them, one per view.
         """
-        splits, writing = [], []
+        splits, futures = [], []
         for view, sorter in self._sorters.items():
             template, n_records, n_bytes = template_of(view), sorter.n_records, sorter.n_bytes
             n_files = shard_utils.ShardConfig.calculate_number_shards(n_bytes, n_records)
@@ -112,7 +116,7 @@ class RecordPool:
                 os.fspath(template.sharded_filepath(shard_index=i, num_shards=n_files))
                 for i in range(n_files)
             ]
-            writing.append(self._pool.submit(_write_files, file_format, sorter, paths, lengths))
+            futures.append(self._pool.submit(_write_files, file_format, sorter, paths, lengths))
             splits.append(
                 tfds.core.SplitInfo(
                     name=view,
@@ -121,7 +125,7 @@ class RecordPool:
                     filename_template=template,
                 )
             )
-        for future in writing:
+        for future in futures:
             future.result()
         return splits
 
@@ -129,21 +133,7 @@ class RecordPool:
 def _write_files(
     file_format: tfds.core.FileFormat, sorter: Sorter, paths: list[str], lengths: list[int]
 ) -> None:
-    """The records of a view, so many to each file; a worker's task."""
-    in_order = iter(sorter)
+    """Write the records of a view, lengths[i] of them to paths[i]; runs in a worker."""
+    records = iter(sorter)
     for path, length in zip(paths, lengths, strict=True):
-        writer.ExampleWriter(file_format).write(path, itertools.islice(in_order, length))
-
-
-def _read_ahead(
-    submit: Callable[[Any], concurrent.futures.Future], items: Iterable, ahead: int
-) -> Iterator[tuple[Any, Any]]:
-    """(item, result of submit(item)) in order, a bounded number of items ahead of the consumer."""
-    waiting: collections.deque = collections.deque()
-    for item in items:
-        waiting.append((item, submit(item)))
-        if len(waiting) > ahead:
-            done, future = waiting.popleft()
-            yield done, future.result()
-    for done, future in waiting:
-        yield done, future.result()
+        writer.ExampleWriter(file_format).write(path, itertools.islice(records, length))

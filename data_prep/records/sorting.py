@@ -1,41 +1,36 @@
-"""A view's records → files, in TFDS's order (by hashed key), in bounded memory.
+"""External sort of a view's records by hashed key, which is TFDS's order, in bounded memory.
 
-TFDS itself sorts up to 1 GB in memory and asks for TensorFlow beyond; with this the records, their
-order and their files are the same, and nothing but one bucket is ever held.
+TFDS itself sorts up to 1 GB in memory and needs TensorFlow beyond that. The records and their order
+are the same here, and at most one bucket is in memory.
 """
 
 from collections.abc import Iterator
 from pathlib import Path
 
-N_BUCKETS = 256  # what is sorted in memory is the 256th part of a view
+N_BUCKETS = 256
 _KEY_BYTES, _LENGTH_BYTES = 16, 8  # TFDS hashes by MD5
 
 
 class Sorter:
-    """Takes records in any order and gives them back sorted, once, in any process.
+    """Takes records in any order and returns them sorted, once, in any process.
 
-    The buckets are cut by the leading bits of the key, so they follow one another. Each is a file
-    that is open only while it is written to, for systems allow few to be open at once.
+    A record's bucket is given by the leading bits of its key, so sorting each bucket sorts all. A
+    bucket is a file, opened only to append to it: the number of open files is limited.
 
     Attributes:
-      folder: where the buckets are.
-      n_records: taken so far.
-      n_bytes: of those, without their keys.
+      folder: the folder of the buckets.
+      n_records: the number of records added.
+      n_bytes: their size without the keys.
     """
 
     def __init__(self, folder: Path):
-        """Makes the folder, which is the caller's to remove."""
+        """Create the folder; the caller removes it."""
         folder.mkdir()
         self.folder = folder
         self.n_records, self.n_bytes = 0, 0
 
     def add(self, key: int, record: bytes) -> None:
-        """Takes a record.
-
-        Args:
-          key: of 128 bits; sorted by it.
-          record: any bytes.
-        """
+        """Add a record under a 128-bit key."""
         with self._bucket(key * N_BUCKETS >> 8 * _KEY_BYTES).open("ab") as file:
             file.write(key.to_bytes(_KEY_BYTES) + len(record).to_bytes(_LENGTH_BYTES))
             file.write(record)
@@ -43,7 +38,7 @@ class Sorter:
         self.n_bytes += len(record)
 
     def __iter__(self) -> Iterator[tuple[int, bytes]]:
-        """(key, record) by key.
+        """Yield (key, record) by ascending key, deleting each bucket when it has been read.
 
         Raises:
           ValueError: two records have the same key.
@@ -55,7 +50,7 @@ class Sorter:
                     raise ValueError("two records have the same key")
                 yield key, record
                 last = key
-            bucket.unlink()  # the disk need not hold all of it twice
+            bucket.unlink()  # so that the disk does not have to hold all records twice
 
     def _bucket(self, number: int) -> Path:
         return self.folder / f"{number:03d}"
