@@ -1,10 +1,10 @@
-"""Fetches CREMA-D, 7,442 WAVs (606 MB) and its tables, and checks every byte.
+"""Download CREMA-D, 7,442 WAVs (606 MB) and its tables, and check every byte.
 
     python -m data_prep.download --root=data/crema_d
 
-Run it again to resume: files that are in place and right are not fetched again. A file gets its
-name only when its SHA-256 is the published one. The corpus is under the Open Database License
-(ODbL) 1.0, its contents under the Database Contents License (DbCL) 1.0; its home is
+Run it again to resume: files with the right checksum are not downloaded again. A file gets its name
+only if its SHA-256 is the published one. The corpus is under the Open Database License (ODbL) 1.0,
+its contents under the Database Contents License (DbCL) 1.0; its home is
 https://github.com/CheyneyComputerScience/CREMA-D.
 """
 
@@ -12,35 +12,38 @@ import argparse
 import contextlib
 import dataclasses
 import hashlib
-import http.client
 import itertools
 import re
 import sys
 import threading
-import urllib.error
 import urllib.parse
-import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from data_prep.workers import in_threads
+import requests
+
+from data_prep import corpora
+from data_prep.corpora.release import check_name
+from data_prep.workers import map_with_progress
 from ser_jax.audio import waveform
 from ser_jax.common import files
 from ser_jax.common.cli import exit_with_message
 from ser_jax.common.errors import UserError
 
-MANIFEST = Path(__file__).parent / "corpora/crema_d.sha256"
-# The audio is in Git LFS, whose content GitHub serves from a host of its own.
-WAV_URL = "https://media.githubusercontent.com/media/CheyneyComputerScience/CREMA-D/master"
-TABLE_URL = "https://raw.githubusercontent.com/CheyneyComputerScience/CREMA-D/master"
 CHUNK = 2**16  # bytes
-LONGEST = 2**26  # bytes; no file of the corpus has a tenth of it, so nothing fills the disk
-GIVE_UP = 16  # files in a row that did not come: the server is away, do not wait for thousands
+MAX_BYTES = 2**26  # per file; ten times the largest, so that a faulty server cannot fill the disk
+GIVE_UP = 16  # consecutive failures after which the server counts as unreachable
 
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """How many files were in place, how many came, and why (name → reason) the others did not."""
+    """The result of a download.
+
+    Attributes:
+      kept: the number of files that were already there.
+      fetched: the number of files that were downloaded.
+      failed: {name: reason} of all others.
+    """
 
     kept: int
     fetched: int
@@ -48,134 +51,134 @@ class Outcome:
 
 
 class _FetchError(Exception):
-    """A file did not come. If it may pass, another attempt is worth while, after `wait_s`."""
+    """A failed download. If `transient`, another attempt after `wait_s` may succeed."""
 
-    def __init__(self, reason: str, may_pass: bool = False, wait_s: float = 0.0):
+    def __init__(self, reason: str, transient: bool = False, wait_s: float = 0.0):
         super().__init__(reason)
-        self.may_pass = may_pass
+        self.transient = transient
         self.wait_s = wait_s
 
 
 def download(
     root: Path,
-    manifest: Mapping[str, str],
-    base_url: str | None = None,
+    checksums: Mapping[str, str],
+    base_url: Callable[[str], str],
     *,
     jobs: int = 8,
     attempts: int = 5,
     delay_s: float = 1.0,
     timeout_s: float = 30.0,
 ) -> Outcome:
-    """Fetches what is missing or wrong below a folder.
+    """Download the files that are missing or wrong below a folder.
 
     Args:
-      root: where the files go.
-      manifest: name → hex SHA-256, as read_manifest gives it.
-      base_url: every file is `base_url/name`; None means the corpus's own home.
-      jobs: files fetched at a time.
-      attempts: how often a file is asked for while its fault may pass.
+      root: the folder to fill.
+      checksums: name → hex SHA-256, as from Release.checksums.
+      base_url: returns the web folder that serves a file, as Release.base_url or `mirror` do.
+      jobs: the number of parallel downloads.
+      attempts: per file, while its failures are transient.
       delay_s: seconds before the second attempt; doubled before each further one.
-      timeout_s: seconds that a connection may be mute.
+      timeout_s: seconds without data after which a connection is closed.
 
     Raises:
-      UserError: a bad URL, a name that leads out of `root`, or a folder that cannot be written.
+      UserError: a name leads out of `root`, or a folder cannot be written.
     """
-    for name in manifest:
-        _check_name(name, "the manifest")
-    if base_url is not None and not re.match(r"https?://[^/]", base_url):
-        raise UserError(f"--base_url={base_url} is no web address; use http(s)://host/folder.")
-    opener, stop = _opener(), threading.Event()
+    for name in checksums:
+        check_name(name, "the manifest")
+    session, stop = requests.Session(), threading.Event()
+    for scheme in ("http://", "https://"):
+        session.mount(scheme, requests.adapters.HTTPAdapter(pool_maxsize=jobs))
 
     def is_right(name: str) -> bool:
         with contextlib.suppress(OSError):
-            return files.sha256_of(root / name) == manifest[name]
+            return files.sha256_of(root / name) == checksums[name]
         return False
 
     def fetch(name: str) -> _FetchError | None:
-        home = base_url or (WAV_URL if name.endswith(".wav") else TABLE_URL)
-        url, failure = f"{home.rstrip('/')}/{urllib.parse.quote(name)}", None
+        url = f"{base_url(name).rstrip('/')}/{urllib.parse.quote(name)}"
+        failure = None
         for attempt in range(attempts):
             if attempt and stop.wait(max(failure.wait_s, delay_s * 2 ** (attempt - 1))):
                 break
             try:
                 with files.replacing(root / name) as temporary:
-                    _save(_chunks(opener, url, timeout_s, stop), temporary, manifest[name])
+                    _save(_body(session, url, timeout_s, stop), temporary, checksums[name])
                 return None
             except _FetchError as error:
                 failure = error
-                if not error.may_pass:
+                if not error.transient:
                     break
-            except OSError as error:  # of the disk: those of the network are _FetchErrors by now
+            except OSError as error:  # of the disk; network errors have become _FetchErrors
                 raise UserError(
-                    f"cannot write {root / name} ({error.strerror}); mend that and run it again."
+                    f"cannot write {root / name} ({error.strerror}); make room or change the "
+                    "permissions, and run it again."
                 ) from error
         return failure
 
-    there = [name for name in manifest if (root / name).exists()]
-    right = {name for name, ok in in_threads(is_right, there, jobs, "checking") if ok}
-    wanted = [name for name in manifest if name not in right]
-    failed, answered, in_a_row = {}, set(), 0
-    with contextlib.closing(in_threads(fetch, wanted, jobs, "fetching", stop)) as results:
+    present = [name for name in checksums if (root / name).exists()]
+    right = {name for name, ok in map_with_progress(is_right, present, jobs, "checking") if ok}
+    needed = [name for name in checksums if name not in right]
+    failed = dict.fromkeys(needed, f"not tried, since {GIVE_UP} files in a row failed")
+    n_consecutive = 0
+    results = map_with_progress(fetch, needed, jobs, "downloading", stop)
+    with session, contextlib.closing(results):
         for name, failure in results:
-            answered.add(name)
             if failure:
                 failed[name] = str(failure)
-            in_a_row = in_a_row + 1 if failure and failure.may_pass else 0
-            if in_a_row == GIVE_UP:
+            else:
+                del failed[name]
+            n_consecutive = n_consecutive + 1 if failure and failure.transient else 0
+            if n_consecutive == GIVE_UP:
                 break
-    for name in wanted:
-        if name not in answered:
-            failed[name] = f"given up, since {GIVE_UP} files in a row did not come"
-    return Outcome(len(right), len(wanted) - len(failed), failed)
+    return Outcome(len(right), len(needed) - len(failed), failed)
 
 
-def _opener() -> urllib.request.OpenerDirector:
-    """Speaks HTTP and HTTPS and nothing else, wherever a redirect may point."""
-    opener = urllib.request.OpenerDirector()
-    for handler in (
-        urllib.request.ProxyHandler,
-        urllib.request.UnknownHandler,
-        urllib.request.HTTPHandler,
-        urllib.request.HTTPSHandler,
-        urllib.request.HTTPRedirectHandler,
-        urllib.request.HTTPDefaultErrorHandler,
-        urllib.request.HTTPErrorProcessor,
-    ):
-        opener.add_handler(handler())
-    return opener
+def mirror(url: str) -> Callable[[str], str]:
+    """Return the base_url of a server that has all files under one web folder.
+
+    Raises:
+      UserError: `url` is not http or https.
+    """
+    if not re.match(r"https?://[^/]", url):
+        raise UserError(f"--base_url={url} is not a web address; use http(s)://host/folder.")
+    return lambda name: url
 
 
-def _chunks(
-    opener: urllib.request.OpenerDirector, url: str, timeout_s: float, stop: threading.Event
+def _body(
+    session: requests.Session, url: str, timeout_s: float, stop: threading.Event
 ) -> Iterator[bytes]:
-    """The body of one answer. Whatever goes wrong on the way is a _FetchError."""
-    received = 0
+    """Yield the body of a response in chunks; any failure is a _FetchError."""
+    n_bytes = 0
     try:
-        with opener.open(url, timeout=timeout_s) as response:
-            while chunk := response.read(CHUNK):
-                received += len(chunk)
+        with session.get(url, stream=True, timeout=timeout_s) as response:
+            if not response.ok:
+                after = response.headers.get("Retry-After", "")
+                raise _FetchError(
+                    f"HTTP {response.status_code} {response.reason} from {url}",
+                    transient=response.status_code in (408, 429) or response.status_code >= 500,
+                    wait_s=min(int(after), 60) if after.isdecimal() else 0,
+                )
+            for chunk in response.iter_content(CHUNK):
+                n_bytes += len(chunk)
                 if stop.is_set():
                     raise _FetchError("stopped")
-                if received > LONGEST:
-                    raise _FetchError("the server sends far more than the file")
+                if n_bytes > MAX_BYTES:
+                    raise _FetchError(f"the server sends more than {MAX_BYTES:,} bytes ({url})")
                 yield chunk
-            if response.length:  # what Content-Length promised and did not come
-                raise _FetchError(f"the connection ended after {received:,} bytes", may_pass=True)
-    except urllib.error.HTTPError as error:
-        error.close()
-        after = error.headers.get("Retry-After", "")
-        raise _FetchError(
-            f"HTTP {error.code} {error.reason} from {url}",
-            may_pass=error.code in (408, 429) or error.code >= 500,
-            wait_s=min(int(after), 60) if after.isdecimal() else 0,
-        ) from error
-    except (OSError, http.client.HTTPException, ValueError) as error:
-        reason = getattr(error, "reason", None) or error
-        raise _FetchError(f"{reason or type(error).__name__} ({url})", may_pass=True) from error
+    except (requests.RequestException, ValueError) as error:  # ValueError: a malformed redirect
+        transient = not isinstance(error, requests.exceptions.InvalidSchema)
+        raise _FetchError(f"{_root_cause(error)} ({url})", transient) from error
+
+
+def _root_cause(error: BaseException) -> BaseException:
+    """Return the exception that the libraries have wrapped; their own texts are long."""
+    while error.__cause__ or error.__context__:
+        error = error.__cause__ or error.__context__
+    return error
 
 
 def _save(chunks: Iterator[bytes], path: Path, sha256: str) -> None:
-    """Writes a body to disk as it comes, and refuses all but the published bytes."""
+    """Write a body to disk and check that it is the published file."""
     digest = hashlib.sha256()
     with path.open("wb") as file:
         for chunk in chunks:
@@ -188,28 +191,7 @@ def _save(chunks: Iterator[bytes], path: Path, sha256: str) -> None:
             "the server sent a Git LFS pointer instead of the file; use a --base_url that serves "
             "Git LFS content, or none"
         )
-    raise _FetchError("what came has another checksum than the published file", may_pass=True)
-
-
-def read_manifest(path: Path = MANIFEST) -> dict[str, str]:
-    """Name → hex SHA-256, from a table as sha256sum writes it.
-
-    Raises:
-      UserError: a line has another form, or its name leads elsewhere.
-    """
-    sums = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-        match = re.fullmatch(r"([0-9a-f]{64})  (.+)", line)
-        if not match:
-            raise UserError(f"{path}, line {number}: is not `sha256  name`; restore the file.")
-        _check_name(match[2], f"{path}, line {number}")
-        sums[match[2]] = match[1]
-    return sums
-
-
-def _check_name(name: str, where: str) -> None:
-    if not re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)*", name):
-        raise UserError(f"{where}: {name!r} is no plain path below a folder; restore the manifest.")
+    raise _FetchError("the received file has another checksum than the published one", True)
 
 
 def main() -> int:
@@ -218,17 +200,19 @@ def main() -> int:
     )
     parser.add_argument("--root", type=Path, required=True, help="the folder to fill")
     parser.add_argument("--base_url", help="a mirror: http(s)://host/folder, with the same names")
-    parser.add_argument("--jobs", type=int, default=8, help="files fetched at a time (default 8)")
+    parser.add_argument("--jobs", type=int, default=8, help="parallel downloads (default 8)")
     args = parser.parse_args()
     if args.jobs < 1:
-        raise UserError(f"--jobs={args.jobs} is too few; use 1 or more.")
+        raise UserError(f"--jobs={args.jobs} must be 1 or more.")
+    crema_d = corpora.CORPORA["crema_d"]
+    base_url = crema_d.release.base_url if args.base_url is None else mirror(args.base_url)
     try:
-        outcome = download(args.root, read_manifest(), args.base_url, jobs=args.jobs)
+        outcome = download(args.root, crema_d.release.checksums(), base_url, jobs=args.jobs)
     except KeyboardInterrupt:
         print("stopped; run it again to resume.", file=sys.stderr)
         return 130
     print(
-        f"{outcome.kept:,} files were in place, {outcome.fetched:,} came, "
+        f"{outcome.kept:,} files were already there, {outcome.fetched:,} were downloaded, "
         f"{len(outcome.failed):,} failed."
     )
     for name, reason in itertools.islice(outcome.failed.items(), 5):
@@ -236,10 +220,10 @@ def main() -> int:
     if len(outcome.failed) > 5:
         print(f"  and {len(outcome.failed) - 5:,} more")
     if outcome.failed:
-        print("Run it again to resume: what is in place is not fetched again.")
+        print("Run it again to resume: finished files are not downloaded again.")
         return 1
-    print(f"{args.root} is complete, and every file has the published checksum.")
-    print("CREMA-D is under ODbL 1.0, its contents under DbCL 1.0.")
+    print(f"{args.root} is complete; every file has the published checksum.")
+    print(crema_d.licence)
     return 0
 
 

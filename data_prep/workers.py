@@ -1,20 +1,27 @@
-"""What every worker process does first, and what it is given to do at once. Light to import."""
+"""Helpers for worker processes and threads. Light to import."""
 
 import multiprocessing
 import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from tqdm import tqdm
 
+from ser_jax.common.concurrency import map_ahead
+
+AHEAD = 64  # calls in flight per thread, so that a slow one holds up no others for long
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
 
 def exit_with_parent() -> None:
-    """Ends this worker when the process that started it is gone, however it went.
+    """Make this worker process end when its parent does, in whatever way.
 
-    Ctrl-C reaches every process of a terminal; a worker leaves it to the one that started it.
+    Ctrl-C reaches every process of a terminal; workers leave it to their parent.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
@@ -28,39 +35,32 @@ def exit_with_parent() -> None:
 
 
 def n_processors() -> int:
-    """How many this process may use; not every system says which."""
+    """Return the number of processors this process may use, if the system says, or has."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def batches(items: Sequence, size: int) -> list[Sequence]:
-    """The items in order, so many at a time; the last may be fewer."""
+    """Divide items, in order, into batches of `size`; the last may be smaller."""
     return [items[i : i + size] for i in range(0, len(items), size)]
 
 
-Item = TypeVar("Item")
-
-
-Result = TypeVar("Result")
-
-
-def in_threads(
+def map_with_progress(
     function: Callable[[Item], Result],
     items: Sequence[Item],
     jobs: int,
     title: str,
     stop: threading.Event | None = None,
 ) -> Iterator[tuple[Item, Result]]:
-    """Yields (item, function(item)) as each is ready, under a progress bar.
+    """Yield (item, function(item)) in order, computed by threads, under a progress bar.
 
-    When the caller leaves early, or presses Ctrl-C, items not begun are dropped, and `stop` is
-    set so that those under way can end soon.
+    Closing the generator, or Ctrl-C, cancels the calls that have not started, sets `stop` so that
+    the running ones can return early, and waits for them.
     """
     pool = ThreadPoolExecutor(jobs)
     try:
-        items_of = {pool.submit(function, item): item for item in items}
-        done = as_completed(items_of)
-        for future in tqdm(done, title, len(items_of), unit="file", disable=None):
-            yield items_of[future], future.result()
+        results = map_ahead(function, items, ahead=AHEAD * jobs, executor=pool)
+        bar = tqdm(results, title, len(items), unit="file", disable=None)
+        yield from zip(items, bar, strict=True)
     finally:
         if stop:
             stop.set()

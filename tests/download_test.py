@@ -1,5 +1,6 @@
-"""The downloader against a server on this machine that fails in every way servers do."""
+"""The downloader against a local server that fails in every way that servers do."""
 
+import dataclasses
 import hashlib
 import http.server
 import itertools
@@ -14,8 +15,10 @@ from pathlib import Path
 
 import pytest
 
+from data_prep import corpora
 from data_prep import download as data_prep_download
-from data_prep.download import download, read_manifest
+from data_prep.corpora.release import Release, read_manifest
+from data_prep.download import Outcome, download, mirror
 from ser_jax.common.errors import UserError
 
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 72862\n"
@@ -26,7 +29,7 @@ ONE = "AudioWAV/1.wav"
 
 
 class Server(http.server.ThreadingHTTPServer):
-    """Serves BODIES below /base/. `faults[name]` holds what the next answers do instead."""
+    """Serves BODIES below /base/. `faults[name]` lists what the next responses do instead."""
 
     daemon_threads = True
 
@@ -87,31 +90,31 @@ def server(monkeypatch):
         running.shutdown()
 
 
-def get(root: Path, server: Server, manifest=MANIFEST, **kwargs) -> data_prep_download.Outcome:
+def get(root: Path, server: Server, manifest=MANIFEST, **kwargs) -> Outcome:
     quick = {"delay_s": 0.001, "attempts": 3, "timeout_s": 5.0, "jobs": 3}
-    return download(root, manifest, server.url, **{**quick, **kwargs})
+    return download(root, manifest, mirror(server.url), **{**quick, **kwargs})
 
 
 def names(root: Path) -> set[str]:
-    """Every file below root: also a half one that was left behind."""
+    """Every file below root, including partial ones left behind."""
     return {p.relative_to(root).as_posix() for p in root.rglob("*") if p.is_file()}
 
 
 def test_fetches_everything_under_its_name(server, tmp_path):
-    assert get(tmp_path, server) == data_prep_download.Outcome(kept=0, fetched=5, failed={})
+    assert get(tmp_path, server) == Outcome(kept=0, fetched=5, failed={})
     assert names(tmp_path) == set(BODIES)
     assert all((tmp_path / n).read_bytes() == body for n, body in BODIES.items())
 
 
 @pytest.mark.parametrize("fault", ["drop", "truncate", "corrupt", "other", "503", "500", "429"])
-def test_passing_faults_are_tried_again(server, tmp_path, fault):
+def test_transient_faults_are_retried(server, tmp_path, fault):
     server.faults = {ONE: [fault, fault, ""]}
     assert get(tmp_path, server).failed == {}
     assert server.asked[ONE] == 3
     assert (tmp_path / ONE).read_bytes() == BODIES[ONE]
 
 
-def test_answer_without_a_length_is_taken_by_its_checksum(server, tmp_path):
+def test_response_without_a_length_is_accepted_by_its_checksum(server, tmp_path):
     server.faults = {"*": ["no length"]}
     assert get(tmp_path, server).fetched == 5
 
@@ -122,16 +125,17 @@ def test_answer_without_a_length_is_taken_by_its_checksum(server, tmp_path):
         ("404", 1, "HTTP 404"),
         ("403", 1, "HTTP 403"),
         ("pointer", 1, "Git LFS pointer"),
-        ("to file:///etc/hostname", 1, "not allowed"),
-        ("to ftp://127.0.0.1/x", 3, "ftp"),
+        ("to file:///etc/hostname", 1, "file:///etc/hostname"),
+        ("to ftp://127.0.0.1/x", 1, "ftp://127.0.0.1/x"),
+        ("to http://[::1", 3, "Invalid IPv6 URL"),
         ("503", 3, "HTTP 503"),
         ("drop", 3, "closed"),
-        ("truncate", 3, "ended after 50,000 bytes"),
+        ("truncate", 3, "50000 bytes read"),
         ("corrupt", 3, "another checksum"),
         ("other", 3, "another checksum"),
     ],
 )
-def test_lasting_faults_stop_one_file_only_and_leave_nothing(
+def test_permanent_faults_fail_one_file_only_and_leave_nothing_behind(
     server, tmp_path, fault, asked, reason
 ):
     server.faults = {ONE: [fault]}
@@ -143,13 +147,13 @@ def test_lasting_faults_stop_one_file_only_and_leave_nothing(
     assert names(tmp_path) == set(BODIES) - {ONE}
 
 
-def test_mute_connection_is_left(server, tmp_path):
+def test_stalled_connection_is_closed_and_retried(server, tmp_path):
     server.faults = {ONE: ["stall", ""]}
     assert get(tmp_path, server, timeout_s=0.2).failed == {}
     assert server.asked[ONE] == 2
 
 
-def test_delay_doubles_unless_the_server_wants_longer(server, tmp_path, monkeypatch):
+def test_delay_doubles_unless_the_server_asks_for_longer(server, tmp_path, monkeypatch):
     waits = []
 
     class Hasty(threading.Event):
@@ -162,10 +166,13 @@ def test_delay_doubles_unless_the_server_wants_longer(server, tmp_path, monkeypa
     assert waits == [1.0, 2.0, 7, 8.0]
 
 
-def test_audio_and_tables_have_a_home_each(server, tmp_path, monkeypatch):
-    monkeypatch.setattr(data_prep_download, "WAV_URL", server.url)
-    monkeypatch.setattr(data_prep_download, "TABLE_URL", server.url + "/tables")
-    outcome = download(tmp_path, MANIFEST)
+def test_audio_and_tables_are_on_separate_hosts(server, tmp_path):
+    release = dataclasses.replace(
+        corpora.CORPORA["crema_d"].release,
+        audio_url=server.url,
+        tables_url=server.url + "/tables",
+    )
+    outcome = download(tmp_path, MANIFEST, release.base_url)
     assert outcome.fetched == 4
     assert server.asked["tables/processedResults/votes.csv"] == 1
 
@@ -175,15 +182,15 @@ def test_resume_fetches_only_what_is_missing(server, tmp_path):
     get(tmp_path, server)
     before = {n: (tmp_path / n).stat().st_ino for n in names(tmp_path)}
     server.faults, server.asked = {}, Counter()
-    assert get(tmp_path, server) == data_prep_download.Outcome(kept=3, fetched=2, failed={})
+    assert get(tmp_path, server) == Outcome(kept=3, fetched=2, failed={})
     assert server.asked == {ONE: 1, "AudioWAV/2.wav": 1}
     assert {n: (tmp_path / n).stat().st_ino for n in before} == before
     server.asked = Counter()
-    assert get(tmp_path, server) == data_prep_download.Outcome(kept=5, fetched=0, failed={})
+    assert get(tmp_path, server) == Outcome(kept=5, fetched=0, failed={})
     assert not server.asked
 
 
-def test_wrong_file_is_replaced_only_by_a_good_one(server, tmp_path):
+def test_wrong_file_is_replaced_only_by_the_right_one(server, tmp_path):
     (tmp_path / "AudioWAV").mkdir()
     (tmp_path / ONE).write_bytes(POINTER)
     server.faults = {ONE: ["corrupt"]}
@@ -194,14 +201,14 @@ def test_wrong_file_is_replaced_only_by_a_good_one(server, tmp_path):
     assert (tmp_path / ONE).read_bytes() == BODIES[ONE]
 
 
-def test_server_that_is_away_is_not_asked_for_thousands(server, tmp_path):
+def test_unreachable_server_is_given_up(server, tmp_path):
     many = {f"AudioWAV/x{i}.wav": "0" * 64 for i in range(200)}
     server.faults = {"*": ["drop"]}
     outcome = get(tmp_path, server, many, jobs=2)
     assert outcome.failed.keys() == many.keys()
     assert sum(server.asked.values()) < 3 * 2 * data_prep_download.GIVE_UP
-    assert "given up" in outcome.failed["AudioWAV/x199.wav"]
-    # Files that do not exist are no such sign.
+    assert "not tried" in outcome.failed["AudioWAV/x199.wav"]
+    # Files that the server does not have do not count.
     server.faults, server.asked = {}, Counter()
     get(tmp_path, server, many)
     assert server.asked.keys() == many.keys()
@@ -209,21 +216,21 @@ def test_server_that_is_away_is_not_asked_for_thousands(server, tmp_path):
 
 @pytest.mark.parametrize("name", ["../x.wav", "/etc/x.wav", "a/../../x.wav", ".hidden", "a//b"])
 def test_no_name_leads_out_of_the_folder(server, tmp_path, name):
-    with pytest.raises(UserError, match="no plain path"):
+    with pytest.raises(UserError, match="not a plain relative path"):
         get(tmp_path, server, {name: "0" * 64})
     (tmp_path / "manifest").write_text(f"{'0' * 64}  {name}\n")
-    with pytest.raises(UserError, match="no plain path"):
+    with pytest.raises(UserError, match="not a plain relative path"):
         read_manifest(tmp_path / "manifest")
     assert not server.asked
 
 
 @pytest.mark.parametrize("url", ["file:///etc", "ftp://host/x", "/etc", "https://", ""])
-def test_only_web_addresses(tmp_path, url):
-    with pytest.raises(UserError, match="no web address"):
-        download(tmp_path, MANIFEST, url)
+def test_mirror_must_be_a_web_address(url):
+    with pytest.raises(UserError, match="not a web address"):
+        mirror(url)
 
 
-def test_folder_that_cannot_be_written_is_one_sentence(server, tmp_path):
+def test_folder_that_cannot_be_written_is_a_user_error(server, tmp_path):
     (tmp_path / "AudioWAV").write_text("a file where the folder should be")
     with pytest.raises(UserError, match="cannot write"):
         get(tmp_path, server)
@@ -232,8 +239,8 @@ def test_folder_that_cannot_be_written_is_one_sentence(server, tmp_path):
         get(tmp_path / "taken", server)
 
 
-def test_shipped_manifest_is_the_corpus():
-    manifest = read_manifest()
+def test_shipped_manifest_is_complete():
+    manifest = corpora.CORPORA["crema_d"].release.checksums()
     clips = [name for name in manifest if name.startswith("AudioWAV/")]
     assert len(clips) == 7_442
     assert list(manifest) == sorted(manifest)
@@ -245,25 +252,25 @@ def test_shipped_manifest_is_the_corpus():
     }
 
 
-def test_command_reports_failures_and_says_how_to_go_on(server, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(data_prep_download, "read_manifest", lambda: MANIFEST)
+def test_command_reports_failures_and_how_to_continue(server, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(Release, "checksums", lambda self: MANIFEST)
     monkeypatch.setattr("sys.argv", ["download", f"--root={tmp_path}", f"--base_url={server.url}"])
     server.faults = {ONE: ["404"]}
     assert data_prep_download.main() == 1
-    said = capsys.readouterr().out
-    assert "4 came, 1 failed" in said
-    assert "HTTP 404" in said
-    assert "Run it again" in said
+    text = capsys.readouterr().out
+    assert "4 were downloaded, 1 failed" in text
+    assert "HTTP 404" in text
+    assert "Run it again" in text
     server.faults = {}
     assert data_prep_download.main() == 0
-    said = capsys.readouterr().out
-    assert "4 files were in place, 1 came" in said
-    assert "ODbL" in said
+    text = capsys.readouterr().out
+    assert "4 files were already there, 1 were downloaded" in text
+    assert "ODbL" in text
 
 
-def test_ctrl_c_leaves_no_half_file(server, tmp_path, monkeypatch):
-    """The real command, stopped while each of its connections is in the middle of a file."""
-    for name in itertools.islice(read_manifest(), 50):
+def test_ctrl_c_leaves_no_partial_file(server, tmp_path, monkeypatch):
+    """The real command, stopped while each of its connections is halfway through a file."""
+    for name in itertools.islice(corpora.CORPORA["crema_d"].release.checksums(), 50):
         monkeypatch.setitem(BODIES, name, b"slow" * 1000)
     server.faults = {"*": ["stall"]}
     # A shell that runs the tests in the background has them, and their children, ignore Ctrl-C.
@@ -283,9 +290,9 @@ def test_ctrl_c_leaves_no_half_file(server, tmp_path, monkeypatch):
     process.send_signal(signal.SIGINT)
     time.sleep(0.1)
     server.stall.set()
-    _, said = process.communicate(timeout=300)
+    _, text = process.communicate(timeout=300)
     assert process.returncode == 130
-    assert "resume" in said
-    assert "Traceback" not in said
+    assert "resume" in text
+    assert "Traceback" not in text
     assert names(tmp_path) == set()
-    assert sum(server.asked.values()) == 4  # nothing new was begun
+    assert sum(server.asked.values()) == 4  # no further file was started

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from data_prep import corpora, workers
-from data_prep.workers import in_threads
+from data_prep.workers import map_with_progress
 
 FRAME_SECONDS = 0.025
 QUIET_DB = 40.0  # a frame so far below the clip's loudest one counts as silence
@@ -51,7 +51,7 @@ def measure_all(
       {id: Measure}, and {id: why} of those that cannot be decoded.
     """
     good, bad = {}, {}
-    done = in_threads(_measured, utterances, workers.n_processors(), "measuring")
+    done = map_with_progress(_measured, utterances, workers.n_processors(), "measuring")
     for utterance, result in done:
         (bad if isinstance(result, str) else good)[utterance.id] = result
     return dict(sorted(good.items())), dict(sorted(bad.items()))

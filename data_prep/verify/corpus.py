@@ -34,8 +34,7 @@ def verify(root: Path, corpus: str = "crema_d") -> Verification:
         names, facts = _without_spare_mp3s(spec, names)
     check = functools.partial(check_clip, folder)
     n_threads = workers.n_processors()
-    checks = [c for _, c in workers.in_threads(check, names, n_threads, "verifying")]
-    checks.sort(key=lambda c: c.name)
+    checks = [c for _, c in workers.map_with_progress(check, names, n_threads, "verifying")]
     findings = [*_faults(checks), *_reader_findings(root, folder, corpus)]
     exact: frozenset[str] = frozenset()
     if spec.release:
