@@ -106,7 +106,7 @@ BAD_INPUT = {
         (*CREMA_D, *KFOLD),
         "the corpus has 1; use --config.split.name=random_file",
     ),
-    "a class left out": (make_corpus, (*CREMA_D, *KFOLD), "part without"),
+    "a class left out": (make_corpus, (*CREMA_D, *KFOLD), "set without"),
     "batch too large": (
         lambda p: None,
         ("--config.train.batch_size=10000",),

@@ -17,7 +17,7 @@ def test_streamed_batches_are_the_resident_ones(tiny, tiny_records, tiny_task):
     assert streamed.examples.x_NxTxF is None
     layout = mesh.layout(tiny_task.config, 1)
     # The last batch is filled up.
-    order = examples.shuffled(tiny_task.train_M(0), 20, 0, 1)[None]
+    order = examples.shuffled_batches(tiny_task.train_M(0), 20, 0, 1)[None]
     for first in (0, 2):
         pairs = zip(
             loader.BatchLoader(streamed.examples, layout).batches(order, first),
@@ -36,7 +36,7 @@ def test_streamed_batches_are_read_many_at_a_time_and_a_bounded_number_ahead(
     config = tiny()
     config.input.memory_limit_gb = 0.0
     streamed = experiment.make(config, records.open_records(tiny_records))
-    order = examples.in_batches(np.arange(70), 10)[None]
+    order = examples.sequential_batches(np.arange(70), 10)[None]
     reads, read = [], streamed.examples.read
 
     def note(example_B):
@@ -46,7 +46,7 @@ def test_streamed_batches_are_read_many_at_a_time_and_a_bounded_number_ahead(
     monkeypatch.setattr(streamed.examples, "read", note)
     fed = loader.BatchLoader(streamed.examples, mesh.layout(config, 1))
     assert sys.getswitchinterval() == pytest.approx(loader.SWITCH_SECONDS)
-    each = streamed.examples.bytes_an_example
+    each = streamed.examples.bytes_per_example
     assert each == streamed.examples.read(np.arange(1)).nbytes
     for first, most, most_bytes, expected in (
         (10, 1000, 1000 * each, [10, 20, 40]),

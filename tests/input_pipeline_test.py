@@ -100,7 +100,7 @@ def test_in_memory_equals_streamed(examples, streamed):
     np.testing.assert_array_equal(examples.batch(some), examples.x_NxTxF[some])
 
 
-@pytest.mark.parametrize(("limit", "value"), [("_READ_AT_ONCE", 7), ("_BYTES_AT_ONCE", 1)])
+@pytest.mark.parametrize(("limit", "value"), [("_RECORDS_PER_READ", 7), ("_BYTES_PER_READ", 1)])
 def test_reading_in_small_pieces_changes_nothing(opened, examples, monkeypatch, limit, value):
     monkeypatch.setattr(records, limit, value)
     again = Examples(opened, kind="mfcc", views=["noise"])
@@ -175,7 +175,7 @@ def numpy_normalisation(examples: Examples, some: np.ndarray) -> tuple[np.ndarra
 def test_normalisation_is_of_the_given_examples_valid_frames(
     examples, streamed, monkeypatch, read_at_once
 ):
-    monkeypatch.setattr(data_examples, "_FIT_AT_ONCE", read_at_once)
+    monkeypatch.setattr(data_examples, "_EXAMPLES_PER_FIT", read_at_once)
     train = np.array([*range(0, 40), *range(N_CLIPS, N_CLIPS + 40)])
     mean_F, sd_F = numpy_normalisation(examples, train)
     for these in (examples, streamed):
@@ -214,23 +214,27 @@ def test_normalisation_keeps_a_constant_column_and_cancels_no_digits():
 
 def test_shuffled_is_a_permutation_by_seed_and_epoch_and_loses_nothing():
     train = np.arange(100, 123)
-    order_SxB = data_examples.shuffled(train, 5, seed=1, epoch=2)
+    order_SxB = data_examples.shuffled_batches(train, 5, seed=1, epoch=2)
     assert order_SxB.shape == (5, 5)
     assert sorted(order_SxB.ravel()) == [-1, -1, *train]
     assert list(order_SxB[-1, -2:]) == [-1, -1]
     np.random.default_rng(7).random(3)
     np.random.seed(3)  # nothing but seed and epoch matters
-    np.testing.assert_array_equal(order_SxB, data_examples.shuffled(train, 5, seed=1, epoch=2))
+    np.testing.assert_array_equal(
+        order_SxB, data_examples.shuffled_batches(train, 5, seed=1, epoch=2)
+    )
     for seed, epoch in ((1, 3), (2, 2), (2, 1)):
-        other = data_examples.shuffled(train, 5, seed=seed, epoch=epoch)
+        other = data_examples.shuffled_batches(train, 5, seed=seed, epoch=epoch)
         assert sorted(other.ravel()) == [-1, -1, *train]
         assert (other != order_SxB).any()
 
 
 def test_evaluation_batches_are_in_order_and_only_the_last_is_filled():
-    batches = data_examples.in_batches(np.array([4, 5, 6, 9, 8]), 2)
+    batches = data_examples.sequential_batches(np.array([4, 5, 6, 9, 8]), 2)
     np.testing.assert_array_equal(batches, [[4, 5], [6, 9], [8, -1]])
-    np.testing.assert_array_equal(data_examples.in_batches(np.arange(4), 2), [[0, 1], [2, 3]])
+    np.testing.assert_array_equal(
+        data_examples.sequential_batches(np.arange(4), 2), [[0, 1], [2, 3]]
+    )
 
 
 def test_missing_view_plane_and_kind_are_named(opened, damaged):

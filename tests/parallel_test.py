@@ -20,7 +20,7 @@ def run_epoch(this: experiment.Experiment, chunks: list[int]):
         this.model, optimizer.make(config.optimizer.name), config.input.kind
     )
     steps, feed = programs.compile_steps(step, take, layout), BatchLoader(this.examples, layout)
-    order = examples.shuffled(this.train_M(0), config.train.batch_size, config.seed, 1)
+    order = examples.shuffled_batches(this.train_M(0), config.train.batch_size, config.seed, 1)
     assert sum(chunks) == len(order)
     (group,), begin = placement.place(experiment.initial_states(this), layout), 0
     for n in chunks:

@@ -165,7 +165,7 @@ def test_speaker_sentence_needs_to_know_three_sentences(grid, tiny_records):
             splits.make("speaker_sentence", clips, n_folds=3)
         return str(refused.value)
 
-    assert "does not say that of 1001_DFA_ANG_XX" in refusal(
+    assert "lacks that of 1001_DFA_ANG_XX" in refusal(
         dataclasses.replace(grid, sentences=())
     )
     gap = (*grid.sentences[:7], "", *grid.sentences[8:])
@@ -199,9 +199,9 @@ def test_folds_are_a_number_or_all(name, fold, numbers):
         ("speaker_sentence", "-1", 5, "between 0 and 4"),
         ("tfds", "1", 5, "split.name=tfds has no folds"),
         ("random_file", 2, 5, "split.name=random_file has no folds"),
-        ("speaker_kfold", "two", 5, "split.fold='two' is no fold"),
-        ("speaker_kfold", 1.5, 5, "split.fold=1.5 is no fold"),
-        ("speaker_kfold", "", 5, "split.fold='' is no fold"),
+        ("speaker_kfold", "two", 5, "split.fold='two' must be the number"),
+        ("speaker_kfold", 1.5, 5, "split.fold=1.5 must be the number"),
+        ("speaker_kfold", "", 5, "split.fold='' must be the number"),
         ("speaker_kfold", "all", 0, "split.n_folds=0 must be 3 or more"),
     ],
 )
@@ -231,7 +231,7 @@ def test_one_class_one_speaker_and_a_missing_class_are_refused():
         splits.make("speaker_kfold", one_speaker)
     ids = [f"{a}_IEO_{e}_XX" for a in range(1001, 1011) for e in EMOTIONS]
     lonely = clips_of([i for i in ids if "SAD" not in i or i.startswith("1001")])
-    with pytest.raises(UserError, match="part without SAD"):
+    with pytest.raises(UserError, match="set without SAD"):
         splits.make("speaker_kfold", lonely)
 
 

@@ -154,7 +154,7 @@ def make_crowd(get_config, tiny_records):
     def make_crowd(name: str):
         config = get_config(name)
         this = experiment.make(config, records.open_records(tiny_records))
-        order_SxB = examples.shuffled(this.train_M(0), config.train.batch_size, 0, 1)
+        order_SxB = examples.shuffled_batches(this.train_M(0), config.train.batch_size, 0, 1)
         return this, Trainer(this, experiment.initial_states(this)), order_SxB
 
     return make_crowd
@@ -163,7 +163,7 @@ def make_crowd(get_config, tiny_records):
 @pytest.mark.parametrize("name", RUNS)
 def test_the_state_is_donated(make_crowd, monkeypatch, name):
     this, crowd, order_SxB = make_crowd(name)
-    order_RxSxB = examples.padded([order_SxB] * len(this.replicas))
+    order_RxSxB = examples.stack_batches([order_SxB] * len(this.replicas))
     given = []
 
     def noted(program):

@@ -1,8 +1,8 @@
-"""Records → examples: read once, normalised by the training part, in a seeded order.
+"""Training examples: features in memory or read batch by batch, normalisation, batch order.
 
 An example is one view of one clip. Example number = view number · clips + clip number, with clips
-sorted by id, so the original views come first and a clip's number is also its first example.
-Axes: N examples, T frames, F feature columns.
+sorted by id: original views come first, so a clip's number is also that of its original example.
+Axes: N examples, B batch, S steps, G replicas, T frames, F feature columns.
 """
 
 import math
@@ -11,42 +11,42 @@ from collections.abc import Sequence
 import numpy as np
 
 from ser_jax.common.errors import UserError
-from ser_jax.data import records as data_records
+from ser_jax.data.records import ORIGINAL, Fields, Records, View, open_builder
 from ser_jax.features import INPUTS
 
-_FIT_AT_ONCE = 512  # examples
-_ALIGNMENT = 64  # bytes; XLA:CPU's
+_EXAMPLES_PER_FIT = 512  # in memory at a time while the normalisation is fitted
+_ALIGNMENT = 64  # bytes, as XLA:CPU requires
 
 
 class Examples:
     """The views that a run needs, in memory if they fit, else read from disk batch by batch.
 
     Attributes:
-      n_frames_N: frames of each example, at most max_frames.
-      label_N: class number of each.
-      clip_N: clip number of each.
-      max_frames: all are padded and cut to this.
-      width: feature columns F.
-      x_NxTxF: the features, float32, zero past an example's end; None if they are streamed.
+      n_frames_N: number of frames of each example, at most max_frames.
+      label_N: class number of each example.
+      clip_N: clip number of each example.
+      max_frames: length that all examples are padded and cut to.
+      width: number of feature columns F.
+      x_NxTxF: float32 features, zero past an example's end; None if they are streamed.
     """
 
     def __init__(
         self,
-        records: data_records.Records,
+        records: Records,
         *,
         kind: str,
         views: Sequence[str] = (),
         max_frames: int = 0,
         memory_limit_gb: float = 8.0,
     ):
-        """Opens the views.
+        """Open the views.
 
         Args:
-          records: where from.
+          records: the records to read.
           kind: a key of features.INPUTS.
-          views: augmented views, beside the original.
-          max_frames: 0 takes the longest original.
-          memory_limit_gb: larger arrays are streamed, 10⁹ bytes.
+          views: augmented views to use beside the original.
+          max_frames: see above; 0 takes the longest original.
+          memory_limit_gb: size, in 10⁹ bytes, above which the features are streamed.
 
         Raises:
           UserError: the records lack a view or a plane, or are damaged.
@@ -62,18 +62,18 @@ class Examples:
                 "features.planes and prepare again."
             )
         self._planes = INPUTS[kind]
-        builder = data_records.open_builder(records.folder)
-        names = (data_records.ORIGINAL, *views)
-        self._views = [data_records.View(builder, name, self._features_of) for name in names]
+        builder = open_builder(records.folder)
+        names = (ORIGINAL, *views)
+        self._views = [View(builder, name, self._features_of) for name in names]
         n_clips, n_views = len(records.clips.ids), len(self._views)
         self.width = sum(records.spec.width(plane) for plane in self._planes)
         self.label_N = np.tile(np.array(records.clips.labels, np.int32), n_views)
         self.clip_N = np.tile(np.arange(n_clips, dtype=np.int32), n_views)
         self.n_frames_N = np.zeros(n_views * n_clips, np.int32)
-        self._position_N = np.zeros(n_views * n_clips, np.int64)  # in its view's files
+        self._position_N = np.zeros(n_views * n_clips, np.int64)  # in the files of its view
         clip_of = {clip_id: i for i, clip_id in enumerate(records.clips.ids)}
-        for view, name in enumerate(names):
-            self._scan(view, data_records.View(builder, name, _id_and_length), clip_of)
+        for number, name in enumerate(names):
+            self._scan(number, View(builder, name, _id_and_length), clip_of)
         self.max_frames = max_frames or int(self.n_frames_N[:n_clips].max())
         self.n_frames_N = np.minimum(self.n_frames_N, self.max_frames)
         self.x_NxTxF: np.ndarray | None = None
@@ -82,50 +82,50 @@ class Examples:
 
     @property
     def n_bytes(self) -> int:
-        """What all features take in memory."""
-        return len(self.label_N) * self.bytes_an_example
+        """Size of all features in memory."""
+        return len(self.label_N) * self.bytes_per_example
 
     @property
-    def bytes_an_example(self) -> int:
+    def bytes_per_example(self) -> int:
         return 4 * self.max_frames * self.width
 
+    def batch(self, example_B: np.ndarray) -> np.ndarray:
+        """Return the features of these examples, float32 [B, max_frames, F]."""
+        return self.read(example_B) if self.x_NxTxF is None else self.x_NxTxF[example_B]
+
     def read(self, example_B: np.ndarray) -> np.ndarray:
-        """Features of some examples from disk: float32 [B, max_frames, F]."""
+        """Return the same as `batch`, from disk."""
         x_BxTxF = _aligned_zeros((len(example_B), self.max_frames, self.width))
         n_clips = len(self.label_N) // len(self._views)
-        for view, source in enumerate(self._views):
-            here = np.flatnonzero(example_B // n_clips == view)
-            position = self._position_N[example_B[here]]
-            in_file_order = np.argsort(position)
-            rows = source.read(position[in_file_order])
-            for row, (_, x_TxF) in zip(here[in_file_order], rows, strict=True):
+        for number, view in enumerate(self._views):
+            rows = np.flatnonzero(example_B // n_clips == number)
+            positions = self._position_N[example_B[rows]]
+            in_file_order = np.argsort(positions)
+            features = view.read(positions[in_file_order])
+            for row, (_, x_TxF) in zip(rows[in_file_order], features, strict=True):
                 x_BxTxF[row, : len(x_TxF)] = x_TxF
         return x_BxTxF
 
-    def batch(self, example_B: np.ndarray) -> np.ndarray:
-        """Features of some examples, from memory or from disk."""
-        return self.read(example_B) if self.x_NxTxF is None else self.x_NxTxF[example_B]
-
-    def _features_of(self, fields: data_records.Fields) -> np.ndarray:
+    def _features_of(self, fields: Fields) -> np.ndarray:
         planes = [fields.plane(name)[: self.max_frames] for name in self._planes]
         return planes[0] if len(planes) == 1 else np.concatenate(planes, axis=1)
 
-    def _scan(self, view: int, source: data_records.View, clip_of: dict[str, int]) -> None:
-        """Notes where each clip of a view is and how long."""
-        if len(source) != len(clip_of):
-            raise source.damaged("a view lacks clips")
-        for position, (clip_id, n_frames) in source:
-            example = view * len(clip_of) + clip_of[clip_id]
+    def _scan(self, number: int, view: View, clip_of: dict[str, int]) -> None:
+        """Note the position and length of each clip in a view."""
+        if len(view) != len(clip_of):
+            raise view.damaged("a view lacks clips")
+        for position, (clip_id, n_frames) in view:
+            example = number * len(clip_of) + clip_of[clip_id]
             self.n_frames_N[example] = n_frames
             self._position_N[example] = position
 
 
-def _id_and_length(fields: data_records.Fields) -> tuple[str, int]:
+def _id_and_length(fields: Fields) -> tuple[str, int]:
     return fields.text("id"), fields.numbers("n_frames")[0]
 
 
 def _aligned_zeros(shape: Sequence[int]) -> np.ndarray:
-    """float32, where XLA wants it: on a CPU it then takes the very array, not a copy of all."""
+    """Return float32 zeros aligned so that XLA:CPU uses the array itself instead of a copy."""
     n_bytes = 4 * math.prod(shape)
     memory = np.zeros(n_bytes + _ALIGNMENT, np.uint8)
     start = -memory.ctypes.data % _ALIGNMENT
@@ -133,18 +133,18 @@ def _aligned_zeros(shape: Sequence[int]) -> np.ndarray:
 
 
 def fit_normalisation(examples: Examples, example_M: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation of each column over the frames of some examples.
+    """Return mean and standard deviation of each column over all frames of these examples.
 
     Returns:
-      float32 [F] each; a constant column keeps its scale.
+      float32 [F] each; the standard deviation of a constant column is 1.
     """
     n, total, squares = 0, 0.0, 0.0
-    # About a common offset, since a variance from raw sums of squares would cancel.
+    # Sums are about an offset near the mean: the variance from raw sums of squares would cancel.
     offset_F = None
-    for start in range(0, len(example_M), _FIT_AT_ONCE):
-        some = example_M[start : start + _FIT_AT_ONCE]
-        inside_BxT = np.arange(examples.max_frames) < examples.n_frames_N[some, None]
-        x_KxF = examples.batch(some)[inside_BxT].astype(np.float64)
+    for start in range(0, len(example_M), _EXAMPLES_PER_FIT):
+        example_B = example_M[start : start + _EXAMPLES_PER_FIT]
+        valid_BxT = np.arange(examples.max_frames) < examples.n_frames_N[example_B, None]
+        x_KxF = examples.batch(example_B)[valid_BxT].astype(np.float64)
         offset_F = x_KxF.mean(axis=0) if offset_F is None else offset_F
         n += len(x_KxF)
         total = total + (x_KxF - offset_F).sum(axis=0)
@@ -154,22 +154,25 @@ def fit_normalisation(examples: Examples, example_M: np.ndarray) -> tuple[np.nda
     return (offset_F + total / n).astype(np.float32), sd_F.astype(np.float32)
 
 
-def shuffled(example_N: np.ndarray, batch_size: int, seed: int, epoch: int) -> np.ndarray:
-    """One epoch's order, [steps, batch_size]; −1 fills the last batch. Depends on nothing else."""
+def shuffled_batches(example_N: np.ndarray, batch_size: int, seed: int, epoch: int) -> np.ndarray:
+    """Return one epoch's example numbers in random order, SxB; −1 fills the last batch.
+
+    The order is a function of the arguments alone.
+    """
     order = np.random.default_rng([seed, epoch]).permutation(example_N)
-    return in_batches(order, batch_size)
+    return sequential_batches(order, batch_size)
 
 
-def in_batches(example_N: np.ndarray, batch_size: int) -> np.ndarray:
-    """[steps, batch_size], in order; −1 fills the last batch, so that no example is left out."""
+def sequential_batches(example_N: np.ndarray, batch_size: int) -> np.ndarray:
+    """Return the example numbers in their order, SxB; −1 fills the last batch."""
     n_steps = -(-len(example_N) // batch_size)
     filled = np.full(n_steps * batch_size, -1, np.int32)
     filled[: len(example_N)] = example_N
     return filled.reshape(n_steps, batch_size)
 
 
-def padded(orders: Sequence[np.ndarray]) -> np.ndarray:
-    """Orders of several replicas, SxB each → GxSxB; the shorter ones end in empty batches."""
+def stack_batches(orders: Sequence[np.ndarray]) -> np.ndarray:
+    """Stack the batches of several replicas, SxB each, to GxSxB; empty batches fill the end."""
     n_steps = max(map(len, orders))
     return np.stack(
         [np.pad(o, ((0, n_steps - len(o)), (0, 0)), constant_values=-1) for o in orders]

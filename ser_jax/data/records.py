@@ -1,4 +1,4 @@
-"""Opens feature records: what they say of the clips, and views whose features stay on disk."""
+"""Feature records on disk: what they say about the clips, and views that decode on demand."""
 
 import dataclasses
 import os
@@ -13,22 +13,23 @@ from ser_jax.data.splits import Clips
 from ser_jax.features import FeatureSpec
 
 ORIGINAL = "original"
-_READ_AT_ONCE, _BYTES_AT_ONCE = 4096, 2**26  # records, at most so many bytes of them
+_RECORDS_PER_READ, _BYTES_PER_READ = 4096, 2**26  # whichever is less
 
 
 @dataclasses.dataclass(frozen=True)
 class Records:
-    """An opened folder of feature records; features stay on disk.
+    """An opened folder of feature records; the features stay on disk.
 
     Attributes:
-      folder: where they are.
-      corpus: its title.
-      spec: the features' definition.
+      folder: the folder.
+      corpus: title of the corpus.
+      spec: definition of the features.
       labels: class names.
-      views: the original first.
-      clips: what protocols look at.
-      attributes: {name: a value for each clip}.
-      votes: listeners' votes for each clip, a count a class, or () for a clip without.
+      views: names of the views, the original first.
+      clips: the table that protocols split.
+      attributes: {name: value of each clip}.
+      votes: listeners' votes per class for each clip, () for a clip without votes.
+      licence: of the corpus; "" if it is not recorded.
     """
 
     folder: Path
@@ -39,22 +40,23 @@ class Records:
     clips: Clips
     attributes: dict[str, tuple[str, ...]]
     votes: tuple[tuple[int, ...], ...]
+    licence: str = ""
 
 
 def open_records(folder: Path) -> Records:
-    """Reads everything but the features.
+    """Read everything but the features.
 
     Raises:
-      UserError: no records, or damaged ones.
+      UserError: the folder holds no records, or damaged ones.
     """
     builder = open_builder(folder)
     features = builder.info.features
-    # Sorted, for what TFDS reads from its file has another order in each process.
+    # Sorted: the order in which TFDS reads them from its file differs between processes.
     names = sorted(features["attributes"]) if "attributes" in features else []
-    known: dict[Any, Any] = {}  # what many clips have in common is kept once
+    interned: dict[Any, Any] = {}  # values that many clips share are kept once
 
     def row_of(fields: Fields) -> tuple:
-        common = (
+        shared = (
             fields.text("speaker"),
             fields.numbers("label")[0],
             fields.numbers("votes"),
@@ -63,7 +65,7 @@ def open_records(folder: Path) -> Records:
         return (
             fields.text("id"),
             fields.text("audio_sha256"),
-            *(known.setdefault(value, value) for value in common),
+            *(interned.setdefault(value, value) for value in shared),
         )
 
     rows = sorted(row for _, row in View(builder, ORIGINAL, row_of))
@@ -72,7 +74,7 @@ def open_records(folder: Path) -> Records:
     try:
         metadata = dict(builder.info.metadata)
         corpus, class_names, settings = (metadata[k] for k in ("corpus", "labels", "settings"))
-    except Exception as error:  # a cut file is no JSON, an empty one has no keys
+    except Exception as error:  # truncated JSON or missing keys
         raise _unreadable(folder, error) from error
     return Records(
         folder=folder,
@@ -90,13 +92,14 @@ def open_records(folder: Path) -> Records:
         ),
         attributes=attributes,
         votes=votes,
+        licence=metadata.get("licence", ""),
     )
 
 
 class Fields:
-    """A record's fields, each taken from its protocol buffer when it is asked for.
+    """Fields of one record, each decoded from its protocol buffer on access.
 
-    TFDS decodes all of them, which takes several times as long as reading the record.
+    TFDS would decode all of them, which takes several times as long as reading the record.
     """
 
     def __init__(self, example: Any, planes: Mapping[str, tuple[str, np.dtype, int]]):
@@ -109,13 +112,13 @@ class Fields:
         return tuple(self._fields[name].int64_list.value)
 
     def plane(self, name: str) -> np.ndarray:
-        """[frames, columns], as it is stored."""
+        """Return a plane of features as stored, [frames, columns]."""
         key, dtype, width = self._planes[name]
         return np.frombuffer(self._fields[key].bytes_list.value[0], dtype).reshape(-1, width)
 
 
 class View:
-    """One view's records, of which only what `take` takes is decoded."""
+    """The records of one view, as the values that `take` extracts from their fields."""
 
     def __init__(self, builder: Any, name: str, take: Callable[[Fields], Any]):
         import tensorflow_datasets as tfds
@@ -123,7 +126,7 @@ class View:
 
         self._folder, self._take = builder.data_dir, take
         split = builder.info.splits[name]
-        self._bytes_a_record = 1 + split.num_bytes // max(1, split.num_examples)
+        self._bytes_per_record = 1 + split.num_bytes // max(1, split.num_examples)
         self._parse = tf_example_pb2.Example.FromString
         self._planes = {
             plane: (f"planes/{plane}", feature.np_dtype, feature.shape[1])
@@ -139,31 +142,32 @@ class View:
     def __iter__(self) -> Iterator[tuple[int, Any]]:
         return self.read(range(len(self)))
 
-    def read(self, position: Sequence[int]) -> Iterator[tuple[int, Any]]:
-        """(position, what is taken) for some positions in the files, many at a time."""
-        at_once = max(1, min(_READ_AT_ONCE, _BYTES_AT_ONCE // self._bytes_a_record))
-        for start in range(0, len(position), at_once):
-            some = [int(i) for i in position[start : start + at_once]]
+    def read(self, positions: Sequence[int]) -> Iterator[tuple[int, Any]]:
+        """Yield (position, value) for these positions in the files, reading many at a time."""
+        size = max(1, min(_RECORDS_PER_READ, _BYTES_PER_READ // self._bytes_per_record))
+        for start in range(0, len(positions), size):
+            chunk = [int(i) for i in positions[start : start + size]]
             try:
-                raw = self._source.__getitems__(some)
-                taken = [self._take(Fields(self._parse(record), self._planes)) for record in raw]
-            except Exception as error:  # ArrayRecord and protobuf have no class in common
+                records = self._source.__getitems__(chunk)
+                values = [self._take(Fields(self._parse(r), self._planes)) for r in records]
+            except Exception as error:  # ArrayRecord's and protobuf's errors share no base class
                 raise self.damaged(_first_line(error)) from error
-            yield from zip(some, taken, strict=True)
+            yield from zip(chunk, values, strict=True)
 
-    def damaged(self, why: str) -> UserError:
+    def damaged(self, reason: str) -> UserError:
         return UserError(
-            f"{self._folder} holds a damaged record ({why}); delete the folder and run with "
+            f"{self._folder} holds a damaged record ({reason}); delete the folder and run with "
             "--mode=prepare."
         )
 
 
 def open_builder(folder: Path) -> Any:
+    """Return the TFDS builder of a folder of records."""
     import tensorflow_datasets as tfds
 
     try:
         return tfds.builder_from_directory(os.fspath(folder))
-    except Exception as error:  # TFDS raises a class of its own for each damage
+    except Exception as error:  # TFDS raises a different class for each kind of damage
         raise _unreadable(folder, error) from error
 
 

@@ -1,13 +1,14 @@
-"""Named protocols: clips → train, validation, test.
+"""Protocols: how clips are split into training, validation and test set.
 
-A protocol sees a table of clips (ids, speakers, labels, checksums of the decoded audio, sentences)
-and gives row numbers. Augmented views are no part of it: they follow their clip.
+A protocol sees a table of clips and names the set of each. Augmented views follow their clip. To
+add a protocol, write a function and enter it in PROTOCOLS.
 """
 
 import dataclasses
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,15 +17,15 @@ from ser_jax.common.errors import UserError
 
 @dataclasses.dataclass(frozen=True)
 class Clips:
-    """What a protocol may look at; equally long, sorted by id.
+    """What a protocol may look at: columns of equal length, sorted by id.
 
     Attributes:
       ids: unique.
-      speakers: who speaks.
+      speakers: speaker of each clip.
       labels: class numbers.
-      sha256: of the decoded samples.
-      label_names: of the classes.
-      sentences: what is said, "" where the corpus does not say; () if it never does.
+      sha256: checksums of the decoded samples.
+      label_names: class names.
+      sentences: spoken sentences, "" where unknown; () if the corpus provides none.
     """
 
     ids: tuple[str, ...]
@@ -37,12 +38,12 @@ class Clips:
 
 @dataclasses.dataclass(frozen=True)
 class Split:
-    """Row numbers of the three parts, each sorted.
+    """Row numbers of the three sets, each sorted.
 
     Attributes:
       protocol: its name.
-      unseen_speakers: whether the protocol promises that no speaker is in two parts.
-      unseen_sentences: the same of sentences.
+      unseen_speakers: whether the protocol promises that the sets share no speaker.
+      unseen_sentences: whether it promises that they share no sentence.
     """
 
     protocol: str
@@ -56,80 +57,78 @@ class Split:
         return {"train": self.train, "val": self.val, "test": self.test}
 
 
-def make(
-    name: str,
-    clips: Clips,
-    *,
-    fold: int = 0,
-    n_folds: int = 5,
-    seed: int = 0,
-    test_fraction: float = 0.3,
-    val_fraction: float = 0.05,
-) -> Split:
-    """Splits the clips by a protocol of PROTOCOLS.
+def make(name: str, clips: Clips, *, fold: int = 0, n_folds: int = 5, **settings: float) -> Split:
+    """Split the clips by a protocol of PROTOCOLS.
 
     Args:
       name: the protocol.
       clips: the corpus.
-      fold: which fold is the test part (emosuperb5, speaker_kfold, speaker_sentence).
-      n_folds: of speaker_kfold and speaker_sentence.
-      seed: of the shuffle (random_file, speaker_kfold, speaker_sentence).
-      test_fraction: of all clips (random_file).
-      val_fraction: of the clips that are left for training (random_file).
+      fold: which fold is the test set (emosuperb5, speaker_kfold, speaker_sentence).
+      n_folds: number of folds (speaker_kfold, speaker_sentence).
+      **settings: the protocol's own, else its defaults: seed of the shuffle (random_file,
+        speaker_kfold, speaker_sentence), test_fraction of all clips and val_fraction of the others
+        (random_file).
 
     Raises:
-      UserError: an unknown protocol or fold, too few speakers or sentences, or a part that is
-        empty or lacks a class.
+      UserError: the protocol or fold is unknown, the corpus has too few speakers or sentences, or a
+        set is empty or lacks a class.
     """
-    _check_name(name)
+    protocol = _protocol(name)
     if len(set(clips.labels)) < 2:
         raise UserError("the corpus has a single class, so there is nothing to learn; add another.")
-    if name == "random_file":
-        split = _random_file(clips, seed, test_fraction, val_fraction)
-    else:
-        if len(set(clips.speakers)) < 3:
-            raise UserError(
-                f"split.name={name} wants other speakers in training, validation and test, and the "
-                f"corpus has {len(set(clips.speakers))}; use --config.split.name=random_file."
-            )
-        val, test = PROTOCOLS[name](clips, fold, n_folds, seed)
-        split = _by_speaker(name, clips, val, test)
-        if name == "speaker_sentence":
-            split = _keep_own_sentences(split, clips, fold, seed)
+    n_speakers = len(set(clips.speakers))
+    if protocol.unseen_speakers and n_speakers < 3:
+        raise UserError(
+            f"split.name={name} needs different speakers for training, validation and test, but "
+            f"the corpus has {n_speakers}; use --config.split.name=random_file."
+        )
+    _check_fold(name, fold, protocol.n_folds or n_folds)
+    part_N = np.array(protocol.assign(clips, fold=fold, n_folds=n_folds, **settings))
+    split = Split(
+        name,
+        protocol.unseen_speakers,
+        *(np.flatnonzero(part_N == part) for part in ("train", "val", "test")),
+        protocol.unseen_sentences,
+    )
     _check_classes(split, clips)
     return split
 
 
 def folds(name: str, fold: str | int, n_folds: int) -> tuple[int, ...]:
-    """The folds that `split.fold` stands for.
+    """Return the numbers of the folds that `split.fold` selects.
 
     Args:
       name: the protocol.
-      fold: a fold's number, as text or not, or "all".
+      fold: a fold's number, as an integer or as text, or "all".
       n_folds: of speaker_kfold and speaker_sentence.
 
     Raises:
-      UserError: no such protocol or fold.
+      UserError: the protocol or fold is unknown.
     """
-    _check_name(name)
-    own = {"tfds": 1, "random_file": 1, "emosuperb5": len(_EMOSUPERB5) - 1}
-    if name not in own and n_folds < 3:
-        raise UserError(f"split.n_folds={n_folds} must be 3 or more: each part takes at least one.")
-    n = own.get(name, n_folds)
+    protocol = _protocol(name)
+    if protocol.n_folds is None and n_folds < 3:
+        raise UserError(
+            f"split.n_folds={n_folds} must be 3 or more: each set takes at least one fold."
+        )
+    n = protocol.n_folds or n_folds
     if fold == "all":
         return tuple(range(n))
     try:
-        number = int(str(fold))  # a number with a fraction is none
+        number = int(str(fold))  # int(1.5) would be 1
     except ValueError:
-        raise UserError(f"split.fold={fold!r} is no fold; give its number, or all.") from None
-    if n == 1 and number != 0:
-        raise UserError(f"split.name={name} has no folds, so split.fold={number} must be 0.")
-    _check_fold(number, n)
+        raise UserError(f"split.fold={fold!r} must be the number of a fold, or all.") from None
+    _check_fold(name, number, n)
     return (number,)
 
 
-def _random_file(clips: Clips, seed: int, test_fraction: float, val_fraction: float) -> Split:
-    """The report's: a seeded shuffle of files. Clips with the same bytes stay on one side."""
+# The set of each clip: "train", "val", "test", or None for a clip that is left out.
+Parts = list[str | None]
+
+
+def _random_file(
+    clips: Clips, *, seed: int = 0, test_fraction: float = 0.3, val_fraction: float = 0.05, **_: int
+) -> Parts:
+    """The reference report's: a seeded shuffle of files, with identical audio in one set."""
     n = len(clips.ids)
     n_test = math.ceil(round(test_fraction * n, 6))
     n_val = math.ceil(round(val_fraction * (n - n_test), 6))
@@ -139,43 +138,42 @@ def _random_file(clips: Clips, seed: int, test_fraction: float, val_fraction: fl
         groups.setdefault(checksum, []).append(row)
     shuffled = list(groups.values())
     np.random.default_rng(seed).shuffle(shuffled)
-    parts: dict[str, list[int]] = {part: [] for part in room}
+    parts: Parts = [None] * n
     for group in shuffled:
-        # The first part with room for all of it; single clips then fill the gaps.
-        roomy = [p for p in room if len(parts[p]) + len(group) <= room[p]]
-        parts[roomy[0] if roomy else "train"] += group
-    rows = {part: np.array(sorted(members), int) for part, members in parts.items()}
-    return Split("random_file", False, **rows)
+        # The first set with room for the whole group; single clips then fill the gaps.
+        part = next((part for part in room if len(group) <= room[part]), "train")
+        room[part] -= len(group)
+        for row in group:
+            parts[row] = part
+    return parts
 
 
 CREMA_D_ACTORS = tuple(str(actor) for actor in range(1001, 1092))
-# Not in TFDS's crema_d: a clip without votes there, and one of each pair with two labels.
+# Missing from TFDS's crema_d: a clip without votes, and one of each pair with two labels.
 TFDS_WITHOUT = frozenset("1040_ITH_SAD_XX 1006_TIE_NEU_XX 1013_WSI_DIS_XX 1017_IWW_FEA_XX".split())
-_EMOSUPERB5 = (1001, 1019, 1037, 1055, 1073, 1092)  # the first actor of each block, and the end
-
-Speakers = Iterable[str]
+_EMOSUPERB5 = (1001, 1019, 1037, 1055, 1073, 1092)  # first actor of each block, and the end
 
 
-def _tfds(clips: Clips, fold: int, n_folds: int, seed: int) -> tuple[Speakers, Speakers]:
-    """The split of TFDS's crema_d, which SERAB uses too: 63, 9 and 19 actors."""
-    del fold, n_folds, seed  # it is one published split
-    _want_crema_d("tfds", clips)
+def _tfds(clips: Clips, **_: float) -> Parts:
+    """The published split of TFDS's crema_d, also used by SERAB: 63, 9 and 19 actors."""
+    _check_crema_d("tfds", clips)
     actors = list(CREMA_D_ACTORS)
     np.random.RandomState(0).shuffle(actors)
-    return actors[63:72], actors[72:]
+    parts = _hold_out(clips, [actors[72:], actors[63:72]], fold=0)
+    return [
+        None if clip in TFDS_WITHOUT else part for clip, part in zip(clips.ids, parts, strict=True)
+    ]
 
 
-def _emosuperb5(clips: Clips, fold: int, n_folds: int, seed: int) -> tuple[Speakers, Speakers]:
-    """EMO-SUPERB's five blocks of actors; the next block, cyclic, is the validation part."""
-    del n_folds, seed
-    _want_crema_d("emosuperb5", clips)
-    pairs = zip(_EMOSUPERB5, _EMOSUPERB5[1:], strict=False)
-    blocks = [[str(actor) for actor in range(*pair)] for pair in pairs]
-    return _fold_of(blocks, fold)
+def _emosuperb5(clips: Clips, *, fold: int, **_: float) -> Parts:
+    """EMO-SUPERB's five blocks of consecutive actors."""
+    _check_crema_d("emosuperb5", clips)
+    bounds = zip(_EMOSUPERB5, _EMOSUPERB5[1:], strict=False)
+    return _hold_out(clips, [[str(actor) for actor in range(*pair)] for pair in bounds], fold)
 
 
-def _speaker_kfold(clips: Clips, fold: int, n_folds: int, seed: int) -> tuple[Speakers, Speakers]:
-    """Any corpus: shuffled speakers are dealt to folds; the next fold is the validation part."""
+def _speaker_kfold(clips: Clips, *, fold: int, n_folds: int, seed: int = 0, **_: float) -> Parts:
+    """Any corpus: shuffled speakers, dealt to folds."""
     speakers = sorted(set(clips.speakers))
     if not 3 <= n_folds <= len(speakers):
         raise UserError(
@@ -183,48 +181,39 @@ def _speaker_kfold(clips: Clips, fold: int, n_folds: int, seed: int) -> tuple[Sp
             f"{len(speakers)}."
         )
     np.random.default_rng(seed).shuffle(speakers)
-    return _fold_of([speakers[i::n_folds] for i in range(n_folds)], fold)
+    return _hold_out(clips, [speakers[i::n_folds] for i in range(n_folds)], fold)
 
 
-def _fold_of(blocks: Sequence[Speakers], fold: int) -> tuple[Speakers, Speakers]:
-    _check_fold(fold, len(blocks))
-    return blocks[(fold + 1) % len(blocks)], blocks[fold]
+def _hold_out(clips: Clips, speaker_folds: Sequence[Sequence[str]], fold: int) -> Parts:
+    """Test the speakers of one fold and validate on those of the next, cyclically."""
+    part_of = dict.fromkeys(speaker_folds[(fold + 1) % len(speaker_folds)], "val")
+    part_of |= dict.fromkeys(speaker_folds[fold], "test")
+    return [part_of.get(speaker, "train") for speaker in clips.speakers]
 
 
-def _by_speaker(name: str, clips: Clips, val: Speakers, test: Speakers) -> Split:
-    val, test = set(val), set(test)
-    without = TFDS_WITHOUT if name == "tfds" else frozenset()
-    rows: dict[str, list[int]] = {"train": [], "val": [], "test": []}
-    for row, (clip_id, speaker) in enumerate(zip(clips.ids, clips.speakers, strict=True)):
-        if clip_id not in without:
-            part = "test" if speaker in test else "val" if speaker in val else "train"
-            rows[part].append(row)
-    return Split(name, True, **{part: np.array(members, int) for part, members in rows.items()})
+def _speaker_sentence(clips: Clips, *, fold: int, seed: int = 0, **settings: float) -> Parts:
+    """Split speakers and sentences; keep the clips whose speaker and sentence agree on the set.
 
-
-def _keep_own_sentences(split: Split, clips: Clips, fold: int, seed: int) -> Split:
-    """Shares the sentences out like the speakers; each part keeps the clips that have both.
-
-    A third of the sentences is tested and a sixth validates, at least one each. The most frequent
-    one is always trained on: CREMA-D's IEO is a fifth of all clips and the only one with levels, so
-    holding it out would change what is asked and leave little to learn from. The others are dealt
-    around a ring, on which each fold goes on where the last one's test part ended.
+    A third of the sentences is for testing and a sixth for validation, at least one each. The most
+    frequent sentence is always for training: CREMA-D's IEO is a fifth of all clips and the only one
+    with intensity levels, so holding it out would change the task and leave little to learn from.
+    The others lie on a ring, where each fold starts where the previous fold's test sentences end.
 
     Raises:
-      UserError: a clip without a sentence, or fewer than three sentences.
+      UserError: a clip has no sentence, or the corpus has fewer than three.
     """
-    unknown = [clips.ids[row] for row, s in enumerate(clips.sentences) if not s]
+    unknown = [clip for clip, s in zip(clips.ids, clips.sentences, strict=False) if not s]
     if not clips.sentences or unknown:
         raise UserError(
-            "split.name=speaker_sentence wants each clip's sentence, and the corpus does not say "
+            "split.name=speaker_sentence needs the sentence of each clip, and the corpus lacks "
             f"that of {[*unknown, *clips.ids][0]}; fill the column `sentence`, or use "
             "--config.split.name=speaker_kfold."
         )
     count = Counter(clips.sentences)
     if len(count) < 3:
         raise UserError(
-            "split.name=speaker_sentence wants other sentences in training, validation and test, "
-            f"and the corpus has {len(count)}; use --config.split.name=speaker_kfold."
+            "split.name=speaker_sentence needs different sentences for training, validation and "
+            f"test, but the corpus has {len(count)}; use --config.split.name=speaker_kfold."
         )
     ring = sorted(count)
     ring.remove(max(ring, key=count.__getitem__))
@@ -233,49 +222,66 @@ def _keep_own_sentences(split: Split, clips: Clips, fold: int, seed: int) -> Spl
     ring = np.roll(ring, -fold * n_test).tolist()
     part_of = dict.fromkeys(ring[:n_test], "test")
     part_of |= dict.fromkeys(ring[n_test : n_test + n_val], "val")
-    own = {
-        part: np.array([r for r in rows if part_of.get(clips.sentences[r], "train") == part], int)
-        for part, rows in split.parts().items()
-    }
-    return dataclasses.replace(split, **own, unseen_sentences=True)
+    by_speaker = _speaker_kfold(clips, fold=fold, seed=seed, **settings)
+    by_sentence = [part_of.get(sentence, "train") for sentence in clips.sentences]
+    return [a if a == b else None for a, b in zip(by_speaker, by_sentence, strict=True)]
 
 
-def _want_crema_d(name: str, clips: Clips) -> None:
-    strangers = sorted(set(clips.speakers) - set(CREMA_D_ACTORS))
-    if strangers:
-        raise UserError(
-            f"split.name={name} is made of CREMA-D's actors and {strangers[0]!r} is none; use "
-            "--config.split.name=speaker_kfold."
-        )
+class Protocol(NamedTuple):
+    """An entry of PROTOCOLS.
+
+    Attributes:
+      assign: takes the clips and, by name, the settings of `make`; returns each clip's set.
+      n_folds: its number of folds; None if split.n_folds sets it.
+      unseen_speakers: as in Split.
+      unseen_sentences: as in Split.
+    """
+
+    assign: Callable[..., Parts]
+    n_folds: int | None = None
+    unseen_speakers: bool = True
+    unseen_sentences: bool = False
 
 
-PROTOCOLS: Mapping[str, Callable] = {
-    "tfds": _tfds,
-    "random_file": _random_file,
-    "emosuperb5": _emosuperb5,
-    "speaker_kfold": _speaker_kfold,
-    "speaker_sentence": _speaker_kfold,  # and the sentences likewise
+PROTOCOLS = {
+    "tfds": Protocol(_tfds, n_folds=1),
+    "random_file": Protocol(_random_file, n_folds=1, unseen_speakers=False),
+    "emosuperb5": Protocol(_emosuperb5, n_folds=len(_EMOSUPERB5) - 1),
+    "speaker_kfold": Protocol(_speaker_kfold),
+    "speaker_sentence": Protocol(_speaker_sentence, unseen_sentences=True),
 }
 
 
-def _check_name(name: str) -> None:
+def _protocol(name: str) -> Protocol:
     if name not in PROTOCOLS:
         raise UserError(f"split.name={name!r} is unknown; use one of {', '.join(PROTOCOLS)}.")
+    return PROTOCOLS[name]
 
 
-def _check_fold(fold: int, n: int) -> None:
+def _check_fold(name: str, fold: int, n: int) -> None:
+    if n == 1 and fold != 0:
+        raise UserError(f"split.name={name} has no folds, so split.fold={fold} must be 0.")
     if not 0 <= fold < n:
         raise UserError(f"split.fold={fold} must lie between 0 and {n - 1}.")
 
 
+def _check_crema_d(name: str, clips: Clips) -> None:
+    others = sorted(set(clips.speakers) - set(CREMA_D_ACTORS))
+    if others:
+        raise UserError(
+            f"split.name={name} is defined for CREMA-D's actors, and {others[0]!r} is not one; use "
+            "--config.split.name=speaker_kfold."
+        )
+
+
 def _check_classes(split: Split, clips: Clips) -> None:
     for part, rows in split.parts().items():
-        there = {clips.labels[row] for row in rows}
-        missing = [name for i, name in enumerate(clips.label_names) if i not in there]
+        present = {clips.labels[row] for row in rows}
+        missing = [name for i, name in enumerate(clips.label_names) if i not in present]
         if missing:
             raise UserError(
-                f"split.name={split.protocol} leaves the {part} part without "
-                f"{', '.join(missing) if there else 'a single clip'}; the corpus has "
+                f"split.name={split.protocol} leaves the {part} set without "
+                f"{', '.join(missing) if present else 'a single clip'}; the corpus has "
                 f"{len(clips.ids)} clips of {len(set(clips.speakers))} speakers: use another fold "
                 "or protocol, name the classes that it has in corpus.emotions, or add clips."
             )

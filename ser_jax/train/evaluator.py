@@ -54,8 +54,11 @@ class Evaluator:
         results = []
         for group, zero, members in zip(groups, self._zero, self._layout.groups, strict=True):
             # A clip's number is that of its original example.
-            order_GxSxB = examples.padded(
-                [examples.in_batches(clip_M, self._batch_size) for clip_M in clip_RxM[members]]
+            order_GxSxB = examples.stack_batches(
+                [
+                    examples.sequential_batches(clip_M, self._batch_size)
+                    for clip_M in clip_RxM[members]
+                ]
             )
             sums, probabilities = zero, []
             for batch in self._feed.batches(order_GxSxB):

@@ -64,7 +64,7 @@ class BatchLoader:
 
     def _blocks(self, orders: list[np.ndarray]) -> list[list[np.ndarray]]:
         """The orders of batches that are read at once."""
-        most = max(1, min(EXAMPLES_A_READ, BYTES_A_READ // self._examples.bytes_an_example))
+        most = max(1, min(EXAMPLES_A_READ, BYTES_A_READ // self._examples.bytes_per_example))
         blocks, start, at_once = [], 0, min(FIRST_READ, most)
         while start < len(orders):
             n = max(1, at_once // orders[start].size)

@@ -165,9 +165,9 @@ class TrainingLoop:
     def _train_steps(self, epoch: int) -> None:
         """The steps of an epoch that are left."""
         size = self._config.train.batch_size
-        order_RxSxB = examples.padded(
+        order_RxSxB = examples.stack_batches(
             [
-                examples.shuffled(train_M, size, replica.seed, epoch)
+                examples.shuffled_batches(train_M, size, replica.seed, epoch)
                 for train_M, replica in zip(self._train_RxM, self._task.replicas, strict=True)
             ]
         )
