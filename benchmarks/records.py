@@ -174,11 +174,11 @@ def main() -> None:
     elif options.root:
         print_table(options)
     else:
-        from data_prep.synthetic import corpus as synthetic_corpus
+        from data_prep.synthetic.corpus import write_corpus
 
         with tempfile.TemporaryDirectory() as folder:
             options.root, options.corpus = str(Path(folder) / "synthetic"), "synthetic"
-            synthetic_corpus.write(Path(options.root), n_speakers=10, n_sentences=6, seed=0)
+            write_corpus(Path(options.root), n_speakers=10, n_sentences=6, seed=0)
             print_table(options)
 
 

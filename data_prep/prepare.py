@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 from data_prep import corpora
 from data_prep.augmentation import views
 from data_prep.records import beam, build, recipe
-from data_prep.synthetic import corpus as synthetic_corpus
+from data_prep.synthetic.corpus import write_corpus
 from ser_jax.common.errors import UserError
 from ser_jax.features import FeatureSpec
 
@@ -33,7 +33,7 @@ def prepare(config: ConfigDict, beam_runner: str = "", beam_options: Sequence[st
     augmentation = views.Augmentation(**config.augmentation)
     records_dir, root = Path(config.records_dir), Path(config.corpus.root)
     if config.corpus.name == "synthetic":
-        synthetic_corpus.write(root, **config.corpus.made)
+        write_corpus(root, **config.corpus.made)
     if not root.exists() and config.corpus.name in corpora.CORPORA:
         settings = recipe.settings(spec, augmentation, config.records_dtype)
         found = build.find(settings, config.corpus.name, records_dir)

@@ -67,10 +67,10 @@ def of_all_workers(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def made_corpus(of_all_workers: Path) -> Path:
     """Six made voices, two sentences, six emotions: 72 clips."""
-    from data_prep.synthetic import corpus
+    from data_prep.synthetic.corpus import write_corpus
 
     root = of_all_workers / "corpus" / "synthetic"
-    corpus.write(root, n_speakers=6, n_sentences=2, seed=0, jobs=1)
+    write_corpus(root, n_speakers=6, n_sentences=2, seed=0, jobs=1)
     return root
 
 

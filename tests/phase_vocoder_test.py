@@ -1,4 +1,4 @@
-"""Time stretch and pitch shift are librosa's, to what librosa itself is exact to."""
+"""Time stretch and pitch shift equal those of librosa in double precision."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ SEMITONES = (-2.0, -0.3, 0.0, 1.7, 12.0)
 
 
 def chirp(n_samples: int) -> np.ndarray:
-    """A voice-like sweep: harmonics of a moving pitch, some noise, a pause."""
+    """A voice-like sweep: harmonics of a rising pitch, noise and a pause."""
     t_S = np.arange(n_samples) / RATE
     phase_S = 2 * np.pi * (140 * t_S + 40 * t_S**2)
     x_S = sum(np.sin(k * phase_S) / k for k in range(1, 20))
@@ -22,7 +22,7 @@ def chirp(n_samples: int) -> np.ndarray:
 
 
 def difference_db(ours_S: np.ndarray, theirs_S: np.ndarray) -> float:
-    """Level of the difference, dB re the level of theirs."""
+    """Level of the difference, dB re librosa's result."""
     assert ours_S.dtype == np.float32 and ours_S.shape == theirs_S.shape
     theirs_S = theirs_S.astype(np.float64)
     return 10 * np.log10(np.mean((ours_S - theirs_S) ** 2) / np.mean(theirs_S**2) + 1e-30)
@@ -30,7 +30,7 @@ def difference_db(ours_S: np.ndarray, theirs_S: np.ndarray) -> float:
 
 @pytest.mark.parametrize("rate", STRETCHES)
 @pytest.mark.parametrize("n_samples", [RATE + 123, 5_000])
-def test_stretches_as_librosa_does_in_double_precision(rate, n_samples):
+def test_time_stretch_equals_librosa(rate, n_samples):
     librosa = pytest.importorskip("librosa")
     x_S = chirp(n_samples)
     theirs_S = librosa.effects.time_stretch(x_S.astype(np.float64), rate=rate)
@@ -38,7 +38,7 @@ def test_stretches_as_librosa_does_in_double_precision(rate, n_samples):
 
 
 @pytest.mark.parametrize("semitones", SEMITONES)
-def test_shifts_as_librosa_does_in_double_precision(semitones):
+def test_pitch_shift_equals_librosa(semitones):
     librosa = pytest.importorskip("librosa")
     x_S = chirp(RATE)
     theirs_S = librosa.effects.pitch_shift(
@@ -47,13 +47,13 @@ def test_shifts_as_librosa_does_in_double_precision(semitones):
     assert difference_db(PhaseVocoder(x_S).pitch_shift(RATE, semitones), theirs_S) < -60
 
 
-def test_shorter_than_a_frame_and_silent():
+def test_clips_shorter_than_a_frame_and_silence():
     assert len(PhaseVocoder(chirp(100)).time_stretch(0.5)) == 200
     assert len(PhaseVocoder(chirp(1)).pitch_shift(RATE, 2.0)) == 1
     assert not PhaseVocoder(np.zeros(3_000, np.float32)).time_stretch(1.1).any()
 
 
-def test_real_recordings(shared_data):
+def test_time_stretch_of_real_recordings_equals_librosa(shared_data):
     librosa = pytest.importorskip("librosa")
     for path in sorted((shared_data / "crema_d" / "AudioWAV").glob("*.wav"))[:4]:
         x_S = waveform.load(path, RATE)

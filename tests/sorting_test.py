@@ -1,4 +1,4 @@
-"""Records come back sorted by key, once, in any process, and nothing stays on the disk."""
+"""Records are returned sorted by key, once, in any process, and leave nothing on the disk."""
 
 import pickle
 import random
@@ -13,17 +13,17 @@ def sorter(tmp_path) -> Sorter:
     return Sorter(tmp_path / "view")
 
 
-def test_records_come_back_by_key(sorter):
+def test_records_are_sorted_by_key(sorter):
     draw = random.Random(0)
-    # Several a bucket, many buckets without any, both ends of the keys, and empty records.
+    # Several records in one bucket, many empty buckets, both extreme keys, and empty records.
     keys = [0, 2**128 - 1, *(draw.getrandbits(128) for _ in range(40)), *range(1, 9)]
-    given = [(key, draw.randbytes(draw.randrange(5))) for key in keys]
-    for key, record in given:
+    records = [(key, draw.randbytes(draw.randrange(5))) for key in keys]
+    for key, record in records:
         sorter.add(key, record)
-    assert sorter.n_records == len(given)
-    assert sorter.n_bytes == sum(len(record) for _, record in given)
-    elsewhere = pickle.loads(pickle.dumps(sorter))  # noqa: S301 — as it goes to a worker
-    assert list(elsewhere) == sorted(given)
+    assert sorter.n_records == len(records)
+    assert sorter.n_bytes == sum(len(record) for _, record in records)
+    copy = pickle.loads(pickle.dumps(sorter))  # noqa: S301 — as when sent to a worker
+    assert list(copy) == sorted(records)
     assert not list(sorter.folder.iterdir())
 
 
@@ -33,7 +33,7 @@ def test_only_one_bucket_is_read_at_a_time(sorter):
     records = iter(sorter)
     for _ in range(10):
         next(records)
-    # Nine were given out, and are gone from the disk.
+    # Nine buckets are used up and gone from the disk.
     assert sorted(path.name for path in sorter.folder.iterdir())[0] == "009"
     assert len(list(sorter.folder.iterdir())) == N_BUCKETS - 9
 

@@ -1,4 +1,4 @@
-"""The made corpus: repeatable, complete, learnable, and careful with other people's folders."""
+"""The synthetic corpus: reproducible, complete, learnable, and written into no other folder."""
 
 import concurrent.futures
 import csv
@@ -13,16 +13,14 @@ import soundfile
 from data_prep import corpora
 from data_prep.corpora.synthetic import MARKER
 from data_prep.synthetic import __main__, voice
-from data_prep.synthetic import corpus as synthetic_corpus
+from data_prep.synthetic.corpus import UNFINISHED, write_corpus
 from ser_jax.common.errors import UserError
 
 N_SPEAKERS, N_SENTENCES = 8, 3
 
 
 def write(root, **changes):
-    synthetic_corpus.write(
-        root, **{"n_speakers": 2, "n_sentences": 1, "seed": 3, "jobs": 1} | changes
-    )
+    write_corpus(root, **{"n_speakers": 2, "n_sentences": 1, "seed": 3, "jobs": 1} | changes)
     return root
 
 
@@ -38,17 +36,17 @@ def corpus_dir(tmp_path_factory):
 
 def test_every_speaker_says_every_sentence_in_every_emotion(corpus_dir):
     corpus = corpora.read("synthetic", corpus_dir)
-    said = {(u.speaker, u.attributes["sentence"], u.emotion) for u in corpus.utterances}
-    assert len(corpus.utterances) == len(said) == N_SPEAKERS * N_SENTENCES * 6
+    clips = {(u.speaker, u.attributes["sentence"], u.emotion) for u in corpus.utterances}
+    assert len(corpus.utterances) == len(clips) == N_SPEAKERS * N_SENTENCES * 6
     assert not corpus.ignored
-    assert {speaker for speaker, _, _ in said} == {str(1001 + i) for i in range(N_SPEAKERS)}
-    assert {emotion for _, _, emotion in said} == set(corpus.labels)
-    assert len({sentence for _, sentence, _ in said}) == N_SENTENCES
+    assert {speaker for speaker, _, _ in clips} == {str(1001 + i) for i in range(N_SPEAKERS)}
+    assert {emotion for _, _, emotion in clips} == set(corpus.labels)
+    assert len({sentence for _, sentence, _ in clips}) == N_SENTENCES
     assert {u.attributes["sex"] for u in corpus.utterances} == {"male", "female"}
     assert all(18 <= int(u.attributes["age"]) <= 80 for u in corpus.utterances)
 
 
-def test_says_that_nobody_spoke_and_invents_no_listeners(corpus_dir):
+def test_declares_itself_synthetic_and_has_no_votes(corpus_dir):
     text = (corpus_dir / MARKER).read_text()
     assert "Nothing in it is the speech of a person" in text
     assert all(not u.votes for u in corpora.read("synthetic", corpus_dir).utterances)
@@ -70,12 +68,12 @@ def test_clips_are_16_bit_mono_wav_of_one_to_two_seconds(corpus_dir):
     assert 1.0 <= min(seconds) < 1.2 < 1.6 < max(seconds) <= 2.2
 
 
-def test_a_seed_gives_the_same_bytes_by_one_process_or_two(tmp_path):
+def test_bytes_do_not_depend_on_the_number_of_processes(tmp_path):
     one, two = write(tmp_path / "one", jobs=1), write(tmp_path / "two", jobs=2)
     assert contents(one) == contents(two)
 
 
-def test_another_seed_gives_other_clips_and_more_speakers_change_none(tmp_path):
+def test_clips_depend_on_the_seed_and_not_on_the_number_of_speakers(tmp_path):
     few = contents(write(tmp_path / "few"))
     more = contents(write(tmp_path / "more", n_speakers=3, n_sentences=2))
     other = contents(write(tmp_path / "other", seed=4))
@@ -87,10 +85,10 @@ def test_another_seed_gives_other_clips_and_more_speakers_change_none(tmp_path):
 
 
 def test_emotions_of_unseen_speakers_can_be_learnt_but_not_perfectly(corpus_dir):
-    """A linear classifier on clip-wise MFCC statistics, four folds of two unseen speakers.
+    """A linear classifier on MFCC statistics per clip, in four folds of two unseen speakers.
 
-    Chance is 1/6: with 144 clips a guesser stays below 0.3 (four standard errors). Seeds 0 to 9
-    gave 0.56 to 0.69; the bounds leave room for other versions of the libraries.
+    Chance is 1/6; with 144 clips four standard errors reach 0.3. Seeds 0 to 9 gave 0.56 to 0.69;
+    the bounds leave room for other versions of the libraries.
     """
     import librosa
     from sklearn.linear_model import LogisticRegression
@@ -119,100 +117,100 @@ def test_emotions_of_unseen_speakers_can_be_learnt_but_not_perfectly(corpus_dir)
 def test_leaves_a_finished_corpus_alone(tmp_path, monkeypatch):
     write(tmp_path)
     before = contents(tmp_path)
-    monkeypatch.setattr(voice, "speak", None)  # whoever calls it fails
+    monkeypatch.setattr(voice, "speak", None)  # a call would fail
     write(tmp_path)
     assert contents(tmp_path) == before
 
 
 @pytest.mark.parametrize("changes", [{"seed": 4}, {"n_speakers": 3}, {"sampling_rate": 8000}])
-def test_refuses_a_corpus_made_otherwise(tmp_path, changes):
+def test_refuses_a_corpus_with_other_parameters(tmp_path, changes):
     write(tmp_path)
     before = contents(tmp_path)
-    with pytest.raises(UserError, match="made otherwise.*choose another folder"):
+    with pytest.raises(UserError, match="with other parameters.*choose another folder"):
         write(tmp_path, **changes)
     assert contents(tmp_path) == before
 
 
-@pytest.mark.parametrize("stranger", ["AudioWAV/1001_DFA_ANG_XX.wav", "thesis.txt"])
+@pytest.mark.parametrize("file", ["AudioWAV/1001_DFA_ANG_XX.wav", "thesis.txt"])
 @pytest.mark.parametrize("leftover", [False, True])
-def test_refuses_a_folder_with_other_things_and_touches_none(tmp_path, stranger, leftover):
+def test_refuses_a_folder_with_other_files_and_leaves_them_alone(tmp_path, file, leftover):
     (tmp_path / "AudioWAV").mkdir()
-    (tmp_path / stranger).write_bytes(b"precious")
+    (tmp_path / file).write_bytes(b"precious")
     if leftover:
-        (tmp_path / synthetic_corpus.UNFINISHED).mkdir()
-    with pytest.raises(UserError, match="holds other things"):
+        (tmp_path / UNFINISHED).mkdir()
+    with pytest.raises(UserError, match="holds other files"):
         write(tmp_path)
-    assert contents(tmp_path) == {stranger: b"precious"}
+    assert contents(tmp_path) == {file: b"precious"}
 
 
 def test_refuses_a_file_as_folder(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(UserError, match="cannot use .*file"):
+    with pytest.raises(UserError, match="cannot write .*file"):
         write(tmp_path / "file")
 
 
 def interrupt_while_speaking(patch):
-    speak, spoken = voice.speak, []
+    speak, calls = voice.speak, []
 
-    def tires(*args):
-        spoken.append(args)
-        if len(spoken) > 7:
+    def interrupted(*args):
+        calls.append(args)
+        if len(calls) > 7:
             raise KeyboardInterrupt
         return speak(*args)
 
-    patch.setattr(voice, "speak", tires)
+    patch.setattr(voice, "speak", interrupted)
 
 
 def interrupt_after_moves(n, patch):
     replace, moved = os.replace, []
 
-    def stops(source, target):
-        if os.path.basename(os.path.dirname(source)) == synthetic_corpus.UNFINISHED:
-            if synthetic_corpus.UNFINISHED not in os.fspath(target):
+    def interrupted(source, target):
+        if os.path.basename(os.path.dirname(source)) == UNFINISHED:
+            if UNFINISHED not in os.fspath(target):
                 moved.append(target)
             if len(moved) > n:
                 raise KeyboardInterrupt
         replace(source, target)
 
-    patch.setattr(os, "replace", stops)
+    patch.setattr(os, "replace", interrupted)
 
 
 @pytest.mark.parametrize(
     "interrupt",
     [interrupt_while_speaking, *(functools.partial(interrupt_after_moves, n) for n in range(3))],
 )
-def test_an_interrupted_write_is_no_corpus_and_is_made_good(tmp_path, monkeypatch, interrupt):
+def test_interrupted_write_leaves_no_corpus_and_can_be_repeated(tmp_path, monkeypatch, interrupt):
     with monkeypatch.context() as patch:
         interrupt(patch)
         with pytest.raises(KeyboardInterrupt):
-            write(tmp_path / "it")
+            write(tmp_path / "corpus")
     for name in ("synthetic", "crema_d"):
         with pytest.raises(UserError):
-            corpora.read(name, tmp_path / "it")
-    assert contents(write(tmp_path / "it")) == contents(write(tmp_path / "whole"))
-    assert not (tmp_path / "it" / synthetic_corpus.UNFINISHED).exists()
+            corpora.read(name, tmp_path / "corpus")
+    assert contents(write(tmp_path / "corpus")) == contents(write(tmp_path / "whole"))
+    assert not (tmp_path / "corpus" / UNFINISHED).exists()
 
 
 def test_two_writers_of_one_folder_wait_for_each_other(tmp_path):
     with concurrent.futures.ThreadPoolExecutor() as pool:
-        assert len(set(pool.map(write, [tmp_path / "it"] * 3))) == 1
-    assert contents(tmp_path / "it") == contents(write(tmp_path / "whole"))
+        assert len(set(pool.map(write, [tmp_path / "corpus"] * 3))) == 1
+    assert contents(tmp_path / "corpus") == contents(write(tmp_path / "whole"))
 
 
-def test_what_an_interrupted_write_left_does_not_get_into_another_corpus(tmp_path, monkeypatch):
+def test_leftovers_of_an_interrupted_write_do_not_enter_another_corpus(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         interrupt_while_speaking(patch)
         with pytest.raises(KeyboardInterrupt):
-            write(tmp_path / "it")
-    it = contents(write(tmp_path / "it", n_speakers=1, seed=4))
-    assert it == contents(write(tmp_path / "whole", n_speakers=1, seed=4))
+            write(tmp_path / "corpus")
+    rewritten = contents(write(tmp_path / "corpus", n_speakers=1, seed=4))
+    assert rewritten == contents(write(tmp_path / "whole", n_speakers=1, seed=4))
 
 
 @pytest.mark.parametrize(
     "changes",
     [{"n_speakers": 0}, {"n_sentences": 13}, {"seed": -1}, {"sampling_rate": 4000}, {"jobs": 0}],
 )
-def test_says_which_number_is_out_of_range(tmp_path, changes):
+def test_numbers_out_of_range_are_user_errors(tmp_path, changes):
     with pytest.raises(UserError, match="choose a number from"):
         write(tmp_path / "new", **changes)
     assert not (tmp_path / "new").exists()

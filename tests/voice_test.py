@@ -1,4 +1,4 @@
-"""The voice: pitched, resonant, bounded; emotions differ as the table says."""
+"""The synthetic voice: pitch, resonances and limits; emotions differ as in the table."""
 
 import dataclasses
 
@@ -16,7 +16,7 @@ def speakers():
     return [voice.make_speaker(i, np.random.default_rng([i, 1])) for i in range(10)]
 
 
-def clips(emotion, speakers, rate=RATE):
+def speak_all(emotion, speakers, rate=RATE):
     return [
         voice.speak(SYLLABLES, emotion, s, np.random.default_rng([i, 2]), rate)
         for i, s in enumerate(speakers)
@@ -32,10 +32,10 @@ def median_pitch(waveform):
 
 
 def test_has_the_pitch_of_its_speaker(speakers):
-    """Clips of one kind vary by about a semitone in their mean, accents add to that."""
+    """The mean pitch varies by about a semitone between clips, and accents add to that."""
     semitones = [
         12 * np.log2(median_pitch(waveform) / speaker.pitch)
-        for waveform, speaker in zip(clips("NEU", speakers[:6]), speakers, strict=False)
+        for waveform, speaker in zip(speak_all("NEU", speakers[:6]), speakers, strict=False)
     ]
     assert np.abs(semitones).max() < 5
     assert abs(np.mean(semitones)) < 2
@@ -51,7 +51,7 @@ def test_men_and_women_differ(speakers):
 
 def test_anger_is_louder_brighter_and_quicker_than_sadness(speakers):
     def cues(emotion):
-        waveforms = clips(emotion, speakers)
+        waveforms = speak_all(emotion, speakers)
         power = [np.abs(np.fft.rfft(w)) ** 2 for w in waveforms]
         bright = [
             p[np.fft.rfftfreq(len(w), 1 / RATE) > 1000].sum() / p.sum()
@@ -68,26 +68,26 @@ def test_anger_is_louder_brighter_and_quicker_than_sadness(speakers):
 
 @pytest.mark.parametrize("rate", [8000, 22050, 48000])
 def test_speaks_at_any_rate(speakers, rate):
-    """The same clip, but for what the rate cannot hold."""
-    (low,), (reference,) = clips("NEU", speakers[:1], rate), clips("NEU", speakers[:1])
+    """The clip is the same except for frequencies above half the rate."""
+    (low,), (reference,) = speak_all("NEU", speakers[:1], rate), speak_all("NEU", speakers[:1])
     assert len(low) / rate == pytest.approx(len(reference) / RATE, abs=1e-3)
     assert low.std() == pytest.approx(reference.std(), rel=0.1)
 
 
 def test_a_loud_speaker_does_not_clip(speakers):
     loud = dataclasses.replace(speakers[0], gain=40.0)
-    (waveform,) = clips("ANG", [loud])
+    (waveform,) = speak_all("ANG", [loud])
     assert np.abs(waveform).max() == pytest.approx(voice.PEAK)
 
 
 @pytest.mark.parametrize(("rate", "seconds"), [(0.2, 2.2), (20.0, 1.0)])
-def test_a_slow_or_quick_speaker_stays_within_the_lengths(speakers, rate, seconds):
-    (waveform,) = clips("NEU", [dataclasses.replace(speakers[0], rate=rate)])
+def test_slow_and_fast_speakers_stay_within_the_limits(speakers, rate, seconds):
+    (waveform,) = speak_all("NEU", [dataclasses.replace(speakers[0], rate=rate)])
     assert len(waveform) == round(seconds * RATE)
 
 
 def test_starts_and_ends_in_near_silence(speakers):
-    for waveform in clips("NEU", speakers):
+    for waveform in speak_all("NEU", speakers):
         edges = np.concatenate([waveform[:400], waveform[-400:]])
         assert np.abs(edges).max() < 0.1 * np.abs(waveform).max()
         assert waveform[0] == waveform[-1] == 0
@@ -103,7 +103,7 @@ def test_tract_resonates_at_its_formants():
     np.testing.assert_allclose(peaks[:3], formants[:3], atol=20)
 
 
-def test_overlap_add_drops_what_falls_outside():
+def test_overlap_add_drops_samples_outside():
     pieces = np.array([[1.0, 2.0, 3.0], [10.0, 20.0, 30.0], [100.0, 200.0, 300.0]])
     sum_S = voice._overlap_add(pieces, np.array([-1, 1, 3]), 4)
     np.testing.assert_array_equal(sum_S, [2, 13, 20, 130])

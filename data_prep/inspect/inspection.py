@@ -44,9 +44,9 @@ def inspect(config: ConfigDict, out: Path, n_clips: int) -> Path:
         raise UserError(f"--clips={n_clips} must be 0 or more.")
     _refuse_others(out)
     if config.corpus.name == "synthetic":
-        from data_prep.synthetic import corpus as synthetic_corpus
+        from data_prep.synthetic.corpus import write_corpus
 
-        synthetic_corpus.write(Path(config.corpus.root), **config.corpus.made)
+        write_corpus(Path(config.corpus.root), **config.corpus.made)
     corpus = read_corpus(config)
     with _replacing(out) as folder:
         found = _found(config, corpus, folder, n_clips)

@@ -1,1 +1,1 @@
-"""The made corpus: python -m data_prep.synthetic."""
+"""The synthetic corpus: python -m data_prep.synthetic."""

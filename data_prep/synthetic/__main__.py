@@ -1,4 +1,4 @@
-"""Write the made corpus.
+"""Write the synthetic corpus.
 
 python -m data_prep.synthetic --root=data/synthetic  # 720 clips, 31 MB, ten seconds
 """
@@ -6,22 +6,22 @@ python -m data_prep.synthetic --root=data/synthetic  # 720 clips, 31 MB, ten sec
 import argparse
 from pathlib import Path
 
-from data_prep.synthetic.corpus import write
+from data_prep.synthetic.corpus import write_corpus
 from ser_jax.common.cli import exit_with_message
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--root", type=Path, required=True, help="folder to write; empty or new")
+    parser.add_argument("--root", type=Path, required=True, help="an empty or new folder")
     parser.add_argument("--speakers", type=int, default=24, help="1 to 999 (default: %(default)s)")
     parser.add_argument("--sentences", type=int, default=5, help="1 to 12 (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
     parser.add_argument(
         "--sampling-rate", type=int, default=16000, help="Hz (default: %(default)s)"
     )
-    parser.add_argument("--jobs", type=int, help="processes (default: one for each processor)")
+    parser.add_argument("--jobs", type=int, help="processes (default: one per processor)")
     flags = parser.parse_args()
-    write(
+    write_corpus(
         flags.root,
         n_speakers=flags.speakers,
         n_sentences=flags.sentences,

@@ -1,9 +1,9 @@
-"""A small corpus that is made, not fetched, and that a model can learn.
+"""A small computed corpus that a model can learn: WAV files under CREMA-D's names.
 
     python -m data_prep.synthetic --root=data/synthetic  # 720 clips, 31 MB, ten seconds
 
-Real WAV files under CREMA-D's names, babbled by data_prep.synthetic_voice. Nothing in it is speech,
-nobody was asked to listen to it, and a result on it says nothing about emotion in people.
+The clips are babble from data_prep.synthetic.voice. They contain no speech and have no listeners'
+votes, and a result on them says nothing about emotion in people.
 """
 
 import concurrent.futures
@@ -27,14 +27,14 @@ from data_prep.synthetic import voice
 from ser_jax.common import files
 from ser_jax.common.errors import UserError
 
-VERSION = 1  # raise it when the same seed gives other clips
+VERSION = 1  # raise it when a seed gives other clips than before
 FIRST_ACTOR = 1001
 MAX_SPEAKERS = 999
 AUDIO = "AudioWAV"
 ACTORS = "VideoDemographics.csv"
-UNFINISHED = ".unfinished_synthetic"  # hidden, so that no reader takes it for a corpus
+UNFINISHED = ".unfinished_synthetic"  # hidden, so that readers skip it
 
-# CREMA-D's sentence codes; the syllables have nothing to do with its sentences.
+# CREMA-D's sentence codes; the syllables are unrelated to its sentences.
 SENTENCES = {
     "DFA": "do fa ke la",
     "IEO": "li be do na su",
@@ -63,7 +63,7 @@ Made by data_prep.synthetic from:
 """
 
 
-def write(
+def write_corpus(
     root: Path,
     *,
     n_speakers: int,
@@ -72,21 +72,21 @@ def write(
     sampling_rate: int = 16000,
     jobs: int | None = None,
 ) -> None:
-    """Writes n_speakers × n_sentences × 6 clips; the same corpus, if it is there, is left alone.
+    """Write n_speakers × n_sentences × 6 clips, unless `root` already holds this corpus.
 
-    The files depend on the other arguments, not on `jobs`, and a speaker's clips not on how many
-    speakers there are. An interrupted write leaves a hidden folder, and the next call starts anew.
+    The files do not depend on `jobs`, and a speaker's clips do not depend on n_speakers. An
+    interrupted write leaves a hidden folder only, and the next call starts again.
 
     Args:
-      root: the corpus's own folder; made if it is missing.
-      n_speakers: 1 to 999, named 1001 and so on; by turns a man and a woman.
+      root: the folder of the corpus, created if it is missing.
+      n_speakers: 1 to 999, numbered from 1001; men and women alternate.
       n_sentences: 1 to 12.
-      seed: of all that is drawn, 0 or more.
+      seed: of all random draws, 0 or more.
       sampling_rate: Hz, 8000 to 48000.
-      jobs: processes; None means one for each processor.
+      jobs: the number of processes; None means one per processor.
 
     Raises:
-      UserError: an argument is out of range, `root` holds something else, or it cannot be written.
+      UserError: an argument is out of range, or `root` holds something else or cannot be written.
     """
     _check(n_speakers, "speakers", 1, MAX_SPEAKERS)
     _check(n_sentences, "sentences", 1, len(SENTENCES))
@@ -94,7 +94,7 @@ def write(
     _check(sampling_rate, "sampling rate", 8000, 48000)
     jobs = workers.n_processors() if jobs is None else jobs
     _check(jobs, "jobs", 1, 1024)
-    made_from = json.dumps(
+    parameters = json.dumps(
         {
             "version": VERSION,
             "n_speakers": n_speakers,
@@ -104,7 +104,7 @@ def write(
         }
     )
     with files.locked(root):
-        if _is_finished(root, made_from):
+        if _is_finished(root, parameters):
             return
         work = root / UNFINISHED
         if work.exists():
@@ -117,8 +117,8 @@ def write(
             for _ in _map(write_speaker, n_speakers, jobs):
                 progress.update()
         files.write_text(work / ACTORS, _actors_table(n_speakers, seed))
-        files.write_text(work / MARKER, f"{NOTICE}{made_from}\n")
-        # The clips come last: at no time do they lie in `root` without the marker.
+        files.write_text(work / MARKER, f"{NOTICE}{parameters}\n")
+        # The clips come last, so that they are never in `root` without the marker.
         for name in (MARKER, ACTORS, AUDIO):
             os.replace(work / name, root / name)
         work.rmdir()
@@ -129,31 +129,31 @@ def _check(value: int, name: str, low: int, high: int) -> None:
         raise UserError(f"{name} is {value}; choose a number from {low} to {high}.")
 
 
-def _is_finished(root: Path, made_from: str) -> bool:
-    """True for the same corpus, False where there is nothing yet.
+def _is_finished(root: Path, parameters: str) -> bool:
+    """Return whether `root` holds the corpus with these parameters.
 
     Raises:
-      UserError: something else is there.
+      UserError: `root` holds something else.
     """
     marker = root / MARKER
     if marker.is_file():
-        if marker.read_text(encoding="utf-8").splitlines()[-1:] != [made_from]:
+        if marker.read_text(encoding="utf-8").splitlines()[-1:] != [parameters]:
             raise UserError(
-                f"{root} holds a synthetic corpus made otherwise (see {marker.name}); choose "
-                "another folder, or delete this one yourself."
+                f"{root} holds a synthetic corpus with other parameters (see {marker.name}); "
+                "choose another folder, or delete this one."
             )
         return (root / AUDIO).is_dir()
-    strangers = sorted(p.name for p in root.iterdir() if p.name != UNFINISHED)
-    if strangers:
+    others = sorted(p.name for p in root.iterdir() if p.name != UNFINISHED)
+    if others:
         raise UserError(
-            f"{root} holds other things ({strangers[0]} is one); choose an empty or a new folder "
-            "for the synthetic corpus."
+            f"{root} holds other files, such as {others[0]}; choose an empty or new folder for the "
+            "synthetic corpus."
         )
     return False
 
 
 def _map(function: Callable[[int], None], n: int, jobs: int) -> Iterator[None]:
-    """function(0), …, function(n - 1) by so many processes."""
+    """Call function(0), …, function(n - 1) in `jobs` processes."""
     if min(jobs, n) == 1:
         yield from map(function, range(n))
         return
@@ -169,7 +169,7 @@ def _map(function: Callable[[int], None], n: int, jobs: int) -> Iterator[None]:
 
 
 def _make_speaker(seed: int, index: int) -> voice.Speaker:
-    # SeedSequence ignores trailing zeros, so each key ends in a number that is not zero.
+    # SeedSequence ignores trailing zeros, so each key ends in a non-zero number.
     return voice.make_speaker(index, np.random.default_rng([seed, index, 1]))
 
 
@@ -192,7 +192,7 @@ def _write_speaker(
 
 
 def _actors_table(n_speakers: int, seed: int) -> str:
-    """The table of CREMA-D's actors, with what a made voice can be said to have."""
+    """Return CREMA-D's table of actors as CSV, with age and sex only."""
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow(["ActorID", "Age", "Sex", "Race", "Ethnicity"])
