@@ -1,4 +1,6 @@
-"""Every key, with its unit or its reason. The other configs change only what differs.
+"""Every key that all models share, with its unit or its reason.
+
+The other configs add the fields of their model and change what differs.
 
 python launch.py --config=configs/cnn2d.py --config.optimizer.learning_rate=3e-4
 """
@@ -7,22 +9,22 @@ from ml_collections import ConfigDict
 
 
 def get_config() -> ConfigDict:
-    """The report's settings on CREMA-D, with the speaker-independent split of TFDS."""
+    """Return the reference report's settings on CREMA-D, with TFDS's speaker-independent split."""
     config = ConfigDict()
     config.name = "default"  # names the workdir: runs/<name>-<protocol>
-    config.seed = 0  # of initialisation, dropout and the order of the batches
+    config.seed = 0  # of initialisation, dropout and batch order
     config.records_dir = "data/records"
-    config.records_dtype = "float32"  # how features are stored; float16 halves what must travel
-    config.init_from = ""  # a workdir whose best weights are the start; "" starts afresh
+    config.records_dtype = "float32"  # of the stored features; float16 halves their size
+    config.init_from = ""  # a workdir whose best weights to start from; "" initialises at random
 
     config.corpus = corpus = ConfigDict()
     corpus.name = "crema_d"  # the reader: crema_d, ravdess, csv, synthetic
-    corpus.title = ""  # what results call it, if it is not quite what its reader thinks
-    corpus.root = "data/crema_d"  # where the audio is, at any depth; csv: the table
-    corpus.tables_dir = ""  # CREMA-D's tables (votes, actors), if they are not in root
+    corpus.title = ""  # its name in results; "" takes the reader's
+    corpus.root = "data/crema_d"  # folder of the audio, searched recursively; csv: the table
+    corpus.tables_dir = ""  # of CREMA-D's tables (votes, actors); "" is root
     corpus.emotions = ()  # keep only these classes; () keeps all
-    corpus.drop_defects = False  # leave out CREMA-D's silent clip and its doubly labelled pairs
-    corpus.made = made = ConfigDict()  # the synthetic corpus, written to root if that is empty
+    corpus.drop_defects = False  # leave out silent clips and copies of other clips
+    corpus.made = made = ConfigDict()  # the synthetic corpus, written to an empty root
     made.n_speakers = 24
     made.n_sentences = 5
     made.seed = 0
@@ -43,11 +45,11 @@ def get_config() -> ConfigDict:
     features.mel_scale = "slaney"  # or htk
     features.top_db = 80.0  # dB below a clip's peak; 0 sets no floor
     features.n_mfcc = 20
-    # All that any of the models asks for, so that one cache serves the whole study.
+    # Everything that any model needs, so that a study shares one set of records.
     features.planes = ("mfcc", "log_mel", "zero_crossing_rate", "energy")
 
     config.augmentation = augmentation = ConfigDict()
-    augmentation.views = ("noise", "pitch", "stretch")  # made beside the original
+    augmentation.views = ("noise", "pitch", "stretch")  # computed in addition to the original
     augmentation.snr_db = (10.0, 30.0)  # dB; each amount is drawn uniformly from its range
     augmentation.semitones = (-2.0, 2.0)
     augmentation.rate = (0.85, 1.15)  # above 1 is faster
@@ -63,22 +65,13 @@ def get_config() -> ConfigDict:
 
     config.input = inputs = ConfigDict()
     inputs.kind = "mfcc"  # mfcc, log_mel; vector for the 1D model
-    inputs.max_frames = 0  # clips are padded and cut to this; 0 is the corpus's longest clip
-    inputs.views = augmentation.get_oneway_ref("views")  # trained on beside the original
+    inputs.max_frames = 0  # clips are padded or cut to this; 0 is the longest clip's
+    inputs.views = augmentation.get_oneway_ref("views")  # trained on in addition to the original
     inputs.normalise = True  # each column to mean 0, sd 1, fitted on the training part
-    inputs.memory_limit_gb = 8.0  # larger training arrays are streamed from the records
+    inputs.memory_limit_gb = 8.0  # larger training sets are streamed from the records
 
     config.model = model = ConfigDict()
-    model.name = "cnn2d"  # cnn1d, cnn2d, paper
-    model.widths = (256, 128, 128, 64)  # channels of each convolution
-    model.kernels = (6, 6, 6, 6)  # side of each kernel
-    model.dense = 256  # width of the hidden layer
-    model.pool = 4  # side of the pooling window
-    model.stride = 2  # of the pools
-    model.padding = "same"  # of the pools; "valid" needs 46 columns or more
-    # Validation normalises by running statistics. Keras's momentum wants hundreds of steps an
-    # epoch, as CREMA-D gives; for a corpus of some hundred clips take 0.9.
-    model.batch_norm_momentum = 0.99
+    model.name = ""  # a key of ser_jax.models.registry.MODELS; each config adds its model's fields
 
     config.optimizer = optimizer = ConfigDict()
     optimizer.name = "adam"  # adam, rmsprop
@@ -86,42 +79,44 @@ def get_config() -> ConfigDict:
     optimizer.l2 = 0.01  # λ in λ·Σw² over the kernels, Keras's meaning: no ½
     optimizer.plateau_factor = 0.5  # the rate is multiplied by this …
     optimizer.plateau_patience = 3  # … after so many epochs without improvement
-    optimizer.plateau_min_delta = 1e-4  # a smaller gain is none (Keras's default)
+    optimizer.plateau_min_delta = 1e-4  # a smaller gain does not count (Keras's default)
     optimizer.plateau_cooldown = 0  # epochs
     optimizer.min_learning_rate = 0.0
 
     config.train = train = ConfigDict()
     train.epochs = 50  # at most
     train.batch_size = 32
-    train.monitor = "accuracy"  # of validation: accuracy, uar or loss; for best, plateau, stopping
+    train.monitor = (
+        "accuracy"  # validation accuracy, uar or loss; for best weights, plateau, stopping
+    )
     train.stopping_patience = 5  # epochs without improvement; 0 never stops early
     train.stopping_min_delta = 0.0
     train.dropout = 0.2
     train.label_smoothing = 0.0
-    train.class_weights = "none"  # balanced: each class weighs the same in the loss
+    train.class_weights = "none"  # or balanced: each class has the same weight in the loss
     train.compute_dtype = "float32"  # or bfloat16; on NVIDIA float32 is multiplied as TF32
     train.tensorboard = False  # also write event files, to <workdir>/tensorboard
 
     # Replicas are trained together: every seed with every fold and every swept value.
     config.replicas = replicas = ConfigDict()
     replicas.seeds = 1  # how many, counted up from config.seed
-    replicas.sweep = sweep = ConfigDict()  # values of a key, its dots as "__"; () keeps the key
+    replicas.sweep = sweep = ConfigDict()  # values per key, "__" for dots; () uses the key's own
     sweep.optimizer__learning_rate = ()
     sweep.optimizer__l2 = ()
     sweep.train__dropout = ()
     sweep.train__label_smoothing = ()
     sweep.train__class_weights = ()
-    replicas.strategy = "auto"  # vmap, map, or device: one replica a device at a time
-    replicas.at_once = 0  # of vmap: replicas in one program; 0 takes as many as memory holds
+    replicas.strategy = "auto"  # vmap, map or device (one replica per device at a time)
+    replicas.at_once = 0  # vmap: replicas per program; 0 is as many as fit in memory
 
     config.devices = devices = ConfigDict()  # the mesh; 0 is automatic: replicas first, then data
-    devices.replica = 0  # groups of devices that share out the replicas
-    devices.data = 0  # devices that share out each batch
+    devices.replica = 0  # groups of devices, each with a share of the replicas
+    devices.data = 0  # devices per group, each with a share of every batch
 
     config.evaluate = evaluate = ConfigDict()
     evaluate.batch_size = 64
 
     config.report = report = ConfigDict()
-    # Listed, played and drawn on the page for each cell of the confusion matrix; 0 takes all.
+    # Clips that the run report lists, plays and draws per cell of the confusion matrix; 0 is all.
     report.clips_a_cell = 10
     return config

@@ -1,16 +1,16 @@
-"""What may follow the colon in --config=configs/cnn2d.py:VARIANT, for every model.
+"""Variants of every model's config, given as --config=configs/cnn2d.py:VARIANT.
 
-Several are joined by commas and applied in that order: cnn2d.py:librosa,log_mel.
+Several are separated by commas and applied in that order: cnn2d.py:librosa,log_mel.
 """
 
 from ml_collections import ConfigDict
 
 
 def apply(config: ConfigDict, variant: str) -> ConfigDict:
-    """The config, changed by each variant that is named.
+    """Change the config by each named variant, in place, and return it.
 
     Raises:
-      ValueError: there is no such variant.
+      ValueError: a variant is unknown.
     """
     for name in variant.split(",") if variant else ():
         if name not in VARIANTS:
@@ -21,12 +21,12 @@ def apply(config: ConfigDict, variant: str) -> ConfigDict:
 
 
 def _log_mel(config: ConfigDict) -> None:
-    """The 2D models on the log-mel spectrogram, from the same records."""
+    """Give a 2D model the log-mel spectrogram, from the same records."""
     config.input.kind = "log_mel"
 
 
 def _librosa(config: ConfigDict) -> None:
-    """librosa's defaults for MFCC: longer frames and hops, a third of the arithmetic."""
+    """Use librosa's MFCC defaults: longer frames and hops, a third of the arithmetic."""
     config.features.pre_emphasis = 0.0
     config.features.frame_length = 2048  # samples, 128 ms at 16 kHz
     config.features.hop_length = 512  # samples, 32 ms
@@ -36,20 +36,23 @@ def _librosa(config: ConfigDict) -> None:
 
 
 def _retrain(config: ConfigDict) -> None:
-    """The report's second training: ten more epochs from the best weights (config.init_from)."""
+    """Repeat the reference report's second training: ten epochs from the weights of init_from."""
     config.train.epochs = 10
     config.train.batch_size = 32
 
 
 def _demo(config: ConfigDict) -> None:
-    """A made corpus and a narrow network: minutes on two cores."""
+    """Train a narrow network on the synthetic corpus, in minutes on two cores."""
     config.corpus.name = "synthetic"
     config.corpus.root = "data/synthetic"
     config.split.name = "speaker_kfold"
     _librosa(config)
-    config.model.widths = tuple(max(8, width // 8) for width in config.model.widths)
-    config.model.dense = 64
-    config.model.batch_norm_momentum = 0.9  # 53 steps an epoch
+    narrow = {
+        "widths": tuple(max(8, width // 8) for width in config.model.get("widths", ())),
+        "dense": 64,
+        "batch_norm_momentum": 0.9,  # for 53 steps per epoch
+    }
+    config.model.update({key: value for key, value in narrow.items() if key in config.model})
     config.train.epochs = 15
     config.train.batch_size = 32
 

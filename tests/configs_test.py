@@ -1,4 +1,4 @@
-"""Every shipped config has the keys of default.py, and its network can be built."""
+"""Every shipped config has the keys of default.py, and its network initialises."""
 
 import functools
 import importlib
@@ -14,7 +14,7 @@ from configs import study as study_config
 from ser_jax import features
 from ser_jax.features import FeatureSpec
 from ser_jax.models import registry
-from ser_jax.study import runner, runs
+from ser_jax.study import runs
 from ser_jax.train import optimizer
 
 SHIPPED = [
@@ -23,14 +23,17 @@ SHIPPED = [
     if path.stem not in ("__init__", "default", "variants", "study")
 ]
 NAMED = [(model, variant) for model in SHIPPED for variant in ("", *variants.VARIANTS)]
-# The vector is the 1D model's; log-mel is for the others.
+# The 1D model takes a vector only; log-mel is for the others.
 POSSIBLE = [pair for pair in NAMED if pair != ("cnn1d", "log_mel")]
 
 
 def keys(config) -> set[str]:
-    return set(config.to_dict()) | {
+    """The key tree, apart from the model's section: each model has its own."""
+    sections = config.to_dict()
+    del sections["model"]
+    return set(sections) | {
         f"{section}.{key}"
-        for section, values in config.to_dict().items()
+        for section, values in sections.items()
         if isinstance(values, dict)
         for key in values
     }
@@ -39,10 +42,10 @@ def keys(config) -> set[str]:
 def check_that_it_initialises(config):
     assert keys(config) == keys(default.get_config())
     spec = FeatureSpec(**config.features)
-    fields = {k: v for k, v in config.model.items() if k != "name"}
-    network = registry.build(config.model.name, 6, fields, dtype=config.train.compute_dtype)
-    optimizer.make(config.optimizer.name)
-    optimizer.plateau(config.optimizer)
+    assert set(config.model) == {"name", *registry.field_names(config.model.name)}
+    network = build(config)
+    optimizer.make_optimizer(config.optimizer.name)
+    optimizer.make_plateau(config.optimizer)
     n_frames = spec.n_frames(5 * spec.sampling_rate)
     width = sum(spec.width(plane) for plane in features.INPUTS[config.input.kind])
     x = features.model_input(jnp.zeros((2, n_frames, width)), config.input.kind)
@@ -50,6 +53,21 @@ def check_that_it_initialises(config):
     init = functools.partial(network.init, train=False)
     shapes = jax.eval_shape(init, jax.random.key(0), x)
     assert shapes["params"]["Dense_1"]["kernel"].shape[-1] == 6
+
+
+def build(config):
+    fields = {k: v for k, v in config.model.items() if k != "name"}
+    return registry.build(config.model.name, 6, fields, dtype=config.train.compute_dtype)
+
+
+@pytest.mark.parametrize("model", SHIPPED)
+def test_model_section_states_the_network_s_defaults(model):
+    config = importlib.import_module(f"configs.{model}").get_config()
+    # Resumed runs are compared with earlier ones key by key.
+    assert " ".join(sorted(config.model)) == (
+        "batch_norm_momentum dense kernels name padding pool stride widths"
+    )
+    assert build(config) == registry.build(config.model.name, 6)
 
 
 @pytest.mark.parametrize(("model", "variant"), POSSIBLE)
@@ -62,19 +80,37 @@ def test_config_has_the_default_keys_and_initialises(model, variant):
 @pytest.mark.parametrize("variant", ["", *study_config.VARIANTS])
 def test_every_run_of_the_study_has_the_default_keys_and_initialises(variant):
     config = study_config.get_config(variant).lock()
-    entries = runner.expand(config, Path("study"))
-    assert {entry.name for entry in entries} == set(config.runs)
-    for entry in entries:
-        check_that_it_initialises(entry.config)
-        # The run's own page tells how to make it again by this name.
-        model, *variants_of = entry.config.name.split("-")
-        alone = importlib.import_module(f"configs.{model}").get_config(",".join(variants_of))
+    study_runs = runs.expand(config, Path("study"))
+    assert {run.name for run in study_runs} == set(config.runs)
+    for run in study_runs:
+        check_that_it_initialises(run.config)
+        # The run report gives the command that repeats the run by this name.
+        model, *variants_of_run = run.config.name.split("-")
+        alone = importlib.import_module(f"configs.{model}").get_config(",".join(variants_of_run))
         for section in ("model", "optimizer"):
-            assert entry.config[section].to_dict() == alone[section].to_dict()
-        assert entry.config.input.kind == alone.input.kind
-        assert entry.config.train.batch_size == alone.train.batch_size
-    different = {json.dumps(runs.changes(e.config, default.get_config())) for e in entries}
-    assert len(different) == len(entries)  # no run is trained twice
+            assert run.config[section].to_dict() == alone[section].to_dict()
+        assert run.config.input.kind == alone.input.kind
+        assert run.config.train.batch_size == alone.train.batch_size
+    different = {json.dumps(runs.changes(run.config, default.get_config())) for run in study_runs}
+    assert len(different) == len(study_runs)  # no run is trained twice
+
+
+def test_flags_of_the_model_section_reach_every_run_or_the_run_they_name():
+    study = study_config.get_config()
+    study.model.padding = "valid"
+    study.runs.cnn2d_seen.model.dense = 64
+    models = {run.name: run.config.model for run in runs.expand(study.lock(), Path("study"))}
+    assert {model.padding for model in models.values()} == {"valid"}
+    assert [name for name, model in models.items() if model.dense == 64] == ["cnn2d_seen"]
+
+
+def test_a_run_with_another_model_replaces_the_whole_model_section():
+    section = {"name": "mean_frame", "units": 8}
+    study = study_config.get_config("demo")
+    study.runs.mine = {"model": section, "train": {"batch_size": 8}}
+    config = {run.name: run.config for run in runs.expand(study, Path("study"))}["mine"]
+    assert config.model.to_dict() == section and config.train.batch_size == 8
+    assert config.is_locked
 
 
 def test_the_study_refuses_a_variant_that_is_one_of_its_runs():

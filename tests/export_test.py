@@ -14,7 +14,7 @@ from jax import export as jax_export
 from ser_jax import features
 from ser_jax.common import files
 from ser_jax.common.errors import UserError
-from ser_jax.export import __main__, writer
+from ser_jax.export import __main__, texts, writer
 from ser_jax.features import FeatureSpec
 from ser_jax.metrics import classification
 from ser_jax.models import convolution, registry
@@ -106,6 +106,7 @@ def workdir(network, tmp_path_factory):
     metadata = {
         "config": network.config,
         "corpus": network.corpus,
+        "licence": "Under ODbL 1.0.",
         "labels": list(network.labels),
         "features": dataclasses.asdict(network.spec),
         "min_frames": network.min_frames,
@@ -170,6 +171,7 @@ def test_the_command_writes_what_predictor_opens(workdir, tmp_path, capsys):
     with zipfile.ZipFile(out) as archive:
         told = json.loads(archive.read("results.json"))
         readme = archive.read("README.txt").decode()
+        assert b"Under ODbL 1.0." in archive.read("LICENCE.txt")
         assert {info.date_time[0] for info in archive.infolist()} == {1980}
         assert archive.namelist() == sorted(archive.namelist())
     measured = files.read_json(workdir / "results.json")
@@ -192,7 +194,7 @@ def test_results_of_another_model_are_not_passed_on(workdir):
 
 
 def test_the_program_convolves_as_the_library_does(network, contents, monkeypatch):
-    monkeypatch.setattr(convolution, "LEAST_OUT_OF_ONE", 1)  # this machine would do otherwise
+    monkeypatch.setattr(convolution, "MIN_OUTPUTS_IM2COL", 1)  # this machine would do otherwise
     assert writer.program(network) == contents[exported_model.MODEL]
 
 
@@ -248,14 +250,12 @@ def test_it_says_nothing_of_where_it_was_written(contents):
 
 
 def test_the_licence_note(tmp_path):
-    def note(given="", **config):
-        this = made(n_replicas=1)
-        this.config.update(config)
-        return writer.export_texts.licence(this.config, "some voices", given)
+    def note(given="", terms="Under ODbL 1.0.", **config):
+        config = made(n_replicas=1).config | config
+        return texts.licence(config, "some voices", terms, given)
 
     assert "some voices" in note() and "ODbL" in note()
-    assert "CC BY-NC-SA 4.0" in note(corpus={"name": "ravdess"})
-    assert "not known" in note(corpus={"name": "csv"})
+    assert "not recorded" in note(terms="")
     assert "another run, base;" in note(init_from="/home/me/runs/base")
     assert "/home" not in note(init_from="/home/me/runs/base")
     (tmp_path / "mine.txt").write_text("As you like.\n")

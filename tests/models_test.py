@@ -1,3 +1,5 @@
+"""The networks: shapes, layers, masks, precision, and checks of their config section."""
+
 import functools
 
 import flax.linen as nn
@@ -8,24 +10,52 @@ import optax
 import pytest
 from ml_collections import ConfigDict
 
+from configs import default, variants
 from ser_jax.common.errors import UserError
-from ser_jax.models import layers, registry
-from ser_jax.train import console
+from ser_jax.evaluate import test_set
+from ser_jax.models import cnn, layers, registry
+from ser_jax.models.network import Network
+from ser_jax.predict import trained_model
+from ser_jax.train import console, loop
 
 SMALL = {"widths": (6, 5), "kernels": (3, 3), "dense": 7}
 SHAPES = {"cnn1d": (60,), "cnn2d": (24, 12), "paper": (24, 12)}
-
-
-KEY = jax.random.key(0, impl="rbg")  # compiles in a fraction of threefry's time
+KEY = jax.random.key(0, impl="rbg")  # compiles far faster than threefry
 
 
 def features(name, n_rows, seed=0):
     return jax.random.normal(jax.random.fold_in(KEY, seed), (n_rows, *SHAPES[name]))
 
 
+class MeanFrame(Network):
+    """A hidden layer on the mean frame: a model without a field of the CNNs."""
+
+    units: int = 16
+
+    @nn.nowrap
+    def check(self):
+        self.check_sizes("units")
+
+    @nn.compact
+    def __call__(self, x, *, train, dropout_rate=0.0, mask_B=None):
+        x = nn.relu(nn.Dense(self.units, dtype=self.dtype)(x.mean(axis=1)))
+        if train:
+            x = layers.dropout(x, dropout_rate, self.make_rng("dropout"))
+        return nn.Dense(self.n_classes)(x)
+
+
+@pytest.fixture
+def mean_frame(monkeypatch):
+    """The config of MeanFrame, which is registered."""
+    monkeypatch.setitem(registry.MODELS, "mean_frame", MeanFrame)
+    config = default.get_config()
+    config.model = {"name": "mean_frame", "units": 8}
+    return config
+
+
 @functools.cache
 def small(name):
-    """A model, and variables from two initialisations."""
+    """Return a small model and the variables of two initialisations."""
     model = registry.build(name, 3, SMALL)
     return model, *initialise(model, features(name, 1))
 
@@ -45,8 +75,8 @@ def count(name, shape):
     return sum(leaf.size for leaf in jax.tree.leaves(shapes(model, *shape)["params"]))
 
 
-def test_parameter_counts_at_the_sizes_of_the_report():
-    # Kernels in·side·out + biases; BatchNorm 2 a channel. 157 frames × (20 MFCC, ZCR, energy) =
+def test_parameter_counts_at_the_sizes_of_the_reference_report():
+    # Kernels in·side·out + biases; BatchNorm 2 per channel. 157 frames × (20 MFCC, ZCR, energy) =
     # 3454 → 1727 → 864 → 432 after three pools.
     convolutions = (5 * 256 + 256) + (5 * 256 * 256 + 256) + (3 * 256 * 128 + 128)
     norms = 2 * (256 + 256 + 128 + 512)
@@ -65,24 +95,24 @@ def test_parameter_counts_at_the_sizes_of_the_report():
     assert count("paper", (157, 20)) == convolutions + dense == 711_231
 
 
-@pytest.mark.parametrize("padding", registry.PADDINGS)
+@pytest.mark.parametrize("padding", cnn.PADDINGS)
 @pytest.mark.parametrize("shape", [(2, 13, 8, 3), (2, 21, 3)])
 @pytest.mark.parametrize("window", [4, 5])
-@pytest.mark.parametrize("ours", [layers.avg_pool, layers.max_pool])
-def test_pools_are_those_of_the_library_forward_and_backward(ours, shape, window, padding):
-    # In steps, so that windows have equal maxima; below 0, so that padding by zeros would show.
+@pytest.mark.parametrize("pool", [layers.avg_pool, layers.max_pool])
+def test_pools_equal_flax_forward_and_backward(pool, shape, window, padding):
+    # Rounded, so that windows have equal maxima; below 0, so that zero padding would show.
     x = jnp.round(2 * jax.random.normal(KEY, shape)) / 2 - 2
-    whole = ((window,) * (x.ndim - 2), (2,) * (x.ndim - 2), padding.upper())
+    args = ((window,) * (x.ndim - 2), (2,) * (x.ndim - 2), padding.upper())
     reference = {
-        layers.avg_pool: lambda x: nn.avg_pool(x, *whole, count_include_pad=False),
-        layers.max_pool: lambda x: nn.max_pool(x, *whole),
-    }[ours]
+        layers.avg_pool: lambda x: nn.avg_pool(x, *args, count_include_pad=False),
+        layers.max_pool: lambda x: nn.max_pool(x, *args),
+    }[pool]
 
-    def forward_and_backward(pool):
-        y, backward = jax.vjp(pool, x)
+    def forward_and_backward(function):
+        y, backward = jax.vjp(function, x)
         return y, backward(jax.random.normal(KEY, y.shape))[0]
 
-    y, gradient = jax.jit(lambda: forward_and_backward(lambda x: ours(x, window, 2, padding)))()
+    y, gradient = jax.jit(lambda: forward_and_backward(lambda x: pool(x, window, 2, padding)))()
     y_ref, gradient_ref = jax.jit(lambda: forward_and_backward(reference))()
     np.testing.assert_allclose(y, y_ref, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(gradient, gradient_ref, rtol=1e-5, atol=1e-6)
@@ -92,7 +122,7 @@ def test_average_does_not_count_padding():
     np.testing.assert_array_equal(layers.avg_pool(jnp.ones((1, 5, 3, 1)), 4, 2, "same"), 1.0)
 
 
-def test_dropout_keeps_the_mean_drops_the_rate_and_compiles_once():
+def test_dropout_keeps_the_mean_zeroes_the_rate_and_compiles_once():
     traces = []
 
     @jax.jit
@@ -125,7 +155,7 @@ def test_dropout_acts_in_training_only(name):
 
 @functools.partial(jax.jit, static_argnums=0)
 def step(model, variables, x, label_B, mask_B):
-    """Logits, updated statistics and gradients of a mean loss over the rows that count."""
+    """Return logits, updated statistics and gradients of the mean loss over unmasked rows."""
 
     def loss_of(params):
         logits_BxC, updated = model.apply(
@@ -145,17 +175,17 @@ def step(model, variables, x, label_B, mask_B):
 
 
 @pytest.mark.parametrize("name", registry.MODELS)
-def test_masked_rows_leave_no_trace(name):
+def test_masked_rows_have_no_effect(name):
     model, variables, _ = small(name)
     x, junk = features(name, 16), 100 + 50 * features(name, 16, seed=2)
     label_B = jnp.arange(32) % 3
     alone = step(model, variables, x, label_B[:16], None)
     padded = step(model, variables, jnp.concatenate([x, junk]), label_B, jnp.arange(32) < 16)
-    for one, other in zip(jax.tree.leaves(alone), jax.tree.leaves(padded), strict=True):
-        np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-5)
+    for a, b in zip(jax.tree.leaves(alone), jax.tree.leaves(padded), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5)
 
 
-def test_batch_statistics_move_as_in_keras():
+def test_batch_statistics_are_updated_as_in_keras():
     model, variables, _ = small("cnn1d")
 
     @jax.jit
@@ -206,15 +236,15 @@ def test_replicas_under_vmap_equal_single_models(name):
             mutable=["batch_stats"],
         )
 
-    together = jax.jit(jax.vmap(apply))(jax.tree.map(lambda *leaves: jnp.stack(leaves), *replicas))
-    alone = jax.tree.map(lambda *leaves: jnp.stack(leaves), *map(jax.jit(apply), replicas))
-    for one, other in zip(jax.tree.leaves(together), jax.tree.leaves(alone), strict=True):
-        assert not np.allclose(one[0], one[1])
-        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
+    mapped = jax.jit(jax.vmap(apply))(jax.tree.map(lambda *leaves: jnp.stack(leaves), *replicas))
+    single = jax.tree.map(lambda *leaves: jnp.stack(leaves), *map(jax.jit(apply), replicas))
+    for a, b in zip(jax.tree.leaves(mapped), jax.tree.leaves(single), strict=True):
+        assert not np.allclose(a[0], a[1])
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", registry.MODELS)
-def test_bfloat16_computes_in_half_and_keeps_in_full(name):
+def test_bfloat16_is_for_arithmetic_and_not_for_parameters(name):
     half = registry.build(name, 3, SMALL, dtype="bfloat16")
     full, variables, _ = small(name)
     x = features(name, 4)
@@ -258,14 +288,17 @@ def test_fields_come_from_a_config():
         ("cnn2d", {"widths": (8, 8.5)}, "model.widths="),
         ("cnn2d", {"widths": (8, 8)}, "differ in length"),
         ("cnn2d", {"padding": "full"}, "model.padding='full'.*same, valid"),
+        ("cnn2d", {"batch_norm_momentum": 1.0}, r"momentum=1.0 must be in \[0, 1\)"),
+        ("mean_frame", {"widths": (8,)}, "model.widths is unknown; mean_frame has units"),
+        ("mean_frame", {"units": 0}, "model.units=0"),
     ],
 )
-def test_wrong_fields_are_named(name, fields, message):
+def test_invalid_fields_are_named(name, fields, message, mean_frame):
     with pytest.raises(UserError, match=message):
         registry.build(name, 6, fields)
 
 
-def test_wrong_dtype_is_named():
+def test_unknown_dtype_is_named():
     with pytest.raises(UserError, match="model.dtype='float16'.*float32, bfloat16"):
         registry.build("cnn2d", 6, dtype="float16")
 
@@ -273,6 +306,29 @@ def test_wrong_dtype_is_named():
 def test_input_kinds():
     kinds = {name: model.input_kind for name, model in registry.MODELS.items()}
     assert kinds == {"cnn1d": "vector", "cnn2d": "plane", "paper": "plane"}
+
+
+def test_a_model_with_fields_of_its_own_is_built_and_initialised(mean_frame):
+    fields = {"units": 5}
+    model = registry.build("mean_frame", 3, fields, dtype="bfloat16")
+    params = shapes(model, 24, 12)["params"]
+    assert params["Dense_0"]["kernel"].shape == (12, 5)
+    assert params["Dense_1"]["kernel"].shape == (5, 3)
+    assert hash(model) == hash(registry.build("mean_frame", 3, fields, dtype="bfloat16"))
+
+
+def test_a_model_with_fields_of_its_own_trains(mean_frame, tiny, tiny_records, tmp_path):
+    config = tiny()
+    with config.unlocked():
+        config.model = mean_frame.model
+    config.train.epochs = 1
+    loop.train(config, tiny_records, tmp_path)
+    assert test_set.evaluate(config, tiny_records, tmp_path)["model"] == "mean_frame"
+    assert trained_model.load(tmp_path).model == registry.build("mean_frame", 6, {"units": 8})
+
+
+def test_the_demo_keeps_fields_that_are_not_the_cnns(mean_frame):
+    assert variants.apply(mean_frame, "demo").model.to_dict() == {"name": "mean_frame", "units": 8}
 
 
 def test_parameter_table_is_aligned_and_adds_up():

@@ -1,1 +1,1 @@
-"""Networks and their layers; a new one is entered in registry.py."""
+"""Networks and their layers; a new one is a file here and a line in registry.py."""

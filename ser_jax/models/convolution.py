@@ -1,7 +1,7 @@
-"""Convolutions for XLA:CPU, which are the library's in other words: the same sums, sooner.
+"""Convolutions that are faster on XLA:CPU, equal to lax's convolution up to rounding.
 
-`convolve` goes where Flax takes a `conv_general_dilated`. On accelerators, and wherever it would
-not help, it is the library's own.
+`convolve` is passed to Flax as its `conv_general_dilated`. On accelerators, and for sizes where
+the alternatives would not help, it is lax's own.
 
 Axes: B batch, H height, W width, I input channels, O output channels, M tiles, S values of a tile,
 P outputs of a tile, Q values of a kernel, K frequencies; Z real and imaginary part.
@@ -16,10 +16,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-TILE = 16  # side of the pieces that are transformed; measured best of 12, 16, 20 and 24
-LEAST_CHANNELS = 32  # in and out; with fewer the transforms cost more than they save
-LEAST_KERNEL = 5  # its side, likewise
-LEAST_OUT_OF_ONE = 128  # output channels of a single one; with fewer the library is as quick
+# Below these sizes lax is at least as fast.
+MIN_CHANNELS = 32  # of overlap_save, input and output
+MIN_KERNEL = 5  # of overlap_save, the kernel's shorter side
+MIN_OUTPUTS_IM2COL = 128  # of im2col, output channels
+TILE = 16  # side of overlap_save's tiles; the fastest of 12, 16, 20 and 24
 
 
 def convolve(
@@ -29,32 +30,29 @@ def convolve(
     padding: Any,
     **options: Any,
 ) -> jax.Array:
-    """lax.conv_general_dilated, for [batch, *space, channels] in the form that Flax calls it."""
-    plain = functools.partial(
-        lax.conv_general_dilated, x, kernel, window_strides, padding, **options
-    )
-    usual = (
+    """Replace lax.conv_general_dilated, for [batch, *space, channels] as Flax calls it."""
+    plain = (
         x.ndim == 4
+        and x.dtype == jnp.float32
         and set(window_strides) == {1}
         and padding == "SAME"
         and options.get("feature_group_count", 1) == 1
         and all(set(options.get(k) or (1,)) == {1} for k in ("lhs_dilation", "rhs_dilation"))
     )
-    if jax.default_backend() != "cpu" or not usual or x.dtype != jnp.float32:
-        return plain()
-    *sides, n_in, n_out = kernel.shape
-    if n_in == 1 and n_out >= LEAST_OUT_OF_ONE:
-        return of_one_channel(x, kernel)
-    if min(sides) >= LEAST_KERNEL and min(n_in, n_out) >= LEAST_CHANNELS:
-        return by_frequency(x, kernel)
-    return plain()
+    if plain and jax.default_backend() == "cpu":
+        *sides, n_in, n_out = kernel.shape
+        if n_in == 1 and n_out >= MIN_OUTPUTS_IM2COL:
+            return im2col(x, kernel)
+        if min(sides) >= MIN_KERNEL and min(n_in, n_out) >= MIN_CHANNELS:
+            return overlap_save(x, kernel)
+    return lax.conv_general_dilated(x, kernel, window_strides, padding, **options)
 
 
-def of_one_channel(x_BxHxWx1: jax.Array, kernel: jax.Array) -> jax.Array:
-    """Convolution as one matrix product: a column of the matrix for each value of the kernel."""
+def im2col(x_BxHxWx1: jax.Array, kernel: jax.Array) -> jax.Array:
+    """Convolve one input channel by a matrix product with a column per value of the kernel."""
     height, width = kernel.shape[:2]
     n_high, n_wide = x_BxHxWx1.shape[1:3]
-    padded = jnp.pad(x_BxHxWx1[..., 0], ((0, 0), _same(height), _same(width)))
+    padded = jnp.pad(x_BxHxWx1[..., 0], ((0, 0), _same_pads(height), _same_pads(width)))
     patches_BxHxWxQ = jnp.stack(
         [padded[:, i : i + n_high, j : j + n_wide] for i in range(height) for j in range(width)],
         axis=-1,
@@ -62,21 +60,23 @@ def of_one_channel(x_BxHxWx1: jax.Array, kernel: jax.Array) -> jax.Array:
     return patches_BxHxWxQ @ kernel.reshape(height * width, -1)
 
 
-def by_frequency(x_BxHxWxI: jax.Array, kernel: jax.Array) -> jax.Array:
-    """Convolution as products of Fourier transforms of overlapping tiles (overlap-save).
+def overlap_save(x_BxHxWxI: jax.Array, kernel: jax.Array) -> jax.Array:
+    """Convolve by products of discrete Fourier transforms of overlapping tiles (overlap-save).
 
-    A 6×6 kernel costs 36 multiplications an output and channel; here they are 5. The transforms
-    are matrix products with constants, so gradients are too.
+    The product of two transforms is a convolution that wraps around the tile. Its first
+    tile - side + 1 outputs along each axis are free of that, so tiles that overlap by side - 1
+    give all outputs. A 6×6 kernel takes 36 multiplications per output and pair of channels; this
+    takes about 5. The transforms are matrix products with constants, and so are their gradients.
     """
     (n_batch, *space, n_in), (*sides, _, n_out) = x_BxHxWxI.shape, kernel.shape
     tile = tuple(min(n + side - 1, TILE) for n, side in zip(space, sides, strict=True))
-    step = [t - side + 1 for t, side in zip(tile, sides, strict=True)]  # outputs of a tile
+    step = [t - side + 1 for t, side in zip(tile, sides, strict=True)]  # outputs per tile
     n_tiles = [-(-n // s) for n, s in zip(space, step, strict=True)]
-    forward_SxKxZ, kernel_QxKxZ, back_KxZxP = _transforms(tile, tuple(sides))
+    forward_SxKxZ, kernel_QxKxZ, inverse_KxZxP = _transforms(tile, tuple(sides))
 
     pads = []
     for n, n_tile, s, side in zip(space, n_tiles, step, sides, strict=True):
-        before, after = _same(side)
+        before, after = _same_pads(side)
         pads.append((before, after + n_tile * s - n))
     x = jnp.pad(x_BxHxWxI, ((0, 0), *pads, (0, 0)))
     rows = [x[:, i * step[0] : i * step[0] + tile[0]] for i in range(n_tiles[0])]
@@ -87,7 +87,7 @@ def by_frequency(x_BxHxWxI: jax.Array, kernel: jax.Array) -> jax.Array:
     x_KxMxZxI = jnp.einsum("msi,skz->kmzi", x_MxSxI, forward_SxKxZ)
     w_KxZxIxO = jnp.einsum("qio,qkz->kzio", kernel.reshape(-1, n_in, n_out), kernel_QxKxZ)
     real, imaginary = w_KxZxIxO[:, 0], w_KxZxIxO[:, 1]
-    # (a + bi)(c + di) for all channels in one real product.
+    # (a + bi)(c + di), summed over input channels, as one real matrix product per frequency.
     w_Kx2Ix2O = jnp.concatenate(
         [
             jnp.concatenate([real, imaginary], axis=-1),
@@ -97,7 +97,7 @@ def by_frequency(x_BxHxWxI: jax.Array, kernel: jax.Array) -> jax.Array:
     )
     y_KxMx2O = jnp.matmul(x_KxMxZxI.reshape(*x_KxMxZxI.shape[:2], -1), w_Kx2Ix2O)
     y_KxMxZxO = y_KxMx2O.reshape(*y_KxMx2O.shape[:2], 2, n_out)
-    y = jnp.einsum("kmzo,kzp->mpo", y_KxMxZxO, back_KxZxP)
+    y = jnp.einsum("kmzo,kzp->mpo", y_KxMxZxO, inverse_KxZxP)
     y = y.reshape(n_batch, *n_tiles, *step, n_out).transpose(0, 1, 3, 2, 4, 5)
     y = y.reshape(n_batch, n_tiles[0] * step[0], n_tiles[1] * step[1], n_out)
     return y[:, : space[0], : space[1]]
@@ -107,29 +107,29 @@ def by_frequency(x_BxHxWxI: jax.Array, kernel: jax.Array) -> jax.Array:
 def _transforms(
     tile: tuple[int, int], sides: tuple[int, int]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Discrete Fourier transform of a tile, of a kernel (conjugate), and back to the outputs.
+    """Return the DFT matrices of a tile, of a kernel (conjugate), and back to the outputs.
 
-    A real signal's frequencies come in conjugate pairs, of which one is kept.
+    The frequencies of a real signal come in conjugate pairs; one of each pair is kept.
     """
-    every = [(a, b) for a in range(tile[0]) for b in range(tile[1])]
-    twin = {(a, b): (-a % tile[0], -b % tile[1]) for a, b in every}
-    kept = [pair for pair in every if pair <= twin[pair]]
-    turns_Kx2 = np.array(kept) / tile
+    frequencies = [(a, b) for a in range(tile[0]) for b in range(tile[1])]
+    conjugate = {(a, b): (-a % tile[0], -b % tile[1]) for a, b in frequencies}
+    kept = [pair for pair in frequencies if pair <= conjugate[pair]]
+    cycles_Kx2 = np.array(kept) / tile  # per sample
 
     def waves(shape: Sequence[int]) -> np.ndarray:
-        """Real and imaginary part of each frequency at each place: [places, K, Z]."""
+        """Return each frequency's real and imaginary part at each place: [places, K, Z]."""
         places_Sx2 = np.stack(np.indices(shape).reshape(2, -1), axis=1)
-        angle_SxK = 2 * np.pi * places_Sx2 @ turns_Kx2.T
+        angle_SxK = 2 * np.pi * places_Sx2 @ cycles_Kx2.T
         return np.stack([np.cos(angle_SxK), -np.sin(angle_SxK)], axis=-1)
 
-    # Each pair counts twice; a frequency that is its own twin once.
-    weight_Kx1x1 = np.array([1 + (pair != twin[pair]) for pair in kept])[:, None, None]
+    # A pair counts twice; a frequency that is its own conjugate counts once.
+    weight_Kx1x1 = np.array([1 + (pair != conjugate[pair]) for pair in kept])[:, None, None]
     outputs = [t - side + 1 for t, side in zip(tile, sides, strict=True)]
-    back_KxZxP = waves(outputs).transpose(1, 2, 0) * weight_Kx1x1 / (tile[0] * tile[1])
-    found = waves(tile), waves(sides) * [1, -1], back_KxZxP
-    return tuple(matrix.astype(np.float32) for matrix in found)
+    inverse_KxZxP = waves(outputs).transpose(1, 2, 0) * weight_Kx1x1 / (tile[0] * tile[1])
+    matrices = waves(tile), waves(sides) * [1, -1], inverse_KxZxP
+    return tuple(matrix.astype(np.float32) for matrix in matrices)
 
 
-def _same(side: int) -> tuple[int, int]:
-    """Zeros before and after, so that a kernel of this side keeps the size."""
+def _same_pads(side: int) -> tuple[int, int]:
+    """Return the zeros before and after an axis with which a kernel keeps its size."""
     return (side - 1) // 2, side // 2

@@ -1,8 +1,4 @@
-"""Dropout whose rate may be traced, and pools whose gradient is quick.
-
-Both pools go axis by axis, and the maximum by strided slices with a gradient of its own: the same
-numbers as the library's pools over the whole window, whose backward is slow on XLA:CPU.
-"""
+"""Dropout with a traced rate, and pools whose gradients are fast on XLA:CPU."""
 
 import functools
 from typing import Any
@@ -14,13 +10,17 @@ from jax import lax
 
 
 def dropout(x: jax.Array, rate: float | jax.Array, key: jax.Array) -> jax.Array:
-    """Sets a share `rate` to 0 and scales the rest up. nn.Dropout cannot take a traced rate."""
+    """Zero a fraction `rate` of the values and scale the others up; the rate may be traced."""
     kept = jax.random.bernoulli(key, 1.0 - rate, x.shape)
     return jnp.where(kept, x / jnp.asarray(1.0 - rate, x.dtype), 0)
 
 
 def avg_pool(x: jax.Array, window: int, stride: int, padding: str) -> jax.Array:
-    """Mean over windows of [batch, *space, channels]. Padding is not counted, as in Keras."""
+    """Return means over windows of [batch, *space, channels]; padding is not counted, as in Keras.
+
+    Pooling one axis after the other equals nn.avg_pool over the whole window up to rounding, for a
+    window is a rectangle. Its gradient is faster on XLA:CPU, where large windows are costly.
+    """
     ones = (1,) * (x.ndim - 2)
     for axis in range(x.ndim - 2):
         windows, strides = ((*ones[:axis], n, *ones[axis + 1 :]) for n in (window, stride))
@@ -29,9 +29,10 @@ def avg_pool(x: jax.Array, window: int, stride: int, padding: str) -> jax.Array:
 
 
 def max_pool(x: jax.Array, window: int, stride: int, padding: str) -> jax.Array:
-    """Maximum over windows of [batch, *space, channels]. Of equal ones the first has the gradient.
+    """Return maxima over windows of [batch, *space, channels].
 
-    The last axis goes first, so that "first" is by the order of memory, as in the library.
+    Equal to nn.max_pool, gradient included: of equal maxima the first in memory receives it.
+    Pooling from the last axis to the first keeps that order.
     """
     for axis in reversed(range(1, x.ndim - 1)):
         pads = (0, 0)
@@ -45,57 +46,61 @@ def max_pool(x: jax.Array, window: int, stride: int, padding: str) -> jax.Array:
 def _max_along(
     x: jax.Array, axis: int, window: int, stride: int, pads: tuple[int, int]
 ) -> jax.Array:
-    return functools.reduce(jnp.maximum, _windows(x, axis, window, stride, pads))
+    return functools.reduce(jnp.maximum, _window_values(x, axis, window, stride, pads))
 
 
-def _max_and_place(x: jax.Array, *how: Any) -> tuple[jax.Array, tuple[jax.Array, int]]:
-    """The maximum, which value of its window it is, and the axis' size."""
-    first, *others = _windows(x, *how)
-    best, place = first, jnp.zeros(first.shape, jnp.int8)
+def _max_forward(x: jax.Array, axis: int, *args: Any) -> tuple[jax.Array, tuple[jax.Array, int]]:
+    """Return the maximum, and as residuals its place in the window and the size of the axis."""
+    first, *others = _window_values(x, axis, *args)
+    maximum, place = first, jnp.zeros(first.shape, jnp.int8)
     for i, other in enumerate(others, start=1):
-        place = jnp.where(other > best, jnp.int8(i), place)
-        best = jnp.maximum(best, other)
-    return best, (place, x.shape[how[0]])
+        place = jnp.where(other > maximum, jnp.int8(i), place)
+        maximum = jnp.maximum(maximum, other)
+    return maximum, (place, x.shape[axis])
 
 
-def _to_place(
+def _max_backward(
     axis: int,
     window: int,
     stride: int,
     pads: tuple[int, int],
-    kept: tuple[jax.Array, int],
+    residuals: tuple[jax.Array, int],
     gradient: jax.Array,
 ) -> tuple[jax.Array]:
-    """Each window's gradient to where its maximum was.
+    """Pass each window's gradient to the place of its maximum.
 
-    The values that stand at one place of a stride are a sum of shifted arrays; all of them are put
-    side by side. Gradients of slices with a stride would each fill an array of their own.
+    Input stride·b + q is value q of window b, value q + stride of window b - 1, and so on. So the
+    inputs of each phase q < stride sum a few shifted copies of the output's gradient, and the
+    interleaved phases are the input's. On XLA:CPU this is far faster than select-and-scatter,
+    lax's gradient, and than the gradients of strided slices, each of which fills a whole array.
     """
-    place, size = kept
-    most = (window - 1) // stride
+    place, size = residuals
+    max_shift = (window - 1) // stride
 
     def shifted(i: int) -> jax.Array:
-        by = i // stride
+        shift = i // stride
         width = [(0, 0)] * gradient.ndim
-        width[axis] = (by, most - by)
+        width[axis] = (shift, max_shift - shift)
         return jnp.pad(jnp.where(place == i, gradient, 0), width)
 
-    sums = [sum(shifted(i) for i in range(q, window, stride)) for q in range(stride)]
-    found = jnp.stack([jnp.broadcast_to(s, shifted(0).shape) for s in sums], axis=axis + 1)
-    found = found.reshape(*gradient.shape[:axis], -1, *gradient.shape[axis + 1 :])
-    # What lies beyond the last window has no gradient.
+    phases = [sum(shifted(i) for i in range(q, window, stride)) for q in range(stride)]
+    phases = [jnp.broadcast_to(phase, shifted(0).shape) for phase in phases]
+    x_gradient = jnp.stack(phases, axis=axis + 1)
+    x_gradient = x_gradient.reshape(*gradient.shape[:axis], -1, *gradient.shape[axis + 1 :])
+    # Inputs beyond the last window have no gradient.
     missing = [(0, 0)] * gradient.ndim
-    missing[axis] = (0, max(0, pads[0] + size - found.shape[axis]))
-    return (lax.slice_in_dim(jnp.pad(found, missing), pads[0], pads[0] + size, axis=axis),)
+    missing[axis] = (0, max(0, pads[0] + size - x_gradient.shape[axis]))
+    x_gradient = jnp.pad(x_gradient, missing)
+    return (lax.slice_in_dim(x_gradient, pads[0], pads[0] + size, axis=axis),)
 
 
-_max_along.defvjp(_max_and_place, _to_place)
+_max_along.defvjp(_max_forward, _max_backward)
 
 
-def _windows(
+def _window_values(
     x: jax.Array, axis: int, window: int, stride: int, pads: tuple[int, int]
 ) -> list[jax.Array]:
-    """The first value of every window along an axis, the second, …"""
+    """Return the first value of every window along an axis, the second of every window, …"""
     width = [(0, 0)] * x.ndim
     width[axis] = pads
     x = jnp.pad(x, width, constant_values=-jnp.inf)

@@ -1,68 +1,50 @@
-"""Name → network. A new model is entered here."""
+"""Name → network. A new network is a file in this folder and a line in MODELS."""
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from ser_jax.common.errors import UserError
-from ser_jax.models.cnn import CNN1D, CNN2D, Network, PaperCNN
+from ser_jax.models.cnn import CNN1D, CNN2D, PaperCNN
+from ser_jax.models.network import Network, check_choice
 
 DTYPES = ("float32", "bfloat16")
 
-
-PADDINGS = ("same", "valid")
-
-
-MODELS: Mapping[str, type[Network]] = {"cnn1d": CNN1D, "cnn2d": CNN2D, "paper": PaperCNN}
+MODELS: dict[str, type[Network]] = {
+    "cnn1d": CNN1D,
+    "cnn2d": CNN2D,
+    "paper": PaperCNN,
+}
 
 
 def build(
     name: str, n_classes: int, fields: Mapping[str, Any] | None = None, *, dtype: str = "float32"
 ) -> Network:
-    """The model `name`, with `fields` (those of Network) in place of its defaults.
+    """Return the network `name`.
+
+    Args:
+      name: a key of MODELS.
+      n_classes: number of logits.
+      fields: the config section `model` without its name; missing keys take the class's defaults.
+      dtype: of the arithmetic, one of DTYPES.
 
     Raises:
-      UserError: an unknown model, field or value.
+      UserError: the name, a key or a value is invalid.
     """
-    _check_choice("name", name, MODELS)
-    _check_choice("dtype", dtype, DTYPES)
-    defaults = {
-        field.name: field.default
-        for field in dataclasses.fields(MODELS[name])
-        if field.name not in ("n_classes", "dtype", "portable", "parent", "name")
-    }
-    values = dict(fields or {})
-    for key, value in values.items():
-        if key not in defaults:
-            raise UserError(f"model.{key} is unknown; {name} has {', '.join(defaults)}.")
-        if key == "padding":
-            _check_choice(key, value, PADDINGS)
-            continue
-        if key == "batch_norm_momentum":
-            if not 0 <= value < 1:
-                raise UserError(f"model.{key}={value} must lie between 0 and 1, below 1.")
-            continue
-        if isinstance(value, list):  # JSON knows no tuples, and a module has to be hashable
-            values[key] = value = tuple(value)
-        if not _are_sizes(value, like=defaults[key]):
-            raise UserError(
-                f"model.{key}={value!r} is no size; use positive integers as in {defaults[key]}."
-            )
-    model = MODELS[name](n_classes=n_classes, dtype=dtype, **values)
-    if len(model.widths) != len(model.kernels):
-        raise UserError(
-            f"model.widths={model.widths} and model.kernels={model.kernels} differ in length; "
-            "give each convolution one of both."
-        )
-    return model
+    check_choice("name", name, MODELS)
+    check_choice("dtype", dtype, DTYPES)
+    # JSON has no tuples, and a Flax module must be hashable.
+    fields = {k: tuple(v) if isinstance(v, list) else v for k, v in (fields or {}).items()}
+    known = field_names(name)
+    for key in fields:
+        if key not in known:
+            raise UserError(f"model.{key} is unknown; {name} has {', '.join(known)}.")
+    network = MODELS[name](n_classes=n_classes, dtype=dtype, **fields)
+    network.check()
+    return network
 
 
-def _check_choice(key: str, value: Any, choices: Iterable[str]) -> None:
-    if value not in tuple(choices):
-        raise UserError(f"model.{key}={value!r} is unknown; use one of {', '.join(choices)}.")
-
-
-def _are_sizes(value: Any, like: int | tuple[int, ...]) -> bool:
-    if isinstance(like, int):
-        return type(value) is int and value > 0
-    return isinstance(value, tuple) and value != () and all(_are_sizes(v, 1) for v in value)
+def field_names(name: str) -> list[str]:
+    """Return the keys of the network's config section, without "name"."""
+    shared = {field.name for field in dataclasses.fields(Network)}
+    return [f.name for f in dataclasses.fields(MODELS[name]) if f.name not in shared]
