@@ -215,6 +215,8 @@ def test_csv_that_is_missing_or_not_utf_8_is_refused(tmp_path):
 
 def test_each_record_is_entered_under_its_own_name():
     assert all(spec.name == name for name, spec in corpora.CORPORA.items())
+    assert "ODbL" in corpora.CORPORA["crema_d"].licence
+    assert "CC BY-NC-SA 4.0" in corpora.CORPORA["ravdess"].licence
 
 
 def test_unknown_corpus_and_missing_root_are_refused(tmp_path):

@@ -128,6 +128,7 @@ def test_records_equal_the_corpus(tones, built):
     assert set(info.splits) == {"original", "noise"}
     assert tuple(info.features["label"].names) == corpus.labels
     assert info.metadata["corpus"] == "CREMA-D"
+    assert "ODbL" in info.metadata["licence"]
     assert FeatureSpec(**info.metadata["settings"]["features"]) == SPEC
     rows = view(built, "original")
     assert rows.keys() == view(built, "noise").keys() == {u.id for u in corpus.utterances}

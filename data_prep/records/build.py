@@ -145,6 +145,7 @@ class _Records(tfds.core.GeneratorBasedBuilder):
             features=examples.schema(recipe),
             metadata=tfds.core.MetadataDict(
                 corpus=recipe.corpus.title,
+                licence=recipe.corpus.licence,
                 labels=list(recipe.corpus.labels),
                 settings=recipe.settings(),
                 left_out=self.left_out,
