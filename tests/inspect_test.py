@@ -11,10 +11,12 @@ import pytest
 import soundfile
 
 from data_prep.augmentation import views
-from data_prep.inspect import counts, inspect, measure, samples
+from data_prep.inspect import counts, measure, samples
+from data_prep.inspect.inspection import inspect
 from data_prep.prepare import read_corpus
 from ser_jax.audio import waveform
 from ser_jax.common.errors import UserError
+from ser_jax.pages import html
 from tests import browser as browsers
 
 ROOT = Path(__file__).parents[1]
@@ -194,9 +196,10 @@ def test_a_clip_of_zeros_does_not_flatten_the_charts_of_levels(tmp_path, monkeyp
         "data_prep.inspect.figures.histogram", lambda *a: drawn.update({a[1]: a[2]}) or NoPicture()
     )
     measures = [measure.measure(np.float32([x, 0]), 8000) for x in (0, 0.1, 0.2)]
-    parts = counts.distributions(tmp_path, [dataclasses.asdict(m) for m in measures])
+    blocks = counts.distributions(tmp_path, [dataclasses.asdict(m) for m in measures])
+    page = "".join(map(html.render, blocks))
     assert len(drawn["peak_db"]) == len(drawn["rms_db"]) == 2 and min(drawn["peak_db"]) > -30
-    assert "1 clip of zeros" in "".join(parts) and "-120.0" in "".join(parts)
+    assert "1 clip of zeros" in page and "-120.0" in page
 
 
 class NoPicture:

@@ -10,7 +10,7 @@ import numpy as np
 from data_prep.inspect import figures as inspect_figures
 from data_prep.inspect import measure
 from ser_jax.pages import figure, html
-from ser_jax.pages.html import escape
+from ser_jax.pages.blocks import Block, Figure, Html, Paragraph, Table
 from ser_jax.pages.numbers import percent
 
 MEASURES = {
@@ -51,7 +51,7 @@ def _ten(number: int) -> str:
     return f"{first} to {first + 9}"
 
 
-def counts(folder: Path, clips: Sequence[Mapping], labels: Sequence[str]) -> list[str]:
+def counts(folder: Path, clips: Sequence[Mapping], labels: Sequence[str]) -> list[Block]:
     """Charts and tables of how many clips have each value of each attribute."""
     figures, tables, notes = [], [], []
     for number, (name, counter) in enumerate(counts_of(clips, labels).items()):
@@ -59,7 +59,7 @@ def counts(folder: Path, clips: Sequence[Mapping], labels: Sequence[str]) -> lis
             continue  # an attribute that nothing is known of
         title = name.replace("_", " ")
         if len(counter) > MOST_ROWS:
-            notes.append(html.paragraph(f"{title}: {len(counter):,} different values."))
+            notes.append(Paragraph(f"{title}: {len(counter):,} different values."))
             continue
         file = f"counts-{number}.png"
         named = {value or "not known": n for value, n in counter.items()}
@@ -69,34 +69,38 @@ def counts(folder: Path, clips: Sequence[Mapping], labels: Sequence[str]) -> lis
             f"Bar chart of clips by {title}: {len(named)} values, from {named[least]:,} "
             f"({least}) to {named[most]:,} ({most})."
         )
-        figures.append(html.figure(file, alt))
-        rows = [[escape(value), f"{n:,}", percent(n / len(clips))] for value, n in
-                named.items()]  # fmt: skip
-        table = html.table([escape(title), "clips", "share"], rows, f"Clips by {title}")
-        tables.append(f"<details><summary>{escape(title)} as a table</summary>{table}</details>")
+        figures.append(Figure(file, alt))
+        rows = [[value, f"{n:,}", percent(n / len(clips))] for value, n in named.items()]
+        tables.append(_folded(title, Table([title, "clips", "share"], rows, f"Clips by {title}")))
     cross = [
         _cross(clips, labels, name)
         for name in clips[0]["attributes"]
         if 1 < len({clip["attributes"][name] for clip in clips}) <= 15
     ]
-    return [f'<div class="charts">{"".join(figures)}</div>', *notes, *tables, *cross]
+    return [_charts(figures), *notes, *tables, *cross]
 
 
-def _cross(clips: Sequence[Mapping], labels: Sequence[str], name: str) -> str:
+def _charts(figures: Sequence[Figure]) -> Html:
+    return Html(f'<div class="charts">{"".join(map(html.render, figures))}</div>')
+
+
+def _folded(title: str, table: Table) -> Html:
+    summary = f"<summary>{html.escape(title)} as a table</summary>"
+    return Html(f"<details>{summary}{html.render(table)}</details>")
+
+
+def _cross(clips: Sequence[Mapping], labels: Sequence[str], name: str) -> Html:
     """How the emotions are spread over an attribute's values."""
     counter = Counter((clip["emotion"], clip["attributes"][name]) for clip in clips)
     values = sorted({clip["attributes"][name] for clip in clips})
-    rows = [
-        [escape(label), *(f"{counter[label, value]:,}" for value in values)] for label in labels
-    ]
+    rows = [[label, *(f"{counter[label, value]:,}" for value in values)] for label in labels]
     title = name.replace("_", " ")
-    columns = ["emotion", *(escape(value or "not known") for value in values)]
-    table = html.table(columns, rows, f"Clips by emotion and {title}")
-    summary = f"<summary>emotion and {escape(title)} as a table</summary>"
-    return f"<details>{summary}{table}</details>"
+    columns = ["emotion", *(value or "not known" for value in values)]
+    table = Table(columns, rows, f"Clips by emotion and {title}")
+    return _folded(f"emotion and {title}", table)
 
 
-def distributions(folder: Path, clips: Sequence[Mapping]) -> list[str]:
+def distributions(folder: Path, clips: Sequence[Mapping]) -> list[Block]:
     """Charts and a table of what was measured."""
     figures, rows = [], []
     for key, (title, unit, digits) in MEASURES.items():
@@ -117,17 +121,17 @@ def distributions(folder: Path, clips: Sequence[Mapping]) -> list[str]:
             f"Histogram of {title.lower()}: median {cells[2]} {unit}, nine tenths of the clips "
             f"between {cells[1]} and {cells[3]} {unit}."
         )
-        figures.append(html.figure(file, alt))
+        figures.append(Figure(file, alt))
     columns = ["", "least", "5 %", "median", "95 %", "greatest"]
     floor = measure.FLOOR_DB
     zeros = sum(clip["peak_db"] == floor for clip in clips)
     clips_of_zeros = "1 clip of zeros counts" if zeros == 1 else f"{zeros:,} clips of zeros count"
     return [
-        html.paragraph(
+        Paragraph(
             "Of the files as they are, channels averaged. Levels are dB re full scale. Silence is "
             f"{measure.SILENCE}."
             + (f" {clips_of_zeros} as {floor:.0f} dB, outside the charts." if zeros else "")
         ),
-        f'<div class="charts">{"".join(figures)}</div>',
-        html.table(columns, rows, "Quantiles over the clips"),
+        _charts(figures),
+        Table(columns, rows, "Quantiles over the clips"),
     ]

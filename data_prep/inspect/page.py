@@ -9,7 +9,7 @@ from data_prep import corpora
 from data_prep.inspect import counts
 from data_prep.verify.findings import remedy
 from ser_jax.pages import html
-from ser_jax.pages.html import escape
+from ser_jax.pages.blocks import Block, Heading, Html, Paragraph, Table
 
 SCRIPT = Path(__file__).parent / "assets" / "inspect.js"
 MOST_FINDINGS = 5  # of a kind; inspect.json has all
@@ -17,40 +17,35 @@ MOST_FINDINGS = 5  # of a kind; inspect.json has all
 
 def write(folder: Path, found: Mapping[str, Any]) -> None:
     """Writes index.html and the charts; `found` is what inspect.json holds."""
-    parts = {
-        "Counts": counts.counts(folder, found["clips"], found["labels"]),
-        "Distributions": counts.distributions(folder, found["clips"]),
-        "Findings": _findings(found["verify"], found["unreadable"]),
-        "Listen": _sample(found["sample"]),
-        "All clips": _all_clips(),
-    }
-    page = html.document(
-        f"{found['corpus']}: what is in it",
+    blocks = [
         _summary(found),
-        html.contents({_name(title): title for title in parts}),
-        *(html.section(title, *body, name=_name(title)) for title, body in parts.items()),
+        Heading("Counts"),
+        *counts.counts(folder, found["clips"], found["labels"]),
+        Heading("Distributions"),
+        *counts.distributions(folder, found["clips"]),
+        Heading("Findings"),
+        *_findings(found["verify"], found["unreadable"]),
+        Heading("Listen"),
+        *_sample(found["sample"]),
+        Heading("All clips"),
+        _all_clips(),
         html.data("inspection", _for_script(found)),
-        scripts=[SCRIPT.name],
-    )
-    html.write(folder, page, [SCRIPT])
+    ]
+    html.write(folder, f"{found['corpus']}: what is in it", blocks, [SCRIPT])
 
 
-def _name(title: str) -> str:
-    return title.lower().replace(" ", "-")
-
-
-def _summary(found: Mapping[str, Any]) -> str:
+def _summary(found: Mapping[str, Any]) -> Paragraph:
     clips = found["clips"]
     hours = sum(clip["seconds"] or 0 for clip in clips) / 3600
     speakers = {clip["speaker"] for clip in clips}
-    return html.paragraph(
+    return Paragraph(
         f"{len(clips):,} clips, {hours:.2f} hours, {len(speakers)} speakers, "
         f"{len(found['labels'])} emotions."
     )
 
 
-def _findings(report: Mapping[str, Any], unreadable: Mapping[str, str]) -> list[str]:
-    parts = list(map(html.paragraph, report["facts"]))
+def _findings(report: Mapping[str, Any], unreadable: Mapping[str, str]) -> list[Block]:
+    parts: list[Block] = list(map(Paragraph, report["facts"]))
     for title, key in (
         ("Wrong", "wrong"),
         ("Known: the corpus was published like this", "known"),
@@ -68,42 +63,41 @@ def _findings(report: Mapping[str, Any], unreadable: Mapping[str, str]) -> list[
             rows.append([kind, f"{len(some):,}", ", ".join([*shown, *more]), todo])
         if rows:
             columns = ["what", "how many", "which", "what to do"]
-            parts.append(
-                html.table(columns, [map(escape, row) for row in rows], title, text_columns=4)
-            )
+            parts.append(Table(columns, rows, title, text_columns=4))
     if not (report["wrong"] or report["known"] or report["noted"]):
-        parts.append(html.paragraph("Nothing is wrong: checksums, decoding, silence, copies."))
+        parts.append(Paragraph("Nothing is wrong: checksums, decoding, silence, copies."))
     if unreadable:
         n = len(unreadable)
         what = "1 clip is" if n == 1 else f"{n:,} clips are"
-        parts.append(html.paragraph(f"{what} not measured, for the file cannot be decoded."))
+        parts.append(Paragraph(f"{what} not measured, for the file cannot be decoded."))
     return parts
 
 
-def _sample(cards: Sequence[Mapping[str, Any]]) -> list[str]:
+def _sample(cards: Sequence[Mapping[str, Any]]) -> list[Block]:
     emotions, speakers = len({c["emotion"] for c in cards}), len({c["speaker"] for c in cards})
     return [
-        html.paragraph(
+        Paragraph(
             f"{len(cards)} clips of {emotions} emotions and {speakers} speakers, drawn by lot. "
             "Each stands beside its augmented views as training gets them: what is played is what "
             "the features are computed from, one channel at the features' sampling rate."
         ),
-        '<form id="sample-filter" aria-label="Choose clips to listen to"></form>',
-        '<p id="sample-count" role="status"></p>',
-        '<ul id="sample" class="sample"></ul>',
-        "<noscript><p>The players and the table of clips want JavaScript.</p></noscript>",
+        Html(
+            '<form id="sample-filter" aria-label="Choose clips to listen to"></form>\n'
+            '<p id="sample-count" role="status"></p>\n<ul id="sample" class="sample"></ul>\n'
+            "<noscript><p>The players and the table of clips need JavaScript.</p></noscript>"
+        ),
     ]
 
 
-def _all_clips() -> list[str]:
-    return [
-        '<form id="clips-filter" aria-label="Filter the table"></form>',
-        '<p id="clips-count" role="status"></p>',
+def _all_clips() -> Html:
+    return Html(
+        '<form id="clips-filter" aria-label="Filter the table"></form>\n'
+        '<p id="clips-count" role="status"></p>\n'
         '<div class="scroll" role="region" aria-label="Table of all clips" tabindex="0">'
-        '<table id="clips"><caption>Choose a heading to sort by it.</caption></table></div>',
+        '<table id="clips"><caption>Choose a heading to sort by it.</caption></table></div>\n'
         '<p><button type="button" id="clips-previous">Previous</button> '
-        '<button type="button" id="clips-next">Next</button></p>',
-    ]
+        '<button type="button" id="clips-next">Next</button></p>'
+    )
 
 
 def _for_script(found: Mapping[str, Any]) -> dict[str, Any]:

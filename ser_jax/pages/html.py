@@ -1,45 +1,56 @@
-"""Pages that people open from disk: HTML as text, escaped, with one style sheet and plain scripts.
+"""Pages as HTML, which people open from disk: text is escaped; one style sheet and plain scripts.
 
-A page is a folder. It asks no network, and its Content-Security-Policy forbids it to.
+A page is a folder. It needs no network, and its Content-Security-Policy forbids it to use one.
 """
 
 import html
 import json
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from ser_jax.common import files
+from ser_jax.pages import blocks
+from ser_jax.pages.blocks import Block, Text
 
-ASSETS = Path(__file__).parent / "assets"
-STYLE = ASSETS / "page.css"
-# No inline script or style runs, whatever a file's name or a label says.
+STYLE = Path(__file__).parent / "assets" / "page.css"
+# No inline script or style runs, whatever the name of a file or a label contains.
 _POLICY = (
     "default-src 'none'; style-src 'self' file:; script-src 'self' file:; img-src 'self' file:; "
     "media-src 'self' file:"
 )
 
 
-def escape(text: Any) -> str:
-    """A name as it stands, in a text or in a quoted attribute: no markup, one line."""
-    return html.escape(" ".join(_writable(str(text)).split()))
+def write(folder: Path, title: str, parts: Sequence[Block], scripts: Sequence[Path] = ()) -> Path:
+    """Write index.html, its style sheet and its scripts; return the page's path."""
+    for asset in (STYLE, *scripts):
+        files.write_text(folder / asset.name, asset.read_text(encoding="utf-8"))
+    files.write_text(folder / "index.html", document(title, parts, [path.name for path in scripts]))
+    return folder / "index.html"
 
 
-def _writable(text: str) -> str:
-    """A file's name may be bytes that are no UTF-8."""
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
-
-
-def document(title: str, *body: str, scripts: Sequence[str] = ()) -> str:
-    """A whole page.
+def document(title: str, parts: Sequence[Block], scripts: Sequence[str] = ()) -> str:
+    """Return a whole page: what precedes the first heading, links to the sections, the sections.
 
     Args:
-      title: plain text; also the page's first heading.
-      body: HTML, part by part.
-      scripts: files beside the page, run when it is read.
+      title: plain text; also the first heading.
+      parts: each heading of level 2 begins a section.
+      scripts: files beside the page, run once it is parsed.
     """
+    sections: list[list[Block]] = [[]]
+    for part in parts:
+        if isinstance(part, blocks.Heading) and part.level == 2:
+            sections.append([])
+        sections[-1].append(part)
+    first, *sections = sections
+    links = "".join(
+        f'<li><a href="#{_id(heading.text)}">{escape(heading.text)}</a></li>'
+        for heading, *_ in sections
+    )
+    nav = f'<nav aria-label="On this page"><ul class="contents">{links}</ul></nav>' if links else ""
     loaded = "".join(f'<script src="{escape(name)}" defer></script>\n' for name in scripts)
-    inside = "\n".join(part for part in body if part)
+    body = "\n".join([*map(render, first), nav, *map(_section, sections)])
     return f"""<!doctype html>
 <html lang="en">
 <head>
@@ -53,85 +64,84 @@ def document(title: str, *body: str, scripts: Sequence[str] = ()) -> str:
 <a class="skip" href="#main">Skip to the content</a>
 <header><h1>{escape(title)}</h1></header>
 <main id="main" tabindex="-1">
-{inside}
+{body}
 </main>
 </body>
 </html>
 """
 
 
-def section(title: str, *body: str, name: str = "") -> str:
-    """A part of a page under a heading; `title` is plain text, `name` what links aim at."""
-    name = name or "-".join("".join(c if c.isalnum() else " " for c in title.lower()).split())
-    inside = "\n".join(part for part in body if part)
+def _section(parts: Sequence[Block]) -> str:
+    body = "\n".join(map(render, parts))
+    return f'<section aria-labelledby="{_id(parts[0].text)}">\n{body}\n</section>'
+
+
+def _id(heading: str) -> str:
+    """Return what links to a heading aim at, such as "to-reproduce"."""
+    return "-".join(re.findall(r"[^\W_]+", heading.lower()))
+
+
+def render(block: Block) -> str:
+    """Return a block as HTML."""
+    match block:
+        case blocks.Heading(text, level):
+            return f'<h{level} id="{_id(text)}">{escape(text)}</h{level}>'
+        case blocks.Paragraph(text):
+            return f"<p>{inline(text)}</p>"
+        case blocks.Bullets(items):
+            return f"<ul>{''.join(f'<li>{inline(item)}</li>' for item in items)}</ul>"
+        case blocks.Listing(text):
+            return f'<pre tabindex="0"><code>{html.escape(text)}</code></pre>'
+        case blocks.Figure(file, alt):
+            return f'<figure><img src="{escape(file)}" alt="{escape(alt)}" loading="lazy"></figure>'
+        case blocks.Table():
+            return _table(block)
+    return block.text
+
+
+def _table(table: blocks.Table) -> str:
+    """Return a table that scrolls by itself where the window is narrow."""
+    kinds = ["" if i < table.text_columns else ' class="number"' for i in range(len(table.columns))]
+    heads = "".join(
+        f'<th scope="col"{kind}>{inline(column)}</th>' if column else "<td></td>"
+        for kind, column in zip(kinds, table.columns, strict=True)
+    )
+    head = f"<thead><tr>{heads}</tr></thead>\n" if any(table.columns) else ""
+    rows = []
+    for first, *others in table.filled():
+        cells = "".join(
+            f"<td{kind}>{inline(text)}</td>" for kind, text in zip(kinds[1:], others, strict=True)
+        )
+        rows.append(f'<tr><th scope="row">{inline(first)}</th>{cells}</tr>\n')
+    caption = escape(table.caption)
     return (
-        f'<section aria-labelledby="{escape(name)}">\n<h2 id="{escape(name)}">{escape(title)}</h2>'
-        f"\n{inside}\n</section>"
+        f'<div class="scroll" role="region" aria-label="{caption}" tabindex="0"><table>\n'
+        f"<caption>{caption}</caption>\n{head}<tbody>\n{''.join(rows)}</tbody></table></div>"
     )
 
 
-def contents(titles: Mapping[str, str]) -> str:
-    """Links to sections: {name: title}."""
-    links = "".join(
-        f'<li><a href="#{escape(name)}">{escape(title)}</a></li>' for name, title in titles.items()
-    )
-    return f'<nav aria-label="On this page"><ul class="contents">{links}</ul></nav>'
+def inline(text: Text) -> str:
+    """Return the HTML inside a block."""
+    match text:
+        case tuple():
+            return "".join(map(inline, text))
+        case blocks.Strong(words):
+            return f"<strong>{escape(words)}</strong>"
+        case blocks.Code(words):
+            return f"<code>{escape(words)}</code>"
+        case blocks.Link(words, target):
+            return f'<a href="{escape(target)}">{inline(words)}</a>'
+    return escape(text)
 
 
-def paragraph(text: str) -> str:
-    """Plain text."""
-    return f"<p>{html.escape(_writable(text))}</p>"
+def escape(text: Any) -> str:
+    """Return a plain text as HTML, in one line, also for a quoted attribute."""
+    return html.escape(blocks.one_line(text))
 
 
-def table(
-    columns: Sequence[str], rows: Iterable[Sequence[str]], caption: str, *, text_columns: int = 1
-) -> str:
-    """A table that scrolls by itself where the window is narrow.
-
-    Args:
-      columns: heads, HTML; no row of heads if all are empty.
-      rows: cells, HTML; the first heads its row.
-      caption: plain text, which says what the table holds.
-      text_columns: how many columns are text; the others are numbers, aligned to the right.
-    """
-
-    def classed(i: int) -> str:
-        return "" if i < text_columns else ' class="number"'
-
-    heads = [
-        f'<th scope="col"{classed(i)}>{column}</th>' if column else "<td></td>"
-        for i, column in enumerate(columns)
-    ]
-    head = f"<thead><tr>{''.join(heads)}</tr></thead>\n" if any(columns) else ""
-    body = []
-    for first, *others in rows:
-        cells = "".join(f"<td{classed(i)}>{c}</td>" for i, c in enumerate(others, start=1))
-        body.append(f'<tr><th scope="row">{first}</th>{cells}</tr>')
-    return (
-        f'<div class="scroll" role="region" aria-label="{escape(caption)}" tabindex="0"><table>\n'
-        f"<caption>{escape(caption)}</caption>\n{head}<tbody>\n"
-        + "\n".join(body)
-        + "\n</tbody></table></div>"
-    )
-
-
-def figure(name: str, alt: str, caption: str = "") -> str:
-    """A picture beside the page; `alt` says in plain text what it shows."""
-    below = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
-    return f'<figure><img src="{escape(name)}" alt="{escape(alt)}" loading="lazy">{below}</figure>'
-
-
-def data(name: str, value: Any) -> str:
-    """A JSON value that a script finds by its id; no text in it can end the element."""
+def data(name: str, value: Any) -> blocks.Html:
+    """Return a JSON value that a script finds by its id; no text in it can end the element."""
     text = json.dumps(value, allow_nan=False, separators=(",", ":"))
     for character in "<>&":
         text = text.replace(character, f"\\u{ord(character):04x}")
-    return f'<script type="application/json" id="{escape(name)}">{text}</script>'
-
-
-def write(folder: Path, page: str, scripts: Sequence[Path] = ()) -> Path:
-    """Writes index.html, the style sheet and the scripts; returns the page's path."""
-    for asset in (STYLE, *scripts):
-        files.write_text(folder / asset.name, asset.read_text(encoding="utf-8"))
-    files.write_text(folder / "index.html", page)
-    return folder / "index.html"
+    return blocks.Html(f'<script type="application/json" id="{escape(name)}">{text}</script>')

@@ -13,12 +13,12 @@ from ser_jax.pages.numbers import percent, points
 from ser_jax.report import wording
 
 
-def matrices(results: dict[str, Any], *, listed: bool) -> str:
+def matrices(results: dict[str, Any], *, clickable: bool) -> str:
     """All that the results have. Of the model's, each cell with predictions is a button.
 
     Args:
       results: what results.json holds.
-      listed: the page lists the clips of a cell.
+      clickable: make each of the model's cells with predictions a button that lists its clips.
     """
     labels, counts_CxC = results["labels"], np.array(results["confusion"])
     share_CxC = _shares(counts_CxC)
@@ -26,7 +26,7 @@ def matrices(results: dict[str, Any], *, listed: bool) -> str:
     def button(i: int, j: int) -> str:
         n = int(counts_CxC[i, j])
         text = f"{_share(share_CxC[i, j])}<small>{n:,}</small>"
-        if not listed or not n:
+        if not clickable or not n:
             return text
         name = f"{labels[i]} taken for {labels[j]}: {_share(share_CxC[i, j])}, {_predictions(n)}"
         return (

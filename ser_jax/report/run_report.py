@@ -1,4 +1,4 @@
-"""metrics.jsonl + results.json + predictions.csv → pictures and two pages, of Markdown and HTML."""
+"""Writes a run report: metrics.jsonl + results.json + predictions.csv → figures and two pages."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,29 +8,28 @@ from ser_jax.common import files
 from ser_jax.common.errors import UserError
 from ser_jax.evaluate import finished_run
 from ser_jax.evaluate.finished_run import chosen_replicas, read_epochs
-from ser_jax.pages import figure
-from ser_jax.report import html_page
+from ser_jax.pages import figure, markdown
+from ser_jax.report import content, html_page, wording
 from ser_jax.report.figures import breakdown, confusion, reliability, training
-from ser_jax.report.markdown_page import page
 
 
 def write(
     workdir: Path, utterances: Mapping[str, Any] | None = None, clips_a_cell: int = 10
 ) -> Path:
-    """Writes report/index.html, report/report.md and the pictures that both show.
+    """Write report/index.html, report/report.md and the figures that both show.
 
     Args:
-      workdir: the folder of a run that was trained and evaluated.
-      utterances: by clip id, objects with a path, votes and attributes, for the page to show and
-        play; None if the audio is not at hand.
-      clips_a_cell: so many clips of a cell of the confusion matrix are listed at most; 0 lists all.
+      workdir: the folder of a trained and evaluated run.
+      utterances: by clip id, objects with path, votes and attributes, to be shown and played; None
+        if the audio is not available.
+      clips_a_cell: the most clips listed per cell of the confusion matrix; 0 lists all.
 
     Returns:
-      The page's path, index.html.
+      The path of index.html.
 
     Raises:
-      UserError: a file of the run is missing, damaged, of an older version, or predictions.csv is
-        of another evaluation than results.json.
+      UserError: a file of the run is missing, damaged or from an older version, or
+        predictions.csv and results.json are from different evaluations.
     """
     epochs = read_epochs(workdir / "metrics.jsonl")
     results = finished_run.read_results(workdir / "results.json")
@@ -43,16 +42,17 @@ def write(
     predictions = None
     if (workdir / "predictions.csv").exists():
         predictions = finished_run.load(workdir).predictions
-    pictures = {
+    figures = {
         "curves.png": training.curves(epochs, results),
         "confusion.png": confusion.confusion(results),
         "reliability.png": reliability.reliability(results),
         "breakdown.png": breakdown.breakdown(results),
     }
     if "human" in results:
-        pictures["human.png"] = confusion.human(results)
-    folder = workdir / "report"
-    for name, picture in pictures.items():
-        figure.save(picture, folder / name)
-    files.write_text(folder / "report.md", page(epochs, results))
-    return html_page.write(workdir, epochs, results, predictions, utterances, clips_a_cell)
+        figures["human.png"] = confusion.human(results)
+    folder, title = workdir / "report", wording.titles(results)[0]
+    for name, sheet in figures.items():
+        figure.save(sheet, folder / name)
+    blocks = content.blocks(epochs, results)
+    files.write_text(folder / "report.md", markdown.document(title, blocks))
+    return html_page.write(workdir, title, blocks, results, predictions, utterances, clips_a_cell)

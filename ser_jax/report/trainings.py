@@ -1,0 +1,109 @@
+"""The part of a run report about its trainings."""
+
+import re
+from typing import Any
+
+import numpy as np
+
+from ser_jax.evaluate.finished_run import chosen_replicas
+from ser_jax.pages.blocks import Block, Code, Figure, Heading, Listing, Paragraph, Strong, Table
+from ser_jax.pages.numbers import percent
+from ser_jax.report import wording
+from ser_jax.report.wording import Epochs, score_text
+
+
+def blocks(epochs: Epochs, results: dict[str, Any]) -> list[Block]:
+    """Return the training curves, the sweep, the replicas and how to repeat the run."""
+    return [
+        *_curves(epochs, results),
+        *_settings(results),
+        *_replicas(results),
+        *_reproduction(results),
+    ]
+
+
+def _curves(epochs: Epochs, results: dict[str, Any]) -> list[Block]:
+    penalties = [
+        row["train/l2"]
+        for replica in chosen_replicas(results)
+        for row in epochs[replica["replica"]]
+        if row["epoch"] == replica["best_epoch"]
+    ]
+    penalty = f" (at the best epoch: {np.mean(penalties):.3g})" if penalties else ""
+    return [
+        Heading("Training"),
+        Figure(
+            "curves.png",
+            "Curves over the epochs: loss, accuracy and macro-F1 of training and validation, and "
+            "the learning rate; metrics.jsonl holds the numbers",
+        ),
+        Paragraph(
+            "The loss shown is the cross-entropy alone; the L2 penalty is logged "
+            f"separately{penalty}."
+        ),
+    ]
+
+
+def _settings(results: dict[str, Any]) -> list[Block]:
+    """Return the settings of a sweep, if there was one."""
+    settings, monitor = results["settings"], results["monitor"]
+    if len(settings) < 2:
+        return []
+    columns = [*settings[0]["setting"], "trainings", f"validation {monitor}"]
+    columns += ["test accuracy", "test UAR", "chosen"]
+    rows = []
+    for summary in settings:
+        row = [*map(str, summary["setting"].values()), f"{summary['n_replicas']}"]
+        row += [score_text(summary["val"], monitor), score_text(summary["accuracy"])]
+        rows.append([*row, score_text(summary["uar"]), Strong("yes") if summary["chosen"] else ""])
+    return [
+        Heading("Settings"),
+        Table(columns, rows, "Settings of the sweep"),
+        Paragraph(
+            "The setting was chosen by its mean on validation; the test clips had no part in it. "
+            "All numbers above are for the chosen setting alone."
+        ),
+    ]
+
+
+def _replicas(results: dict[str, Any]) -> list[Block]:
+    """Return a table of the replicas and the mean of the chosen ones, if there are several."""
+    replicas, monitor = results["replicas"], results["monitor"]
+    if len(replicas) < 2:
+        return []
+    columns = ["replica", *replicas[0]["setting"], "fold", "seed", "best epoch"]
+    columns.append(f"validation {monitor}")
+    rows = []
+    for replica in replicas:
+        row = [str(replica["replica"]), *map(str, replica["setting"].values())]
+        row += [str(replica[key]) for key in ("fold", "seed", "best_epoch")]
+        row.append(score_text({"mean": replica["val"], "sd": None}, monitor))
+        rows.append([*row, percent(replica["accuracy"]), percent(replica["uar"])])
+    means = [score_text(results["intervals"][key]) for key in ("accuracy", "uar")]
+    rows.append([Strong("mean ± sd"), *[""] * (len(columns) - 1), *means])
+    parts = [Heading("Replicas"), Table([*columns, "accuracy", "UAR"], rows, "The trainings")]
+    if len(chosen_replicas(results)) < len(replicas):
+        parts.append(Paragraph("The last row covers the replicas of the chosen setting."))
+    return parts
+
+
+def _reproduction(results: dict[str, Any]) -> list[Block]:
+    # A run's name is its config's file and variants, joined by "-".
+    name = re.sub(r"[^\w-]", "_", str(results["config"]))
+    file, _, variants = name.partition("-")
+    config = f"configs/{file}.py" + (":" + variants.replace("-", ",") if variants else "")
+    seeds = wording.distinct(results, "seed")
+    many = f" --config.replicas.seeds={len(seeds)}" if len(seeds) > 1 else ""
+    seeds_were = f"{'seeds were' if len(seeds) > 1 else 'seed was'} {', '.join(map(str, seeds))}"
+    text = " beside this folder holds every setting of the run; pass those that differ from the "
+    return [
+        Heading("To reproduce"),
+        Paragraph(
+            (Code("config.json"), f"{text}config file as ", Code("--config.KEY=VALUE"),
+             f". Its {seeds_were}.")
+        ),
+        Listing(
+            f"python launch.py --config={config} --config.seed={seeds[0]}{many} "
+            "--workdir=<new folder>"
+        ),
+    ]  # fmt: skip
