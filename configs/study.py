@@ -22,9 +22,137 @@ from ml_collections import ConfigDict
 
 from configs import cnn1d, cnn2d, default, paper, variants
 
-SEEN = {"split": {"name": "random_file", "fold": "0"}}  # the report's protocol
+SEEN = {"split": {"name": "random_file", "fold": "0"}}  # the reference report's protocol
 SENTENCES = {"split": {"name": "speaker_sentence"}}  # unseen ones, by unseen speakers
 VARIANTS = ("librosa", "demo")
+
+# What the page calls models and inputs; "" leaves an input out.
+TITLES = {
+    **{"cnn1d": "1D CNN", "cnn2d": "2D CNN", "paper": "paper's CNN"},
+    **{"vector": "", "mfcc": "MFCC", "log_mel": "log-mel"},
+}
+# The runs of Table 1, by protocol.
+TABLE1_SEEN = ("cnn1d_seen", "cnn2d_seen", "cnn2d_log_mel_seen", "paper_seen")
+TABLE1_UNSEEN = ("cnn1d_unseen", "cnn2d_unseen", "cnn2d_log_mel_unseen", "paper_unseen")
+TABLE1_SENTENCES = ("cnn2d_unseen_sentences",)
+# What the reference report's numbers are.
+REFERENCE = {
+    "metric": "accuracy",  # that it gives; it decides every claim
+    "corpus": "CREMA-D",
+    "column": "the report: seen",  # head of its column in Table 1
+    "note": """\
+The report's numbers are of CREMA-D, one seed, 2,233 test clips of speakers heard in training; it
+gives one for its 2D CNN and names both inputs. The article that the third network is from gives
+57.4 % for four corpora together and none for CREMA-D alone, so there is none to compare with.""",
+}
+# The page's sections. A pair is a run, the run that it is compared with, and what differs.
+COMPARISONS = (
+    {
+        "title": "Models",
+        "note": "Both on the same test clips.",
+        "pairs": (
+            ("cnn2d_seen", "cnn1d_seen", "2D CNN on MFCC instead of 1D CNN"),
+            ("cnn2d_log_mel_seen", "cnn1d_seen", "2D CNN on log-mel instead of 1D CNN"),
+            ("cnn2d_unseen", "cnn1d_unseen", "2D CNN on MFCC instead of 1D CNN"),
+            ("cnn2d_log_mel_unseen", "cnn1d_unseen", "2D CNN on log-mel instead of 1D CNN"),
+        ),
+    },
+    {
+        "title": "Inputs",
+        "note": "Both on the same test clips.",
+        "pairs": (
+            ("cnn2d_log_mel_seen", "cnn2d_seen", "2D CNN on log-mel instead of MFCC"),
+            ("cnn2d_log_mel_unseen", "cnn2d_unseen", "2D CNN on log-mel instead of MFCC"),
+        ),
+    },
+    {
+        "title": "Seen and unseen speakers",
+        "note": "Speakers (and sentences) that training has not heard, less speakers that it has. "
+        "The test clips differ, and so do the sizes of the training parts.",
+        "pairs": (
+            ("cnn1d_unseen", "cnn1d_seen", "1D CNN: unseen"),
+            ("cnn2d_unseen", "cnn2d_seen", "2D CNN on MFCC: unseen"),
+            ("cnn2d_log_mel_unseen", "cnn2d_log_mel_seen", "2D CNN on log-mel: unseen"),
+            ("paper_unseen", "paper_seen", "paper's CNN on MFCC: unseen"),
+            ("cnn2d_unseen_sentences", "cnn2d_seen", "2D CNN on MFCC: unseen, new sentences"),
+        ),
+    },
+    {
+        "title": "Second training",
+        "note": "From the best weights of the first, with a fresh optimiser. Both on the same test "
+        "clips.",
+        "pairs": (("cnn2d_seen_again", "cnn2d_seen", "2D CNN on MFCC, trained again"),),
+    },
+    {
+        "title": "Augmentation",
+        "note": "Each less the same network trained on the original clips alone. An epoch with "
+        "views has more steps, so after few epochs a part of the difference is the longer "
+        "training.",
+        "pairs": (
+            ("cnn2d_unseen_noise", "cnn2d_unseen_no_views", "2D CNN on MFCC with noise"),
+            ("cnn2d_unseen_pitch", "cnn2d_unseen_no_views", "2D CNN on MFCC with pitch"),
+            ("cnn2d_unseen_stretch", "cnn2d_unseen_no_views", "2D CNN on MFCC with stretch"),
+            (
+                "cnn2d_unseen",
+                "cnn2d_unseen_no_views",
+                "2D CNN on MFCC with noise, pitch and stretch",
+            ),
+        ),
+    },
+    {
+        "title": "Class weights",
+        "note": "Each class weighs the same in the loss, less the same without weights.",
+        "pairs": (("cnn2d_unseen_balanced", "cnn2d_unseen", "2D CNN on MFCC, balanced"),),
+    },
+)
+# What the reference report says, and what decides it: the value that it reports for a run; pairs
+# of COMPARISONS, each of which should be above 0; or the best of some runs, on validation, which
+# should be above human listeners.
+CLAIMS = (
+    {"claim": "The 1D CNN reaches 43.08 %.", "run": "cnn1d_seen", "reported": 0.4308},
+    {"claim": "The 2D CNN on MFCC reaches 53.8 %.", "run": "cnn2d_seen", "reported": 0.538},
+    {
+        "claim": "The 2D CNN on log-mel reaches 53.8 %.",
+        "run": "cnn2d_log_mel_seen",
+        "reported": 0.538,
+    },
+    {
+        "claim": "The 2D CNN on MFCC recognises more than the 1D CNN.",
+        "pairs": (("cnn2d_seen", "cnn1d_seen"), ("cnn2d_unseen", "cnn1d_unseen")),
+    },
+    {
+        "claim": "The 2D CNN on log-mel recognises more than the 1D CNN.",
+        "pairs": (("cnn2d_log_mel_seen", "cnn1d_seen"), ("cnn2d_log_mel_unseen", "cnn1d_unseen")),
+    },
+    {
+        "claim": "The mel spectrogram is the better input of the 2D CNN.",
+        "pairs": (("cnn2d_log_mel_seen", "cnn2d_seen"), ("cnn2d_log_mel_unseen", "cnn2d_unseen")),
+    },
+    {
+        "claim": "A second training improves the 2D CNN on MFCC.",
+        "pairs": (("cnn2d_seen_again", "cnn2d_seen"),),
+    },
+    {
+        "claim": "Augmentation by noise helps the 2D CNN on MFCC.",
+        "pairs": (("cnn2d_unseen_noise", "cnn2d_unseen_no_views"),),
+    },
+    {
+        "claim": "Augmentation by pitch helps the 2D CNN on MFCC.",
+        "pairs": (("cnn2d_unseen_pitch", "cnn2d_unseen_no_views"),),
+    },
+    {
+        "claim": "Augmentation by stretch helps the 2D CNN on MFCC.",
+        "pairs": (("cnn2d_unseen_stretch", "cnn2d_unseen_no_views"),),
+    },
+    {
+        "claim": "Augmentation by noise, pitch and stretch helps the 2D CNN on MFCC.",
+        "pairs": (("cnn2d_unseen", "cnn2d_unseen_no_views"),),
+    },
+    {
+        "claim": "The best network recognises more than listeners do.",
+        "best_of": (TABLE1_SEEN, TABLE1_UNSEEN, TABLE1_SENTENCES),
+    },
+)
 
 
 def get_config(variant: str = "") -> ConfigDict:
@@ -35,11 +163,11 @@ def get_config(variant: str = "") -> ConfigDict:
     for name in variant.split(",") if variant else ():
         if name not in VARIANTS:
             raise ValueError(f"the study has no variant {name!r}; use {' or '.join(VARIANTS)}.")
-    base = variants.apply(default.get_config(), variant).to_dict()
     config = default.get_config()
     config.name = "study"
+    config.model = cnn2d.get_config().model
+    base = variants.apply(config, variant).to_dict()
     config.replicas.seeds = 3
-    variants.apply(config, variant)
     if "demo" in variant.split(","):
         config.features.n_mels = 32
         config.features.n_mfcc = 13
@@ -47,9 +175,19 @@ def get_config(variant: str = "") -> ConfigDict:
         config.train.epochs = 5
 
     def run(model: ModuleType, further: str = "", **changes: Any) -> ConfigDict:
-        """What a model's config changes of the base, and what this run changes of that."""
+        """What a model's config changes of the base, and what this run changes of that.
+
+        The model's section is complete, for its keys may differ from the base's. Values that equal
+        the base's refer to them, so that a flag such as --config.model.padding reaches every run.
+        """
         own = model.get_config(",".join(filter(None, (variant, further))))
+        fields = own.model.to_dict()
+        del own.model
         overrides = ConfigDict(_difference(own.to_dict(), base))
+        overrides.model = {
+            key: config.model.get_oneway_ref(key) if config.model.get(key) == value else value
+            for key, value in fields.items()
+        }
         overrides.update(changes)
         return overrides
 
@@ -72,6 +210,11 @@ def get_config(variant: str = "") -> ConfigDict:
     for view in config.augmentation.views:
         runs[f"cnn2d_unseen_{view}"] = run(cnn2d, input={"views": (view,)})
     runs.cnn2d_unseen_balanced = run(cnn2d, train={"class_weights": "balanced"})
+    config.titles = TITLES
+    config.table1 = (*TABLE1_SEEN, *TABLE1_UNSEEN, *TABLE1_SENTENCES)
+    config.reference = REFERENCE
+    config.comparisons = COMPARISONS
+    config.claims = CLAIMS
     return config
 
 

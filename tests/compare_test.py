@@ -1,3 +1,5 @@
+"""Comparisons of finished runs, and reading such runs."""
+
 import csv
 import json
 import subprocess
@@ -10,7 +12,7 @@ import pytest
 from ser_jax.common import files
 from ser_jax.common.errors import UserError
 from ser_jax.compare import __main__, comparison
-from ser_jax.evaluate import finished_run
+from ser_jax.evaluate.finished_run import REMEDY, load
 from ser_jax.metrics import calibration, classification
 from ser_jax.metrics import intervals as metrics_intervals
 from ser_jax.metrics import predictions as metrics_predictions
@@ -21,7 +23,7 @@ LABELS = ["anger", "calm", "joy"]
 
 
 def predictions(skill=0.3, *, seed=0, n_replicas=2, clips=range(60), n_speakers=5):
-    """Clip i is of class i mod 3 and of speaker i mod n; the more skill the more is right."""
+    """Clip i has class i mod 3 and speaker i mod n; more skill gives more correct predictions."""
     random = np.random.default_rng(seed)
     label_P = np.tile(np.array(clips) % 3, n_replicas)
     probability_PxC = random.dirichlet(np.ones(3), len(label_P)) + skill * np.eye(3)[label_P]
@@ -34,12 +36,12 @@ def predictions(skill=0.3, *, seed=0, n_replicas=2, clips=range(60), n_speakers=
     )
 
 
-def finished(workdir, found, *, labels=LABELS, chosen=None, **changes):
-    """A run's folder as evaluation leaves it, with these predictions."""
-    numbers = np.unique(found.replica_P).tolist()
+def write_run(workdir, predictions, *, labels=LABELS, chosen=None, **changes):
+    """Write a run's results and predictions; return its folder."""
+    numbers = np.unique(predictions.replica_P).tolist()
     chosen = numbers if chosen is None else chosen
-    counts_RxCxC = metrics_predictions.speaker_confusions(found).sum(1)
-    best = found.of_replicas(chosen)
+    counts_RxCxC = metrics_predictions.speaker_confusions(predictions).sum(1)
+    best = predictions.of_replicas(chosen)
     intervals = metrics_intervals.bootstrap_intervals(best)
     results = {
         "config": "cnn2d-demo",
@@ -65,55 +67,61 @@ def finished(workdir, found, *, labels=LABELS, chosen=None, **changes):
         "breakdown": {},
     }
     files.write_json(workdir / "results.json", results | changes)
-    columns = (found.replica_P, found.clip_P, found.speaker_P, found.label_P, found.prediction_P)
+    columns = (
+        predictions.replica_P,
+        predictions.clip_P,
+        predictions.speaker_P,
+        predictions.label_P,
+        predictions.prediction_P,
+    )
     with (workdir / "predictions.csv").open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["replica", "id", "speaker", "true", "predicted", *labels])
         for *row, true, predicted, probability_C in zip(
-            *columns, found.probability_PxC, strict=True
+            *columns, predictions.probability_PxC, strict=True
         ):
             probabilities = [f"{p:.6f}" for p in probability_C]
             writer.writerow([*row, labels[true], labels[predicted], *probabilities])
     return workdir
 
 
-def test_a_run_comes_back_as_it_was_written(tmp_path):
-    found = predictions()
-    run = finished_run.load(finished(tmp_path / "one", found))
+def test_a_run_reads_back_as_written(tmp_path):
+    written = predictions()
+    run = load(write_run(tmp_path / "one", written))
     assert run.name == "one" and run.results["n_test"] == 60
     for name in ("replica_P", "clip_P", "speaker_P", "label_P", "prediction_P"):
-        np.testing.assert_array_equal(getattr(run.predictions, name), getattr(found, name), name)
-    np.testing.assert_allclose(run.predictions.probability_PxC, found.probability_PxC, atol=1e-6)
+        np.testing.assert_array_equal(getattr(run.predictions, name), getattr(written, name), name)
+    np.testing.assert_allclose(run.predictions.probability_PxC, written.probability_PxC, atol=1e-6)
 
 
 def test_only_the_chosen_replicas_count(tmp_path):
-    found = predictions(n_replicas=4)
-    run = finished_run.load(finished(tmp_path / "swept", found, chosen=[1, 2]))
+    swept = predictions(n_replicas=4)
+    run = load(write_run(tmp_path / "swept", swept, chosen=[1, 2]))
     assert set(run.predictions.replica_P) == {1, 2}
-    alone = finished_run.load(finished(tmp_path / "alone", found.of_replicas([1, 2])))
+    alone = load(write_run(tmp_path / "alone", swept.of_replicas([1, 2])))
     (pair,) = comparison.write([run, alone], tmp_path)["pairs"]
     assert pair["differences"]["accuracy"]["difference"] == 0
 
 
-def test_rounding_and_divergence_do_not_change_what_was_predicted(tmp_path):
-    nearly = np.array([[0.4, 0.4000004, 0.1999996], [np.nan] * 3, [0.2, 0.5, 0.3]])
+def test_rounding_and_divergence_do_not_change_predictions(tmp_path):
+    close_PxC = np.array([[0.4, 0.4000004, 0.1999996], [np.nan] * 3, [0.2, 0.5, 0.3]])
     clips, speakers = np.array(["a", "b", "c"]), np.array(["s", "s", "t"])
-    found = Predictions(np.zeros(3, int), clips, speakers, np.arange(3), nearly)
-    run = finished_run.load(finished(tmp_path, found))
+    written = Predictions(np.zeros(3, int), clips, speakers, np.arange(3), close_PxC)
+    run = load(write_run(tmp_path, written))
     assert run.predictions.prediction_P.tolist() == [1, 0, 1]
 
 
 def test_files_of_a_comparison(tmp_path):
-    better = finished_run.load(finished(tmp_path / "better", predictions(0.9)))
-    worse = finished_run.load(finished(tmp_path / "worse", predictions(0.1, n_replicas=3)))
+    better = load(write_run(tmp_path / "better", predictions(0.9)))
+    worse = load(write_run(tmp_path / "worse", predictions(0.1, n_replicas=3)))
     out = tmp_path / "out"
-    found = comparison.write([better, worse], out)
-    assert json.loads((out / "compare.json").read_text()) == found
-    (pair,) = found["pairs"]
-    assert (pair["a"], pair["b"]) == ("better", "worse") and not found["not_comparable"]
+    content = comparison.write([better, worse], out)
+    assert json.loads((out / "compare.json").read_text()) == content
+    (pair,) = content["pairs"]
+    assert (pair["a"], pair["b"]) == ("better", "worse") and not content["not_comparable"]
     expected = metrics_intervals.paired_differences(better.predictions, worse.predictions)
-    for name, one in pair["differences"].items():
-        assert one == expected[name] | {"excludes_0": True}
+    for name, difference in pair["differences"].items():
+        assert difference == expected[name] | {"excludes_0": True}
     with (out / "compare.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [row["name"] for row in rows] == ["better", "worse"]
@@ -126,17 +134,11 @@ def test_files_of_a_comparison(tmp_path):
     assert (out / "compare.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_the_page_says_what_a_number_is_of(tmp_path):
-    a = finished_run.load(finished(tmp_path / "a", predictions(0.9)))
-    b = finished_run.load(finished(tmp_path / "b", predictions(0.1, n_replicas=1)))
-    seen = finished_run.load(
-        finished(
-            tmp_path / "seen",
-            predictions(clips=range(30, 90)),
-            protocol="random_file",
-            unseen_speakers=False,
-        )
-    )
+def test_the_page_gives_each_number_with_its_protocol(tmp_path):
+    a = load(write_run(tmp_path / "a", predictions(0.9)))
+    b = load(write_run(tmp_path / "b", predictions(0.1, n_replicas=1)))
+    facts = {"protocol": "random_file", "unseen_speakers": False}
+    seen = load(write_run(tmp_path / "seen", predictions(clips=range(30, 90)), **facts))
     comparison.write([a, b, seen], tmp_path)
     page = (tmp_path / "compare.md").read_text()
     lines = {line.split(" | ")[0]: line for line in page.splitlines()}
@@ -155,18 +157,18 @@ def test_the_page_says_what_a_number_is_of(tmp_path):
     assert "| a − seen" not in page
 
 
-def test_a_run_beside_itself_does_not_stand_out(tmp_path):
-    run = finished_run.load(finished(tmp_path / "a", predictions()))
+def test_a_run_does_not_differ_from_itself(tmp_path):
+    run = load(write_run(tmp_path / "a", predictions()))
     (pair,) = comparison.write([run, run], tmp_path)["pairs"]
-    for one in pair["differences"].values():
-        assert one == {"difference": 0, "low": 0, "high": 0, "excludes_0": False}
+    for difference in pair["differences"].values():
+        assert difference == {"difference": 0, "low": 0, "high": 0, "excludes_0": False}
     assert "**+0.0**" not in (tmp_path / "compare.md").read_text()
 
 
 def test_a_single_run_and_a_single_speaker(tmp_path):
-    run = finished_run.load(finished(tmp_path / "a", predictions(n_speakers=1)))
-    found = comparison.write([run], tmp_path)
-    assert not found["pairs"] and not found["not_comparable"]
+    run = load(write_run(tmp_path / "a", predictions(n_speakers=1)))
+    content = comparison.write([run], tmp_path)
+    assert not content["pairs"] and not content["not_comparable"]
     page = (tmp_path / "compare.md").read_text()
     assert "## " not in page and "| 1, unseen |" in page and "[" not in page.replace("![", "")
     (pair,) = comparison.write([run, run], tmp_path)["pairs"]
@@ -186,11 +188,11 @@ def test_a_single_run_and_a_single_speaker(tmp_path):
     ],
 )
 def test_why_runs_are_not_comparable(tmp_path, other, changes, reason):
-    a = finished_run.load(finished(tmp_path / "a", predictions()))
-    b = finished_run.load(finished(tmp_path / "b", predictions(**other), **changes))
-    for one, two in ((a, b), (b, a)):
-        found = comparison.not_comparable(one, two)
-        assert found.startswith(reason) and bool(found) == bool(reason)
+    a = load(write_run(tmp_path / "a", predictions()))
+    b = load(write_run(tmp_path / "b", predictions(**other), **changes))
+    for pair in ((a, b), (b, a)):
+        answer = comparison.not_comparable(*pair)
+        assert answer.startswith(reason) and bool(answer) == bool(reason)
 
 
 def test_the_same_clips_in_other_folds_are_not_comparable(tmp_path):
@@ -199,18 +201,18 @@ def test_the_same_clips_in_other_folds_are_not_comparable(tmp_path):
         np.repeat([0, 1], 30),
         *(getattr(whole, name) for name in ("clip_P", "speaker_P", "label_P", "probability_PxC")),
     )
-    a = finished_run.load(finished(tmp_path / "whole", whole))
-    b = finished_run.load(finished(tmp_path / "folds", folds))
+    a = load(write_run(tmp_path / "whole", whole))
+    b = load(write_run(tmp_path / "folds", folds))
     assert comparison.not_comparable(a, b) == "the same test clips, but in other folds"
 
 
-def test_names_are_told_apart_and_stand_as_they_are(tmp_path, capsys):
+def test_equal_names_become_paths_and_names_are_shown_verbatim(tmp_path, capsys):
     for folder in ("x/run", "y/run", "<b>_|"):
-        finished(tmp_path / folder, predictions())
+        write_run(tmp_path / folder, predictions())
     folders = [str(tmp_path / name) for name in ("x/run", "y/run", "<b>_|")]
     __main__.main([*folders, f"--out={tmp_path / 'out'}"])
-    found = json.loads((tmp_path / "out" / "compare.json").read_text())
-    assert [run["name"] for run in found["runs"]] == [*folders[:2], "<b>_|"]
+    content = json.loads((tmp_path / "out" / "compare.json").read_text())
+    assert [run["name"] for run in content["runs"]] == [*folders[:2], "<b>_|"]
     printed = capsys.readouterr().out
     assert (tmp_path / "out" / "compare.md").read_text() in printed
     assert "| &lt;b&gt;\\_\\| |" in printed
@@ -240,20 +242,20 @@ def cut(line, n=1):
     ],
 )
 def test_damaged_predictions_are_one_sentence(tmp_path, change, match):
-    path = finished(tmp_path, predictions(3.0)) / "predictions.csv"
+    path = write_run(tmp_path, predictions(3.0)) / "predictions.csv"
     path.write_text("\n".join(change(path.read_text().splitlines())))
     with pytest.raises(UserError, match=match) as error:
-        finished_run.load(tmp_path)
-    assert str(path) in str(error.value) and finished_run.REMEDY in str(error.value)
+        load(tmp_path)
+    assert str(path) in str(error.value) and REMEDY in str(error.value)
 
 
 def test_missing_and_damaged_files_are_one_sentence(tmp_path):
-    finished(tmp_path, predictions())
+    write_run(tmp_path, predictions())
     results = json.loads((tmp_path / "results.json").read_text())
     (tmp_path / "predictions.csv").unlink()
     with pytest.raises(UserError, match=r"predictions.csv does not exist; run --mode=evaluate"):
-        finished_run.load(tmp_path)
-    finished(tmp_path, predictions())
+        load(tmp_path)
+    write_run(tmp_path, predictions())
     for damaged in (
         results | {"replicas": [{"chosen": True}]},
         results | {"replicas": 3},
@@ -263,13 +265,13 @@ def test_missing_and_damaged_files_are_one_sentence(tmp_path):
     ):
         files.write_json(tmp_path / "results.json", damaged)
         with pytest.raises(UserError, match=r"results.json .*run --mode=evaluate"):
-            finished_run.load(tmp_path)
+            load(tmp_path)
     (tmp_path / "results.json").unlink()
     with pytest.raises(UserError, match=r"results.json does not exist; run --mode=evaluate"):
-        finished_run.load(tmp_path)
+        load(tmp_path)
 
 
-def test_the_command_ends_with_a_sentence(tmp_path):
+def test_the_command_fails_with_one_sentence(tmp_path):
     command = [sys.executable, "-m", "ser_jax.compare", str(tmp_path / "nowhere")]
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert run.returncode == 1 and run.stdout == ""

@@ -117,7 +117,8 @@ def test_matplotlib_flags_pickle_and_tensorflow_stay_where_they_belong():
     "module, heavy",
     [
         ("launch", "jax librosa tensorflow_datasets matplotlib"),
-        ("ser_jax.compare.comparison", "jax librosa tensorflow_datasets"),
+        ("ser_jax.compare.__main__", "jax librosa tensorflow_datasets"),
+        ("ser_jax.study.page", "jax librosa tensorflow_datasets"),
         ("ser_jax.predict.__main__", "jax librosa tensorflow_datasets matplotlib"),
         ("data_prep.records.examples", "jax matplotlib"),
     ],

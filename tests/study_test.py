@@ -1,9 +1,7 @@
-"""The study: what it trains and what it leaves alone, and what its report concludes."""
+"""The study: which runs it trains and which it skips, and what its page concludes."""
 
 import collections
-import csv
 import dataclasses
-import io
 import json
 import re
 import shutil
@@ -14,15 +12,17 @@ import pytest
 from ml_collections import ConfigDict
 
 from configs import study as study_config
+from ser_jax.common.config import flatten
 from ser_jax.common.errors import Interrupted, UserError
-from ser_jax.evaluate import finished_run
+from ser_jax.evaluate import finished_run, predictions_csv
 from ser_jax.metrics import classification
 from ser_jax.metrics import intervals as metrics_intervals
 from ser_jax.metrics import predictions as metrics_predictions
 from ser_jax.metrics.predictions import Predictions
-from ser_jax.study import claims, effects, figures, intervals, page, runner
-from ser_jax.study import runs as study_runs
-from ser_jax.study.claims import CONFIRMED, NOT_CONFIRMED, UNDECIDED
+from ser_jax.study import figures, intervals, page, runner
+from ser_jax.study.claims import CONFIRMED, NOT_CONFIRMED, UNDECIDED, Claim
+from ser_jax.study.findings import Findings, conclude
+from ser_jax.study.runs import StudyRun, expand
 
 LABELS = ("anger", "neutral", "sadness")
 N_SPEAKERS, CLIPS_A_SPEAKER = 20, 30
@@ -59,7 +59,7 @@ def some_run(shares, *, val=0.5, corpus="CREMA-D", human=None) -> finished_run.F
         "n_train": 1000,
         "n_test": N_SPEAKERS * CLIPS_A_SPEAKER,
         "n_test_speakers": N_SPEAKERS,
-        "intervals": metrics_intervals.intervals(predictions, n_resamples=200),
+        "intervals": metrics_intervals.bootstrap_intervals(predictions, n_resamples=200),
         "replicas": [
             {
                 "replica": i,
@@ -78,20 +78,26 @@ def some_run(shares, *, val=0.5, corpus="CREMA-D", human=None) -> finished_run.F
     return finished_run.FinishedRun("run", results, predictions)
 
 
-def the_study(variant="", **runs) -> list[study_runs.StudyRun]:
-    """The shipped study's entries; those that are named have results."""
-    entries = runner.expand(study_config.get_config(variant).lock(), Path("study"))
-    assert set(runs) <= {entry.name for entry in entries}
-    return [dataclasses.replace(entry, run=runs.get(entry.name)) for entry in entries]
+def study_runs(variant="", config=None, **results) -> list[StudyRun]:
+    """The shipped study's runs; those that are named have results."""
+    config = config or study_config.get_config(variant)
+    runs = expand(config.lock(), Path("study"))
+    assert set(results) <= {run.name for run in runs}
+    return [dataclasses.replace(run, finished=results.get(run.name)) for run in runs]
 
 
-def line(entries, claim, protocol="random_file") -> claims.Claim:
-    """The one that begins so."""
-    lines = claims.lines(entries, effects.find(entries))
-    (found,) = [
-        one for one in lines if one.claim.startswith(claim) and one.runs[0].protocol == protocol
+def findings(**results) -> Findings:
+    return conclude(study_config.get_config(), study_runs(**results))
+
+
+def find_claim(claim, protocol="random_file", **results) -> Claim:
+    """The claim that begins so, judged by these results."""
+    (match,) = [
+        c
+        for c in findings(**results).claims
+        if c.claim.startswith(claim) and c.runs[0].protocol == protocol
     ]
-    return found
+    return match
 
 
 TWO_BEATS_ONE = "The 2D CNN on MFCC recognises more than the 1D CNN"
@@ -109,12 +115,13 @@ TWO_BEATS_ONE = "The 2D CNN on MFCC recognises more than the 1D CNN"
     ],
 )
 def test_a_verdict_follows_the_data(two, one, verdict):
-    entries = the_study(cnn2d_seen=some_run(two), cnn1d_seen=some_run(one))
-    found = line(entries, TWO_BEATS_ONE)
-    assert found.verdict == verdict
-    assert f"{100 * (np.mean(two) - np.mean(one)):+.1f}" in found.reason
-    assert ("(one training)" in found.reason) == (len(two) == 1)
-    assert line(entries, TWO_BEATS_ONE, "tfds").reason == "no result of cnn2d_unseen, cnn1d_unseen"
+    results = {"cnn2d_seen": some_run(two), "cnn1d_seen": some_run(one)}
+    claim = find_claim(TWO_BEATS_ONE, **results)
+    assert claim.verdict == verdict
+    assert f"{100 * (np.mean(two) - np.mean(one)):+.1f}" in claim.reason
+    assert ("(one training)" in claim.reason) == (len(two) == 1)
+    missing = find_claim(TWO_BEATS_ONE, "tfds", **results)
+    assert missing.reason == "no result of cnn2d_unseen, cnn1d_unseen"
 
 
 @pytest.mark.parametrize(
@@ -128,60 +135,84 @@ def test_a_verdict_follows_the_data(two, one, verdict):
 )
 def test_a_number_is_reached_on_its_own_corpus_only(share, corpus, verdict):
     spread = (share - 0.07, share, share + 0.07)
-    found = line(the_study(cnn2d_seen=some_run(spread, corpus=corpus)), "The 2D CNN on MFCC reach")
-    assert found.verdict == verdict and "53.8 %" in found.claim
-    assert (corpus in found.reason) == (corpus != "CREMA-D")
+    claim = find_claim("The 2D CNN on MFCC reach", cnn2d_seen=some_run(spread, corpus=corpus))
+    assert claim.verdict == verdict and "53.8 %" in claim.claim
+    assert (corpus in claim.reason) == (corpus != "CREMA-D")
 
 
-def test_the_network_that_meets_the_listeners_is_chosen_by_validation():
-    claim = "The best network recognises more than listeners"
+def test_the_network_compared_with_listeners_is_chosen_by_validation():
+    text = "The best network recognises more than listeners"
     names = "cnn1d_seen cnn2d_seen cnn2d_log_mel_seen paper_seen".split()
-    runs = {name: some_run((0.9, 0.9), human=0.6) for name in names}
-    assert line(the_study(**runs), claim).verdict == CONFIRMED
-    runs["paper_seen"] = some_run((0.3, 0.3), val=0.7, human=0.6)
-    found = line(the_study(**runs), claim)
-    assert found.verdict == NOT_CONFIRMED and "paper's CNN on MFCC 30.0 %" in found.reason
-    assert "60.0 %" in found.reason
-    runs["paper_seen"] = some_run((0.3, 0.3), val=0.7)
-    assert line(the_study(**runs), claim).reason == "no listener has rated these clips"
-    del runs["paper_seen"]
-    assert line(the_study(**runs), claim).reason == "no result of paper_seen"
+    results = {name: some_run((0.9, 0.9), human=0.6) for name in names}
+    assert find_claim(text, **results).verdict == CONFIRMED
+    results["paper_seen"] = some_run((0.3, 0.3), val=0.7, human=0.6)
+    claim = find_claim(text, **results)
+    assert claim.verdict == NOT_CONFIRMED and "paper's CNN on MFCC 30.0 %" in claim.reason
+    assert "60.0 %" in claim.reason
+    results["paper_seen"] = some_run((0.3, 0.3), val=0.7)
+    assert find_claim(text, **results).reason == "no listener has rated these clips"
+    del results["paper_seen"]
+    assert find_claim(text, **results).reason == "no result of paper_seen"
 
 
-def test_limits_count_speakers_and_trainings():
-    (number,) = {intervals.paired(some_run((0.8, 0.7, 0.9)), some_run((0.5, 0.5, 0.5)))["uar"]}
-    # Every speaker has the same share, so the difference depends on the trainings alone:
-    # 4.3027 is Student's t of two degrees of freedom.
-    assert number.value == pytest.approx(0.3)
-    assert number.speakers_low == pytest.approx(0.3) == number.speakers_high
-    assert number.sd == pytest.approx(0.1) and number.n == 3
-    half = 4.3027 * 0.1 / 3**0.5
-    assert (number.low, number.high) == pytest.approx((0.3 - half, 0.3 + half), abs=1e-4)
+def test_limits_include_speakers_and_trainings():
+    estimate = intervals.paired(some_run((0.8, 0.7, 0.9)), some_run((0.5, 0.5, 0.5)))["uar"]
+    # Every speaker has the same accuracy, so the difference depends on the trainings alone:
+    # 4.3027 is Student's t at two degrees of freedom.
+    assert estimate.value == pytest.approx(0.3)
+    assert estimate.speakers_low == pytest.approx(0.3) == estimate.speakers_high
+    assert estimate.sd == pytest.approx(0.1) and estimate.n == 3
+    half_width = 4.3027 * 0.1 / 3**0.5
+    limits = (0.3 - half_width, 0.3 + half_width)
+    assert (estimate.low, estimate.high) == pytest.approx(limits, abs=1e-4)
 
 
 def test_limits_of_independent_runs_add_up_as_squares():
     a, b = some_run((0.8, 0.7, 0.9)), some_run((0.5, 0.5, 0.3))
-    found = intervals.unpaired(a, b)["accuracy"]
-    a, b = (intervals.values(run)["accuracy"] for run in (a, b))
-    assert found.low == pytest.approx(found.value - np.hypot(a.value - a.low, b.high - b.value))
-    assert found.high == pytest.approx(found.value + np.hypot(a.high - a.value, b.value - b.low))
-    limits = intervals._difference(0.3, (0.8, 0.7, 0.85), (0.5, 0.45, 0.6))
+    difference = intervals.unpaired(a, b)["accuracy"]
+    a, b = (intervals.estimates(run)["accuracy"] for run in (a, b))
+    low = difference.value - np.hypot(a.value - a.low, b.high - b.value)
+    high = difference.value + np.hypot(a.high - a.value, b.value - b.low)
+    assert (difference.low, difference.high) == pytest.approx((low, high))
+    limits = intervals._difference_limits((0.8, 0.7, 0.85), (0.5, 0.45, 0.6))
     assert limits == pytest.approx((0.3 - np.hypot(0.1, 0.1), 0.3 + np.hypot(0.05, 0.05)))
 
 
-def test_limits_add_what_speakers_and_trainings_allow():
-    number = intervals._number(0.5, (0.46, 0.53), [0.4, 0.5, 0.6], least=0.0)
-    half = 4.3027 * 0.1 / 3**0.5
-    assert number.low == pytest.approx(0.5 - np.hypot(0.04, half), abs=1e-4)
-    assert number.high == pytest.approx(0.5 + np.hypot(0.03, half), abs=1e-4)
-    wide = intervals._number(0.5, (0.46, 0.53), [0.1, 0.9], least=0.0)
+def test_limits_combine_both_sources_within_the_metric_s_range():
+    estimate = intervals._estimate(0.5, (0.46, 0.53), [0.4, 0.5, 0.6], minimum=0.0)
+    half_width = 4.3027 * 0.1 / 3**0.5
+    assert estimate.low == pytest.approx(0.5 - np.hypot(0.04, half_width), abs=1e-4)
+    assert estimate.high == pytest.approx(0.5 + np.hypot(0.03, half_width), abs=1e-4)
+    wide = intervals._estimate(0.5, (0.46, 0.53), [0.1, 0.9], minimum=0.0)
     assert (wide.low, wide.high) == (0.0, 1.0)
 
 
-def test_questions_find_the_runs_that_differ_in_nothing_else():
-    found = {(e.question, e.run.name, e.against.name) for e in effects.find(the_study())}
+def test_compared_runs_differ_in_what_the_section_is_about_and_nothing_else():
+    model = ("model.", "input.kind", "optimizer.name", "train.batch_size")
+    may_differ = {
+        "Models": model,
+        "Inputs": ("input.kind",),
+        "Seen and unseen speakers": ("split.",),
+        "Second training": ("init_from", "train.epochs", "train.batch_size"),
+        "Augmentation": ("input.views",),
+        "Class weights": ("train.class_weights",),
+    }
+    for section in findings().sections:
+        for comparison in section.comparisons:
+            a, b = (flatten(r.config.to_dict()) for r in (comparison.run, comparison.against))
+            differing = {key for key in a | b if a.get(key) != b.get(key)} - {"name"}
+            assert differing, comparison.change
+            assert all(key.startswith(may_differ[section.title]) for key in differing), differing
+
+
+def test_the_page_lists_the_comparisons_of_the_config():
+    listed = {
+        (section.title, comparison.run.name, comparison.against.name)
+        for section in findings().sections
+        for comparison in section.comparisons
+    }
     seen, unseen = "Seen and unseen speakers", "cnn2d_unseen"
-    assert found == {
+    assert listed == {
         ("Models", "cnn2d_seen", "cnn1d_seen"),
         ("Models", "cnn2d_unseen", "cnn1d_unseen"),
         ("Models", "cnn2d_log_mel_seen", "cnn1d_seen"),
@@ -203,25 +234,28 @@ def test_questions_find_the_runs_that_differ_in_nothing_else():
 
 
 def test_runs_on_the_same_test_clips_are_paired():
-    runs = {name: some_run((0.6, 0.7)) for name in ("cnn1d_seen", "cnn2d_seen", "cnn2d_unseen")}
-    found = [effect for effect in effects.find(the_study(**runs)) if effect.numbers]
-    assert [effect.question for effect in found] == ["Models", "Seen and unseen speakers"]
-    paired, unpaired = (effect.numbers["accuracy"] for effect in found)
-    assert paired.low == paired.high == 0.0  # every seed and speaker as before
+    names = ("cnn1d_seen", "cnn2d_seen", "cnn2d_unseen")
+    estimated = {
+        section.title: comparison.estimates["accuracy"]
+        for section in findings(**{name: some_run((0.6, 0.7)) for name in names}).sections
+        for comparison in section.comparisons
+        if comparison.estimates
+    }
+    assert list(estimated) == ["Models", "Seen and unseen speakers"]
+    paired, unpaired = estimated.values()
+    assert paired.low == paired.high == 0.0  # the same for every seed and speaker
     assert unpaired.low < -0.5 < 0.5 < unpaired.high
 
 
-def test_each_claim_stands_once_a_protocol():
-    entries = the_study()
-    lines = claims.lines(entries, effects.find(entries))
+def test_each_claim_is_judged_once_per_protocol():
     protocols = collections.defaultdict(list)
-    for one in lines:
-        protocols[one.claim].append(one.runs[0].protocol)
+    for claim in findings().claims:
+        protocols[claim.claim].append(claim.runs[0].protocol)
     assert (
         list(protocols)[-2] == "Augmentation by noise, pitch and stretch helps the 2D CNN on MFCC."
     )
     seen, both = ["random_file"], ["random_file", "tfds"]
-    assert {claim: sorted(found) for claim, found in protocols.items()} == {
+    assert {claim: sorted(names) for claim, names in protocols.items()} == {
         "The 1D CNN reaches 43.08 %.": seen,
         "The 2D CNN on MFCC reaches 53.8 %.": seen,
         "The 2D CNN on log-mel reaches 53.8 %.": seen,
@@ -241,55 +275,142 @@ def test_each_claim_stands_once_a_protocol():
     }
 
 
-def test_the_page_shows_the_reports_numbers_beside_ours(tmp_path):
-    runs = {
+def test_the_page_shows_reported_numbers_beside_ours(tmp_path):
+    results = {
         name: some_run((0.6, 0.7), human=0.5)
         for name in "cnn1d_seen cnn1d_unseen cnn2d_seen cnn2d_seen_again".split()
     }
-    entries = [
-        dataclasses.replace(entry, folder=tmp_path / entry.name) for entry in the_study(**runs)
-    ]
-    entries[-2] = dataclasses.replace(entries[-2], failure="a | b")
-    text = page.write(entries, tmp_path).read_text()
+    runs = [dataclasses.replace(r, folder=tmp_path / r.name) for r in study_runs(**results)]
+    runs[-2] = dataclasses.replace(runs[-2], failure="a | b")
+    text = page.write(study_config.get_config(), runs, tmp_path).read_text()
     rows = {row.split(" | ")[0].strip("| "): row for row in text.splitlines() if row[:1] == "|"}
     assert "| 43.08 % | 65.0 ± 7.1 % [" in rows["1D CNN"]
     assert "| 53.8 % | not finished | not finished |" in rows["2D CNN on log-mel"]
     assert "| 50.0 % | 50.0 % |" in rows["listeners, each rating"]
-    assert rf"`{entries[-2].name}` failed: a \| b" in text and "4 of 15 runs are finished" in text
+    assert rf"`{runs[-2].name}` failed: a \| b" in text and "4 of 15 runs are finished" in text
     assert "(one training)" not in text and "nan" not in text
-    found = json.loads((tmp_path / "study.json").read_text())
-    assert found["runs"]["cnn1d_seen"]["numbers"]["accuracy"]["value"] == pytest.approx(0.65)
-    assert found["runs"][entries[-2].name]["status"] == "failed"
-    assert {claim["verdict"] for claim in found["claims"]} <= {CONFIRMED, NOT_CONFIRMED, UNDECIDED}
+    content = json.loads((tmp_path / "study.json").read_text())
+    assert content["runs"]["cnn1d_seen"]["numbers"]["accuracy"]["value"] == pytest.approx(0.65)
+    assert content["runs"][runs[-2].name]["status"] == "failed"
+    verdicts = {claim["verdict"] for claim in content["claims"]}
+    assert verdicts <= {CONFIRMED, NOT_CONFIRMED, UNDECIDED}
     for picture in ("table1.png", "effects.png"):
         assert (tmp_path / picture).read_bytes().startswith(b"\x89PNG")
         assert f"({picture})" in text
 
 
 def test_a_study_without_results_has_a_page(tmp_path):
-    text = page.write(the_study(), tmp_path).read_text()
+    text = page.write(study_config.get_config(), study_runs(), tmp_path).read_text()
     assert "0 of 15 runs are finished" in text and "no result of cnn1d" in text
     assert "png" not in text
 
 
-def test_pictures_show_limits_and_the_report():
-    runs = {name: some_run((0.6, 0.7), human=0.5) for name in ("cnn1d_seen", "cnn2d_seen")}
-    entries = [entry for entry in the_study(**runs) if entry.run]
-    axes = figures.table1(entries).axes[0]
+def test_figures_show_limits_and_reported_values():
+    results = {name: some_run((0.6, 0.7), human=0.5) for name in ("cnn1d_seen", "cnn2d_seen")}
+    found = findings(**results)
+    finished = [run for run in found.table1 if run.finished]
+    axes = figures.table1(finished, found.reported, found.reference).axes[0]
     assert [text.get_text() for text in axes.get_yticklabels()] == ["1D CNN", "2D CNN on MFCC"]
-    crosses = [one.get_xdata()[0] for one in axes.lines if one.get_marker() == "x"]
+    crosses = [line.get_xdata()[0] for line in axes.lines if line.get_marker() == "x"]
     assert crosses == [0.4308, 0.538]
-    axes = figures.effects(effects.find(entries)).axes[0]
+    axes = figures.comparisons(found.sections, "accuracy").axes[0]
     names = [text.get_text() for text in axes.get_yticklabels()]
     assert names == ["Models", "2D CNN on MFCC instead of 1D CNN · random_file"]
 
 
-# The driver, with trainings that only leave files.
+def extended_config():
+    """The shipped study with a model, an input, a comparison and a claim that it does not have."""
+    config = study_config.get_config()
+    crnn = {"model": {"name": "crnn", "cells": 64}, "input": {"kind": "embedding"}}
+    config.runs.crnn_seen = ConfigDict(crnn | study_config.SEEN)
+    config.titles.update(crnn="CRNN", embedding="wav2vec 2.0")
+    config.table1 += ("crnn_seen",)
+    pairs = (("crnn_seen", "paper_seen", "CRNN instead of paper's CNN"),)
+    config.comparisons += ({"title": "Recurrence", "note": "A note.", "pairs": pairs},)
+    config.claims += (
+        {"claim": "The CRNN reaches 61 %.", "run": "crnn_seen", "reported": 0.61},
+        {"claim": "Recurrence helps.", "pairs": (("crnn_seen", "paper_seen"),)},
+        {"claim": "It beats us.", "best_of": (("crnn_seen", "paper_seen"),)},
+    )
+    return config
+
+
+def test_another_model_and_comparison_need_the_config_alone(tmp_path):
+    config = extended_config()
+    results = {"crnn_seen": some_run((0.8, 0.8)), "paper_seen": some_run((0.5, 0.5), human=0.6)}
+    runs = study_runs(config=config, **results)
+    runs = [dataclasses.replace(run, folder=tmp_path / run.name) for run in runs]
+    text = page.write(config, runs, tmp_path).read_text()
+    assert "| CRNN on wav2vec 2.0 | 61 % | 80.0 ± 0.0 % [" in text
+    assert "## Recurrence\n\nA note.\n" in text
+    assert "| CRNN instead of paper's CNN | seen (random\\_file) | +30.0 [" in text
+    assert "| The CRNN reaches 61 %. | seen (random\\_file) | **confirmed** | 80.0 % " in text
+    assert "| Recurrence helps. | seen (random\\_file) | **confirmed** | +30.0 " in text
+    assert "| It beats us. | seen (random\\_file) | undecided | no listener has rated" in text
+    content = json.loads((tmp_path / "study.json").read_text())
+    assert content["effects"][-1]["question"] == "Recurrence"
+
+
+def extend(config, key, **entry):
+    config[key] += (entry,)
+
+
+PAIR = ("nowhere", "cnn1d_seen", "a change")
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (
+            lambda c: extend(c, "comparisons", title="New", note="", pairs=(PAIR,)),
+            "config.comparisons, 'New', names the run 'nowhere', which is not in config.runs.",
+        ),
+        (
+            lambda c: extend(c, "comparisons", title="New", rows=()),
+            "config.comparisons has an entry with the keys rows, title; it needs note, pairs, titl",
+        ),
+        (
+            lambda c: extend(c, "claims", claim="It is.", run="nowhere", reported=0.5),
+            "config.claims, 'It is.', names the run 'nowhere', which is not in config.runs.",
+        ),
+        (
+            lambda c: extend(c, "claims", claim="It is.", best_of=(("nowhere",),)),
+            "config.claims, 'It is.', names the run 'nowhere', which is not in config.runs.",
+        ),
+        (
+            lambda c: extend(c, "claims", claim="It is.", pairs=(("cnn1d_seen", "paper_seen"),)),
+            "config.claims, 'It is.', compares cnn1d_seen and paper_seen, which config.comparison",
+        ),
+        (
+            lambda c: extend(c, "claims", claim="It is.", run="cnn1d_seen"),
+            "config.claims has an entry with the keys claim, run; it needs claim, reported, run.",
+        ),
+        (
+            lambda c: c.update(table1=("nowhere",)),
+            "config.table1 names the run 'nowhere', which is not in config.runs.",
+        ),
+        (
+            lambda c: c.reference.update(metric="precision"),
+            "reference.metric='precision' is unknown; use one of accuracy, uar, ",
+        ),
+    ],
+)
+def test_a_list_that_does_not_fit_is_one_sentence_before_any_training(
+    trainer, tmp_path, change, sentence
+):
+    config = study_config.get_config()
+    change(config)
+    with pytest.raises(UserError, match="^" + re.escape(sentence)):
+        start(tmp_path, config.lock())
+    assert not trainer.calls
+
+
+# The runner, with trainings that only write files.
 
 
 @dataclasses.dataclass
 class Trainer:
-    """Stands for train, evaluate and report; notes the names of what it trained."""
+    """Stands in for training, evaluation and report; lists the runs that it trained."""
 
     calls: list[str] = dataclasses.field(default_factory=list)
     raises: dict[str, Exception] = dataclasses.field(default_factory=dict)
@@ -304,22 +425,16 @@ class Trainer:
     def evaluate(self, config, records, workdir):
         run = some_run((0.6, 0.7))
         (workdir / "results.json").write_text(json.dumps(run.results))
-        text, p = io.StringIO(), run.predictions
-        writer = csv.writer(text)
-        writer.writerow(["replica", "id", "speaker", "true", "predicted", *LABELS])
-        for i, replica in enumerate(p.replica_P):
-            names = (LABELS[p.label_P[i]], LABELS[p.prediction_P[i]])
-            writer.writerow([replica, p.clip_P[i], p.speaker_P[i], *names, *p.probability_PxC[i]])
-        (workdir / "predictions.csv").write_text(text.getvalue())
+        predictions_csv.write(workdir / "predictions.csv", run.predictions, LABELS)
 
 
 @pytest.fixture
 def trainer(monkeypatch) -> Trainer:
     fake = Trainer()
-    monkeypatch.setattr(runner.train, "train", fake.train)
-    monkeypatch.setattr(runner.evaluate, "evaluate", fake.evaluate)
-    monkeypatch.setattr(runner.report, "write", lambda workdir: workdir)
-    monkeypatch.setattr(page.plots, "save", lambda figure, path: None)
+    monkeypatch.setattr(runner.loop, "train", fake.train)
+    monkeypatch.setattr(runner.test_set, "evaluate", fake.evaluate)
+    monkeypatch.setattr(runner.run_report, "write", lambda workdir: workdir)
+    monkeypatch.setattr(page.figure, "save", lambda figure, path: None)
     return fake
 
 
@@ -327,8 +442,19 @@ RUNS = ("cnn1d_seen", "cnn2d_seen", "cnn2d_unseen", "cnn2d_seen_again")
 
 
 def shortened(config, names=RUNS):
-    """The study with some of its runs."""
-    config.runs = ConfigDict({name: config.runs[name].to_dict() for name in names})
+    """The study with some of its runs, and what it lists about them."""
+    config.runs = ConfigDict({name: config.runs[name] for name in names})
+    config.table1 = tuple(name for name in config.table1 if name in names)
+
+    def among(pairs):
+        return tuple(pair for pair in pairs if {*pair[:2]} <= {*names})
+
+    config.comparisons = tuple(
+        section | {"pairs": among(section["pairs"])} for section in config.comparisons
+    )
+    config.claims = tuple(
+        claim | {"pairs": among(claim["pairs"])} for claim in config.claims if "pairs" in claim
+    )
     return config
 
 
@@ -392,7 +518,7 @@ def test_a_corpus_that_is_missing_is_said_once(trainer, tmp_path):
     assert not trainer.calls
 
 
-@pytest.mark.parametrize("name", runner.LEFT)
+@pytest.mark.parametrize("name", runner.OUTPUTS)
 @pytest.mark.parametrize("removed", [True, False])
 def test_a_run_that_has_changed_since_is_looked_at_again(trainer, tmp_path, name, removed):
     start(tmp_path)
@@ -408,7 +534,7 @@ def test_a_run_that_has_changed_since_is_looked_at_again(trainer, tmp_path, name
 def test_a_flag_of_the_base_reaches_every_run_that_does_not_set_it(trainer, tmp_path):
     start(tmp_path)
     longer = small_config(**{"train.epochs": 9})
-    assert [e.config.train.epochs for e in runner.expand(longer, tmp_path)] == [9, 9, 9, 10]
+    assert [run.config.train.epochs for run in expand(longer, tmp_path)] == [9, 9, 9, 10]
     # The second training set out from weights that are no more.
     with pytest.raises(UserError, match="1 of 4 runs failed: cnn2d_seen_again"):
         start(tmp_path, longer)
@@ -421,12 +547,12 @@ def test_a_flag_of_the_base_reaches_every_run_that_does_not_set_it(trainer, tmp_
 
 
 def test_a_run_without_views_keeps_those_of_the_corpus():
-    entries = {e.name: e for e in runner.expand(study_config.get_config().lock(), Path("study"))}
-    config = entries["cnn2d_unseen_no_views"].config
+    runs = {run.name: run for run in study_runs()}
+    config = runs["cnn2d_unseen_no_views"].config
     assert config.input.views == ()
     assert config.augmentation.views == ("noise", "pitch", "stretch")
-    assert config.is_locked and "runs" not in config
-    assert entries["cnn2d_seen_again"].config.init_from == str(Path("study/cnn2d_seen"))
+    assert config.is_locked and "runs" not in config and "claims" not in config
+    assert runs["cnn2d_seen_again"].config.init_from == str(Path("study/cnn2d_seen"))
 
 
 @pytest.mark.parametrize(
@@ -441,26 +567,26 @@ def test_a_run_that_does_not_fit_is_one_sentence(own, sentence, tmp_path):
     config = study_config.get_config()
     config.runs.mine = ConfigDict(own)
     with pytest.raises(UserError, match=sentence):
-        runner.expand(config, tmp_path)  # though it is not locked
+        expand(config, tmp_path)  # though it is not locked
 
 
 def test_time_left_is_guessed_from_runs_of_the_same_model():
-    entries = {
-        entry.name: dataclasses.replace(entry, seconds=seconds)
-        for entry, seconds in zip(the_study(), [1200.0] + 14 * [0.0], strict=True)
+    runs = {
+        run.name: dataclasses.replace(run, seconds=seconds)
+        for run, seconds in zip(study_runs(), [1200.0] + 14 * [0.0], strict=True)
     }
-    assert entries["cnn1d_seen"].seconds == 1200  # of four examples a clip
-    done = [entries["cnn1d_seen"]]
-    assert runner._time_left([], list(entries.values())) == ""
-    assert runner._time_left(done, [entries["cnn1d_unseen"]]) == ", about 20 min left"
-    assert runner._time_left(done, [entries["cnn2d_unseen_no_views"]]) == ", about 5 min left"
-    assert runner._time_left(done, 6 * [entries["cnn1d_unseen"]]) == ", about 2.0 h left"
-    done.append(dataclasses.replace(entries["paper_seen"], seconds=240.0))
-    assert runner._time_left(done, [entries["cnn1d_unseen"]]) == ", about 20 min left"
-    assert runner._time_left(done, [entries["paper_unseen"]]) == ", about 4 min left"
-    assert runner._time_left(done, [entries["cnn2d_seen"]]) == ", about 12 min left"  # of any
-    begun = dataclasses.replace(entries["cnn1d_unseen"], seconds=600.0)
-    assert runner._time_left(done, [begun]) == ", about 10 min left"
+    assert runs["cnn1d_seen"].seconds == 1200  # of four examples per clip
+    finished = [runs["cnn1d_seen"]]
+    assert runner._time_left([], list(runs.values())) == ""
+    assert runner._time_left(finished, [runs["cnn1d_unseen"]]) == ", about 20 min left"
+    assert runner._time_left(finished, [runs["cnn2d_unseen_no_views"]]) == ", about 5 min left"
+    assert runner._time_left(finished, 6 * [runs["cnn1d_unseen"]]) == ", about 2.0 h left"
+    finished.append(dataclasses.replace(runs["paper_seen"], seconds=240.0))
+    assert runner._time_left(finished, [runs["cnn1d_unseen"]]) == ", about 20 min left"
+    assert runner._time_left(finished, [runs["paper_unseen"]]) == ", about 4 min left"
+    assert runner._time_left(finished, [runs["cnn2d_seen"]]) == ", about 12 min left"  # of any
+    begun = dataclasses.replace(runs["cnn1d_unseen"], seconds=600.0)
+    assert runner._time_left(finished, [begun]) == ", about 10 min left"
 
 
 def test_a_tiny_study_from_the_config_to_the_page(
@@ -489,7 +615,7 @@ def test_a_tiny_study_from_the_config_to_the_page(
     assert again["init_from"] == str(tmp_path / "cnn2d_seen")
     assert len((tmp_path / "cnn2d_seen" / "metrics.jsonl").read_text().splitlines()) == 2
     with monkeypatch.context() as patch:
-        patch.delattr(runner.train, "train")
+        patch.delattr(runner.loop, "train")
         runner.run(config, tmp_path, prepare)
     assert "3 of 3 runs are finished." in capsys.readouterr().out
     assert (tmp_path / "report.md").read_text() == text

@@ -1,4 +1,4 @@
-"""Runs side by side, each number beside its protocol, and differences where they can be told.
+"""Compare finished runs: each metric with its protocol, and paired differences.
 
 python -m ser_jax.compare runs/cnn1d-tfds runs/cnn2d-tfds runs/paper-tfds --out=runs/compare
 """
@@ -11,32 +11,30 @@ from pathlib import Path
 
 from ser_jax.common.cli import exit_with_message
 from ser_jax.common.errors import UserError
-from ser_jax.compare import comparison
-from ser_jax.compare.comparison import write
+from ser_jax.compare.comparison import page, write
 from ser_jax.evaluate.finished_run import load
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """The command."""
+    """Compare the runs given as arguments."""
     parser = argparse.ArgumentParser(
         prog="python -m ser_jax.compare", description=__doc__.splitlines()[0]
     )
-    parser.add_argument("runs", nargs="+", type=Path, help="folders of runs that were evaluated")
+    parser.add_argument("runs", nargs="+", type=Path, help="workdirs of evaluated runs")
     parser.add_argument(
         "--out", type=Path, default=Path("runs/compare"), help="default: %(default)s"
     )
     flags = parser.parse_args(arguments)
-    folders = [folder.resolve() for folder in flags.runs]
-    twice = [folder for folder, n in collections.Counter(folders).items() if n > 1]
-    if twice:
-        raise UserError(f"{twice[0]} is given twice; name each run once.")
+    for folder, n in collections.Counter(folder.resolve() for folder in flags.runs).items():
+        if n > 1:
+            raise UserError(f"{folder} is given twice; name each run once.")
     runs = [load(folder) for folder in flags.runs]
     names = collections.Counter(run.name for run in runs)
     runs = [
         run if names[run.name] == 1 else dataclasses.replace(run, name=str(folder))
         for run, folder in zip(runs, flags.runs, strict=True)
     ]
-    print(comparison.page(write(runs, flags.out)))
+    print(page(write(runs, flags.out)))
     print(f"Written to {flags.out}: compare.md, compare.csv, compare.json, compare.png.")
 
 

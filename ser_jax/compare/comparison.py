@@ -1,53 +1,64 @@
-"""Runs side by side, each number beside its protocol, and differences where they can be told.
-
-python -m ser_jax.compare runs/cnn1d-tfds runs/cnn2d-tfds runs/paper-tfds --out=runs/compare
-"""
+"""Compare finished runs: their metrics, and paired differences on the same test clips."""
 
 import collections
 import csv
 import io
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from ser_jax.common import files
 from ser_jax.compare import figure as compare_figure
 from ser_jax.evaluate.finished_run import FinishedRun, chosen_replicas
-from ser_jax.metrics import classification, intervals
-from ser_jax.metrics.classification import TITLES
+from ser_jax.metrics.classification import HEADLINE, TITLES
+from ser_jax.metrics.intervals import paired_differences
 from ser_jax.pages import figure
 from ser_jax.pages.markdown import escape, table
 from ser_jax.pages.numbers import limits, mean_sd, points
 
+# What identifies a run, as results.json has it.
+FACTS = """model input protocol unseen_speakers unseen_sentences corpus n_test
+    n_test_speakers""".split()
+
 
 def write(runs: Sequence[FinishedRun], out: Path) -> dict[str, Any]:
-    """Writes compare.md, compare.csv, compare.json and compare.png.
+    """Write compare.md, compare.csv, compare.json and compare.png.
 
     Args:
-      runs: one or more, whose names differ.
+      runs: one or more, with different names.
       out: the folder to write to.
 
     Returns:
-      What compare.json holds: `runs`, the `pairs` with the same test clips, and `not_comparable`,
-      each of the other pairs with the reason.
+      The content of compare.json, see `compare`.
     """
-    found = {"runs": [_row(run) for run in runs], "pairs": [], "not_comparable": []}
-    for a, b in itertools.combinations(runs, 2):
-        pair, reason = {"a": a.name, "b": b.name}, not_comparable(a, b)
-        if reason:
-            found["not_comparable"].append({**pair, "reason": reason})
-        else:
-            found["pairs"].append({**pair, **_differences(a, b)})
-    files.write_json(out / "compare.json", found)
-    files.write_text(out / "compare.csv", rows(found["runs"]))
-    files.write_text(out / "compare.md", page(found))
+    comparison = compare(runs)
+    files.write_json(out / "compare.json", comparison)
+    files.write_text(out / "compare.csv", runs_csv(comparison["runs"]))
+    files.write_text(out / "compare.md", page(comparison))
     figure.save(compare_figure.forest(runs), out / "compare.png")
-    return found
+    return comparison
+
+
+def compare(runs: Sequence[FinishedRun]) -> dict[str, Any]:
+    """Return the content of compare.json.
+
+    Returns:
+      `runs`; `pairs`, those tested on the same clips, with their differences; and `not_comparable`,
+      every other pair with the reason.
+    """
+    comparison = {"runs": [_summary(run) for run in runs], "pairs": [], "not_comparable": []}
+    for a, b in itertools.combinations(runs, 2):
+        names, reason = {"a": a.name, "b": b.name}, not_comparable(a, b)
+        if reason:
+            comparison["not_comparable"].append({**names, "reason": reason})
+        else:
+            comparison["pairs"].append({**names, **_differences(a, b)})
+    return comparison
 
 
 def not_comparable(a: FinishedRun, b: FinishedRun) -> str:
-    """Why there is no paired difference of two runs; "" if there is one."""
+    """Return the reason why two runs have no paired difference; "" if they have one."""
     if a.results["corpus"] != b.results["corpus"]:
         return "different corpora"
     if a.results["labels"] != b.results["labels"]:
@@ -64,7 +75,7 @@ def not_comparable(a: FinishedRun, b: FinishedRun) -> str:
     return "different test clips, as of other folds or of another seed of the split"
 
 
-def _row(run: FinishedRun) -> dict[str, Any]:
+def _summary(run: FinishedRun) -> dict[str, Any]:
     chosen = chosen_replicas(run.results)
     return {
         "name": run.name,
@@ -72,58 +83,65 @@ def _row(run: FinishedRun) -> dict[str, Any]:
         **{fact: run.results[fact] for fact in FACTS},
         "n_replicas": len(chosen),
         "setting": chosen[0]["setting"],
-        "intervals": {name: run.results["intervals"][name] for name in classification.HEADLINE},
+        "intervals": {metric: run.results["intervals"][metric] for metric in HEADLINE},
     }
 
 
 def _differences(a: FinishedRun, b: FinishedRun) -> dict[str, Any]:
-    """a − b, and whether the interval excludes 0: None if there is no interval."""
-    found = intervals.paired_differences(a.predictions, b.predictions)
-    for one in found.values():
-        one["excludes_0"] = None if one["low"] is None else one["low"] > 0 or one["high"] < 0
+    """Return a − b, and whether each interval excludes 0: None if there is no interval."""
+    differences = paired_differences(a.predictions, b.predictions)
+    for score in differences.values():
+        low, high = score["low"], score["high"]
+        score["excludes_0"] = None if low is None else low > 0 or high < 0
     facts = ("unseen_speakers", "unseen_sentences", "n_test", "n_test_speakers")
     return {
         "protocol": " / ".join(dict.fromkeys(run.results["protocol"] for run in (a, b))),
         **{fact: a.results[fact] for fact in facts},
-        "differences": found,
+        "differences": differences,
     }
 
 
-# What a run is, as results.json has it.
-FACTS = """model input protocol unseen_speakers unseen_sentences corpus n_test
-    n_test_speakers""".split()
+def runs_csv(runs: Iterable[dict[str, Any]]) -> str:
+    """Return one row per run: its facts, then mean, sd and limits of each metric."""
+    text = io.StringIO()
+    statistics = ("mean", "sd", "low", "high")
+    facts = ["name", "config", *FACTS, "n_replicas"]
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([*facts, *(f"{metric}_{s}" for metric in TITLES for s in statistics)])
+    for run in runs:
+        values = [run["intervals"][metric][s] for metric in TITLES for s in statistics]
+        writer.writerow([run[fact] for fact in facts] + values)
+    return text.getvalue()
 
 
-def page(found: dict[str, Any]) -> str:
-    """compare.md from what compare.json holds."""
+def page(comparison: dict[str, Any]) -> str:
+    """Return compare.md from the content of compare.json."""
     parts = [
         "# Runs side by side",
-        runs_table(found["runs"]),
-        "Mean ± standard deviation over a run's replicas, in per cent, and in brackets a 95 % "
-        "interval by bootstrap over the test speakers: how far the mean would move with other "
-        "speakers. With fewer than about 30 speakers it is somewhat too narrow. How much other "
-        "seeds would change is told by the standard deviation alone, and by nothing where there "
-        "is one replica.",
+        _runs_table(comparison["runs"]),
+        "Mean ± standard deviation over a run's replicas, in per cent. In brackets is a 95 % "
+        "interval from a bootstrap over the test speakers: how far the mean would move with other "
+        "speakers. With fewer than about 30 speakers it is somewhat too narrow. The effect of "
+        "other seeds shows in the standard deviation alone, and not at all for a single replica.",
         "![The runs' metrics with intervals](compare.png)",
-        *_pairs(found["pairs"]),
-        *_others(found["not_comparable"]),
+        *_pairs(comparison["pairs"]),
+        *_not_comparable(comparison["not_comparable"]),
     ]
     return "\n\n".join(parts) + "\n"
 
 
-def runs_table(rows: Sequence[dict[str, Any]]) -> str:
-    """What was run and what it gave, in Markdown."""
+def _runs_table(runs: Iterable[dict[str, Any]]) -> str:
     columns = ["run", "model", "input", "protocol", "test speakers", "corpus", "replicas"]
     cells = [
         [
-            *(escape(row[fact]) for fact in ("name", "model", "input", "protocol")),
-            _speakers(row),
-            escape(row["corpus"]),
-            f"{row['n_replicas']}",
-            f"{row['n_test']:,}",
-            *(_score(row["intervals"][name]) for name in TITLES),
+            *(escape(run[fact]) for fact in ("name", "model", "input", "protocol")),
+            _speakers(run),
+            escape(run["corpus"]),
+            f"{run['n_replicas']}",
+            f"{run['n_test']:,}",
+            *(_score(run["intervals"][metric]) for metric in TITLES),
         ]
-        for row in rows
+        for run in runs
     ]
     return table([*columns, "test clips", *TITLES.values()], cells, "---")
 
@@ -137,7 +155,7 @@ def _pairs(pairs: Sequence[dict[str, Any]]) -> list[str]:
             escape(pair["protocol"]),
             _speakers(pair),
             f"{pair['n_test']:,}",
-            *(_difference(pair["differences"][name]) for name in TITLES),
+            *(_difference(pair["differences"][metric]) for metric in TITLES),
         ]
         for pair in pairs
     ]
@@ -145,27 +163,27 @@ def _pairs(pairs: Sequence[dict[str, Any]]) -> list[str]:
     return [
         "## Differences on the same test clips",
         table(columns, cells, "---"),
-        "In points, with a 95 % interval by a bootstrap that gives both runs the same speakers. "
-        "**Bold**: the interval excludes 0. It takes the trainings as they are: hold it against "
-        "the standard deviations above before calling one model better than another. And of 20 "
-        "such intervals one misses by chance.",
+        "In percentage points, with a 95 % interval from a bootstrap that resamples the same "
+        "speakers for both runs. **Bold**: the interval excludes 0. It takes the trainings as "
+        "given: weigh a difference against the standard deviations above before calling one model "
+        "better than another. One in 20 such intervals misses by chance.",
     ]
 
 
-def _others(pairs: Sequence[dict[str, str]]) -> list[str]:
+def _not_comparable(pairs: Sequence[dict[str, str]]) -> list[str]:
     if not pairs:
         return []
     by_reason = collections.defaultdict(list)
     for pair in pairs:
         by_reason[pair["reason"]].append(f"{escape(pair['a'])} and {escape(pair['b'])}")
-    lines = [f"- {escape(why)}: {'; '.join(names)}" for why, names in by_reason.items()]
+    lines = [f"- {escape(reason)}: {'; '.join(names)}" for reason, names in by_reason.items()]
     return ["## Not comparable", "\n".join(lines)]
 
 
-def _speakers(row: dict[str, Any]) -> str:
-    seen = "unseen" if row["unseen_speakers"] else "**seen** in training"
-    sentences = ", sentences unseen too" if row["unseen_sentences"] else ""
-    return f"{row['n_test_speakers']}, {seen}{sentences}"
+def _speakers(run: dict[str, Any]) -> str:
+    seen = "unseen" if run["unseen_speakers"] else "**seen** in training"
+    sentences = ", sentences unseen too" if run["unseen_sentences"] else ""
+    return f"{run['n_test_speakers']}, {seen}{sentences}"
 
 
 def _score(score: dict[str, float | None]) -> str:
@@ -176,16 +194,3 @@ def _difference(score: dict[str, Any]) -> str:
     text = points(score["difference"])
     text = f"**{text}**" if score["excludes_0"] else text
     return text + limits(score["low"], score["high"], "+.1f")
-
-
-def rows(runs: Sequence[dict[str, Any]]) -> str:
-    """One row a run: what it is, then mean, sd and limits of each metric."""
-    text = io.StringIO()
-    values = ("mean", "sd", "low", "high")
-    facts = ["name", "config", *FACTS, "n_replicas"]
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*facts, *(f"{name}_{value}" for name in TITLES for value in values)])
-    for row in runs:
-        numbers = [row["intervals"][name][value] for name in TITLES for value in values]
-        writer.writerow([row[fact] for fact in facts] + numbers)
-    return text.getvalue()

@@ -1,4 +1,4 @@
-"""The picture of several runs: each metric with its interval, a row a run."""
+"""The forest plot of several runs: each metric with its interval, one row per run."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,7 +7,7 @@ from ser_jax.evaluate.finished_run import FinishedRun, chosen_replicas
 from ser_jax.metrics.classification import TITLES
 from ser_jax.pages import figure, numbers
 
-# Filled and hollow as well as blue and vermilion: whether a number is of new speakers.
+# Shape and fill as well as colour say whether the test speakers are new to the network.
 UNSEEN = {"color": figure.BLUE, "marker": "o", "label": "unseen speakers"}
 SEEN = {
     "color": figure.VERMILION,
@@ -20,7 +20,7 @@ LISTENERS = {"color": "black", "marker": "x", "markersize": 7, "label": "listene
 
 
 def forest(runs: Sequence[FinishedRun]) -> Any:
-    """A figure: each run's mean with its interval, its replicas and its listeners."""
+    """Return a figure of each run's mean with its interval, its replicas and human listeners."""
     import matplotlib
 
     with matplotlib.rc_context(figure.STYLE):
@@ -43,11 +43,11 @@ def forest(runs: Sequence[FinishedRun]) -> Any:
 
 def _row(axes: Any, row: int, metric: str, results: dict[str, Any]) -> None:
     score = results["intervals"][metric]
-    line = UNSEEN if results["unseen_speakers"] else SEEN
+    mark = UNSEEN if results["unseen_speakers"] else SEEN
     if score["low"] is not None:
         limits = [score["low"], score["high"]]
-        axes.plot(limits, [row, row], color=line["color"], linewidth=2, solid_capstyle="butt")
-    axes.plot(score["mean"], row, linestyle="", markersize=8, **line)
+        axes.plot(limits, [row, row], color=mark["color"], linewidth=2, solid_capstyle="butt")
+    axes.plot(score["mean"], row, linestyle="", markersize=8, **mark)
     axes.annotate(
         numbers.mean_sd(score["mean"], score["sd"]),
         (score["mean"], row),
@@ -71,7 +71,7 @@ def _label(run: FinishedRun) -> str:
 
 
 def _legend(sheet: Any, panels: Sequence[Any]) -> None:
-    """Each kind of mark that is there, once, below the panels."""
+    """List each kind of mark in use once, below the panels."""
     handle_of = {}
     for axes in panels:
         handles, labels = axes.get_legend_handles_labels()

@@ -1,34 +1,35 @@
-"""The report's claims, each confirmed or not by the runs, with the number.
+"""config.claims with verdicts: each claim of the reference report, confirmed by the runs or not.
 
-A claim of "more" is confirmed if the 95 % limits of the difference, over speakers and trainings,
-lie above 0, not confirmed if they lie below, and undecided otherwise: around 0, or without limits.
+A claim holds that a value exceeds a threshold. It is confirmed if the value's 95 % limits over
+speakers and trainings lie above the threshold, not confirmed if they lie below, and undecided
+otherwise: if they include it, or if there are none.
 """
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Mapping
 
+from ml_collections import ConfigDict
+
+from ser_jax.common.errors import UserError
 from ser_jax.evaluate.finished_run import chosen_replicas, validation
+from ser_jax.metrics.classification import HEADLINE
 from ser_jax.pages import numbers
-from ser_jax.study import intervals
-from ser_jax.study.effects import Effect
-from ser_jax.study.intervals import Estimate
-from ser_jax.study.runs import SEEN, StudyRun, plain
+from ser_jax.study.comparisons import Comparison, Section, check_keys
+from ser_jax.study.intervals import Estimate, estimates
+from ser_jax.study.runs import StudyRun, find
 
 CONFIRMED, NOT_CONFIRMED, UNDECIDED = "confirmed", "not confirmed", "undecided"
-REPORTED = {"cnn1d": 0.4308, "cnn2d": 0.538}  # accuracies of the report's Table 1 …
-CORPUS = "CREMA-D"  # … on this corpus
-METRIC = "accuracy"  # which the report speaks of
 
 
 @dataclasses.dataclass(frozen=True)
 class Claim:
-    """One claim under one protocol.
+    """A claim under one protocol.
 
     Attributes:
       claim: in words.
-      runs: those that decide it.
-      verdict: of the three above.
-      reason: the number, or what is missing.
+      runs: the runs that decide it.
+      verdict: one of the three above.
+      reason: the number behind the verdict, or what is missing.
     """
 
     claim: str
@@ -37,88 +38,117 @@ class Claim:
     reason: str
 
 
-def lines(entries: Sequence[StudyRun], effects: Iterable[Effect]) -> list[Claim]:
-    """Every claim under every protocol that the study has runs for."""
-    return [*_reaches(entries), *_more(effects), *_listeners(entries)]
+def judge(
+    config: ConfigDict, runs: Mapping[str, StudyRun], sections: Iterable[Section]
+) -> list[Claim]:
+    """Return the claims of config.claims with their verdicts, one per protocol.
+
+    Args:
+      config: of the study.
+      runs: by name.
+      sections: config.comparisons, estimated.
+
+    Raises:
+      UserError: a claim is incomplete, or names an unknown run or comparison; or config.reference
+        names an unknown metric.
+    """
+    metric = config.reference.metric
+    if metric not in HEADLINE:
+        raise UserError(
+            f"reference.metric={metric!r} is unknown; use one of {', '.join(HEADLINE)}."
+        )
+    comparisons = {
+        (comparison.run.name, comparison.against.name): comparison
+        for section in sections
+        for comparison in section.comparisons
+    }
+    claims = []
+    for listed in config.claims:
+        text, place = listed.get("claim"), f"config.claims, {listed.get('claim')!r},"
+        if "pairs" in listed:
+            check_keys(listed, {"claim", "pairs"}, "config.claims")
+            for pair in listed["pairs"]:
+                if tuple(pair) not in comparisons:
+                    raise UserError(
+                        f"{place} compares {' and '.join(pair)}, which config.comparisons does not."
+                    )
+                claims.append(_improves(text, comparisons[tuple(pair)], metric))
+        elif "best_of" in listed:
+            check_keys(listed, {"claim", "best_of"}, "config.claims")
+            for names in listed["best_of"]:
+                rivals = tuple(find(runs, name, place) for name in names)
+                claims.append(_exceeds_listeners(text, rivals, metric))
+        else:
+            check_keys(listed, {"claim", "run", "reported"}, "config.claims")
+            run = find(runs, listed["run"], place)
+            claims.append(_reaches(text, run, listed["reported"], config.reference))
+    return claims
 
 
-def verdict(low: float | None, high: float | None, threshold: float = 0.0) -> str:
-    """Where the limits lie."""
-    if low is None or high is None:
+def verdict(estimate: Estimate, threshold: float = 0.0) -> str:
+    """Return CONFIRMED, NOT_CONFIRMED or UNDECIDED, by the side on which the limits lie."""
+    if estimate.low is None:
         return UNDECIDED
-    return CONFIRMED if low > threshold else NOT_CONFIRMED if high < threshold else UNDECIDED
+    if estimate.low > threshold:
+        return CONFIRMED
+    return NOT_CONFIRMED if estimate.high < threshold else UNDECIDED
 
 
-def points(number: Estimate) -> str:
-    """A difference in percentage points, with its limits."""
-    text = numbers.points(number.value) + numbers.limits(number.low, number.high, "+.1f")
-    return f"{text} points{_why_no_limits(number)}"
+def points(difference: Estimate) -> str:
+    """Return a difference in percentage points with its limits."""
+    text = numbers.points(difference.value)
+    text += numbers.limits(difference.low, difference.high, "+.1f")
+    return f"{text} points{_why_no_limits(difference)}"
 
 
-def share(number: Estimate, *, with_sd: bool = False) -> str:
-    """A metric in per cent, with its limits; with its sd between trainings, if there is one."""
-    text = f"{numbers.mean_sd(number.value, number.sd if with_sd else None)} %"
-    return f"{text}{numbers.limits(number.low, number.high)}{_why_no_limits(number)}"
+def percent(estimate: Estimate, *, with_sd: bool = False) -> str:
+    """Return a metric in per cent with its limits, and with its sd between trainings on request."""
+    text = f"{numbers.mean_sd(estimate.value, estimate.sd if with_sd else None)} %"
+    return f"{text}{numbers.limits(estimate.low, estimate.high)}{_why_no_limits(estimate)}"
 
 
-def _why_no_limits(number: Estimate) -> str:
-    if number.low is not None:
+def _why_no_limits(estimate: Estimate) -> str:
+    if estimate.low is not None:
         return ""
-    return " (one training)" if number.n < 2 else " (one test speaker)"
+    return " (one training)" if estimate.n < 2 else " (one test speaker)"
 
 
-def _more(effects: Iterable[Effect]) -> Iterator[Claim]:
-    for effect in effects:
-        runs = (effect.run, effect.against)
-        if not effect.claim:
-            continue
-        if effect.numbers is None:
-            yield _missing(effect.claim, runs)
-            continue
-        number = effect.numbers[METRIC]
-        yield Claim(effect.claim, runs, verdict(number.low, number.high), points(number))
+def _reaches(claim: str, run: StudyRun, reported: float, reference: ConfigDict) -> Claim:
+    if not run.finished:
+        return _missing(claim, (run,))
+    estimate, corpus = estimates(run.finished)[reference.metric], run.finished.results["corpus"]
+    if corpus == reference.corpus:
+        return Claim(claim, (run,), verdict(estimate, reported), percent(estimate))
+    reason = f"{percent(estimate)}; the claim is about {reference.corpus}, this is {corpus}"
+    return Claim(claim, (run,), UNDECIDED, reason)
 
 
-def _reaches(entries: Sequence[StudyRun]) -> Iterator[Claim]:
-    for entry in plain(entries):
-        reported = REPORTED.get(entry.config.model.name)
-        if not reported or entry.protocol != SEEN:
-            continue
-        claim = f"The {entry.model} reaches {numbers.percent(reported, '.4g')}."
-        if not entry.run:
-            yield _missing(claim, (entry,))
-            continue
-        number, corpus = intervals.values(entry.run)[METRIC], entry.run.results["corpus"]
-        found, reason = verdict(number.low, number.high, reported), share(number)
-        if corpus != CORPUS:
-            found, reason = UNDECIDED, f"{reason}; the claim is about {CORPUS}, this is {corpus}"
-        yield Claim(claim, (entry,), found, reason)
+def _improves(claim: str, comparison: Comparison, metric: str) -> Claim:
+    runs = (comparison.run, comparison.against)
+    if comparison.estimates is None:
+        return _missing(claim, runs)
+    difference = comparison.estimates[metric]
+    return Claim(claim, runs, verdict(difference), points(difference))
 
 
-def _listeners(entries: Sequence[StudyRun]) -> Iterator[Claim]:
-    """For each protocol the network that was best on validation, so that no test chooses it."""
-    claim = "The best network recognises more than listeners do."
-    shown = plain(entries)
-    for protocol in dict.fromkeys(entry.protocol for entry in shown):
-        here = tuple(entry for entry in shown if entry.protocol == protocol)
-        if not all(entry.run for entry in here):
-            yield _missing(claim, here)
-            continue
-        best = max(here, key=_validation)
-        human = best.run.results.get("human")
-        if not human:
-            yield Claim(claim, (best,), UNDECIDED, "no listener has rated these clips")
-            continue
-        number, heard = intervals.values(best.run)[METRIC], human[METRIC]
-        reason = f"{best.model} {share(number)}, each rating {numbers.percent(heard)}"
-        yield Claim(claim, (best,), verdict(number.low, number.high, heard), reason)
+def _exceeds_listeners(claim: str, rivals: tuple[StudyRun, ...], metric: str) -> Claim:
+    """Judge the run that is best on validation, so that the test set does not choose it."""
+    if not all(run.finished for run in rivals):
+        return _missing(claim, rivals)
+    best = max(rivals, key=_validation)
+    listeners = (best.finished.results.get("human") or {}).get(metric)
+    if listeners is None:
+        return Claim(claim, (best,), UNDECIDED, "no listener has rated these clips")
+    estimate = estimates(best.finished)[metric]
+    reason = f"{best.model} {percent(estimate)}, each rating {numbers.percent(listeners)}"
+    return Claim(claim, (best,), verdict(estimate, listeners), reason)
 
 
-def _validation(entry: StudyRun) -> float:
-    results = entry.run.results
+def _validation(run: StudyRun) -> float:
+    results = run.finished.results
     return validation(chosen_replicas(results), results["monitor"])
 
 
 def _missing(claim: str, runs: tuple[StudyRun, ...]) -> Claim:
-    names = ", ".join(entry.name for entry in runs if not entry.run)
+    names = ", ".join(run.name for run in runs if not run.finished)
     return Claim(claim, runs, UNDECIDED, f"no result of {names}")

@@ -1,26 +1,21 @@
-"""The runs of a study, and which of them answer a question together.
-
-Two runs are compared where their configs differ in what the question is about and in nothing else,
-so a table finds its runs by what they are and not by what they are called.
-"""
+"""The runs of a study: config.runs, each with its full config, its folder and its results."""
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
 
+from ser_jax.common.config import flatten
+from ser_jax.common.errors import UserError
 from ser_jax.evaluate.finished_run import FinishedRun
-from ser_jax.train.workdir import flat
 
-SEEN = "random_file"  # the report's protocol; the others promise unseen speakers …
-SENTENCES = "speaker_sentence"  # … and this one unseen sentences too
-# What makes a run another model, and another protocol.
-MODEL = ("model.", "input.kind", "optimizer.name", "train.batch_size")
-PROTOCOL = ("split.",)
-MODELS = {"cnn1d": "1D CNN", "cnn2d": "2D CNN", "paper": "paper's CNN"}
-INPUTS = {"mfcc": "MFCC", "log_mel": "log-mel"}
+SEEN = "random_file"  # the reference report's protocol; all others test on unseen speakers …
+SENTENCES = "speaker_sentence"  # … and this one on unseen sentences too
+SPEAKERS = {SEEN: "seen", SENTENCES: "unseen, new sentences"}
+# The keys of a study's config that are about its runs; all others are the base of every run.
+STUDY_KEYS = ("runs", "titles", "table1", "comparisons", "claims", "reference")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,31 +23,26 @@ class StudyRun:
     """A run of a study.
 
     Attributes:
-      name: in the study's config.
-      config: all of it, as the run is trained with it.
-      changes: what the study's base has otherwise, as {"train.epochs": 10}; see `changes`.
-      folder: where it lives.
-      records: the folder of its records, once that is known.
-      run: results and predictions; None as long as it is not finished.
-      seconds: what it has taken so far.
-      failure: why it could not be finished.
+      name: its key in config.runs.
+      model: model and input as the page calls them, such as "2D CNN on log-mel".
+      config: the full config that it is trained with.
+      changes: where its config differs from the study's base, as {"train.epochs": 10}.
+      folder: its workdir.
+      records: the folder of its records; None until they are prepared.
+      finished: its results and predictions; None until it is finished.
+      seconds: time spent so far.
+      failure: why it failed; "" if it did not.
     """
 
     name: str
+    model: str
     config: ConfigDict
     changes: dict[str, Any]
     folder: Path
     records: Path | None = None
-    run: FinishedRun | None = None
+    finished: FinishedRun | None = None
     seconds: float = 0.0
     failure: str = ""
-
-    @property
-    def model(self) -> str:
-        """Such as "2D CNN on log-mel"."""
-        name, kind = self.config.model.name, self.config.input.kind
-        title = MODELS.get(name, name)
-        return title if kind == "vector" else f"{title} on {INPUTS.get(kind, kind)}"
 
     @property
     def protocol(self) -> str:
@@ -60,28 +50,81 @@ class StudyRun:
 
     @property
     def speakers(self) -> str:
-        """What those of the test part are to training."""
-        return {SEEN: "seen", SENTENCES: "unseen, new sentences"}.get(self.protocol, "unseen")
+        """Whether training has heard the test speakers: "seen", "unseen", …"""
+        return SPEAKERS.get(self.protocol, "unseen")
+
+
+def expand(config: ConfigDict, workdir: Path) -> list[StudyRun]:
+    """Return the runs, each with its full config, in an order in which they can be trained.
+
+    An init_from that names another run becomes that run's folder.
+
+    Raises:
+      UserError: a run sets an unknown key, or a value of another type.
+    """
+    base = config.copy_and_resolve_references()  # else a run's views would be the corpus's too
+    with base.unlocked():
+        runs = base.runs
+        for key in STUDY_KEYS:
+            del base[key]
+    configs = {name: _updated(base, overrides, name) for name, overrides in runs.items()}
+    second = [name for name in configs if configs[name].init_from in configs]
+    for name in second:
+        source = configs[name].init_from
+        if source in second:
+            raise UserError(f"runs.{name} starts from {source}, which starts from another run too.")
+    for name in second:
+        configs[name].init_from = str(workdir / configs[name].init_from)
+    return [
+        StudyRun(
+            name=name,
+            model=_title(configs[name], config.titles),
+            config=configs[name],
+            changes=changes(configs[name], base),
+            folder=workdir / name,
+        )
+        for name in sorted(configs, key=lambda name: name in second)
+    ]
+
+
+def _updated(base: ConfigDict, overrides: ConfigDict, name: str) -> ConfigDict:
+    config = base.copy_and_resolve_references().unlock()
+    if overrides.get("model", {}).get("name", base.model.name) != base.model.name:
+        config.model = overrides.model  # another model has other fields
+    config.lock()
+    try:
+        config.update(overrides)
+    except (KeyError, TypeError) as error:
+        raise UserError(f"runs.{name} does not fit the config: {error.args[0]}") from error
+    return config
 
 
 def changes(config: ConfigDict, base: ConfigDict) -> dict[str, Any]:
-    """What the base has otherwise, as {"train.epochs": 10}; nothing depends on the name."""
-    ours, theirs = flat(config.to_dict()), flat(base.to_dict())
-    return {k: v for k, v in ours.items() if v != theirs.get(k) and k != "name"}
+    """Return where a config differs from the base, as {"train.epochs": 10}; names do not count."""
+    base_values = flatten(base.to_dict())
+    return {
+        key: value
+        for key, value in flatten(config.to_dict()).items()
+        if value != base_values.get(key) and key != "name"
+    }
 
 
-def alike(a: StudyRun, b: StudyRun, but: Sequence[str]) -> bool:
-    """Whether two runs of a study differ at most in keys that begin so."""
-    either, none = a.changes | b.changes, object()
-    differing = [k for k in either if a.changes.get(k, none) != b.changes.get(k, none)]
-    return all(key.startswith(tuple(but)) for key in differing)
+def find(runs: Mapping[str, StudyRun], name: str, place: str) -> StudyRun:
+    """Return the run that a list of the config names.
+
+    Raises:
+      UserError: there is no run of that name.
+    """
+    if name not in runs:
+        raise UserError(f"{place} names the run {name!r}, which is not in config.runs.")
+    return runs[name]
 
 
-def ordered(entries: Iterable[StudyRun]) -> list[StudyRun]:
-    """As tables show them: seen speakers first, then by model."""
-    return sorted(entries, key=lambda e: (e.protocol != SEEN, e.protocol == SENTENCES, e.model))
+def ordered(runs: Iterable[StudyRun]) -> list[StudyRun]:
+    """Sort runs for a table: seen speakers first, then by model."""
+    return sorted(runs, key=lambda r: (r.protocol != SEEN, r.protocol == SENTENCES, r.model))
 
 
-def plain(entries: Iterable[StudyRun]) -> list[StudyRun]:
-    """Those that differ from the base in nothing but model, input and protocol."""
-    return [e for e in entries if all(key.startswith((*MODEL, *PROTOCOL)) for key in e.changes)]
+def _title(config: ConfigDict, titles: ConfigDict) -> str:
+    model, kind = config.model.name, config.input.kind
+    return " on ".join(filter(None, (titles.get(model, model), titles.get(kind, kind))))

@@ -7,6 +7,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from ser_jax.common import files
+from ser_jax.common.config import flatten
 from ser_jax.common.errors import UserError
 from ser_jax.parallel import processes
 
@@ -31,7 +32,7 @@ def claim(workdir: Path, config: ConfigDict, records_name: str) -> None:
     path = workdir / "config.json"
     ours = json.loads(config.to_json()) | {"records": records_name}
     if path.exists():
-        differing = _differences(flat(files.read_json(path)), flat(ours))
+        differing = _differences(flatten(files.read_json(path)), flatten(ours))
         if differing:
             raise UserError(
                 f"{workdir} belongs to a run with another config: {'; '.join(differing)}. Choose "
@@ -39,14 +40,6 @@ def claim(workdir: Path, config: ConfigDict, records_name: str) -> None:
             )
     if processes.is_first():
         files.write_json(path, ours)
-
-
-def flat(tree: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested sections → {"train.epochs": 10}."""
-    if not isinstance(tree, dict):
-        return {prefix: tree}
-    start = f"{prefix}." if prefix else ""
-    return {k: v for name, sub in tree.items() for k, v in flat(sub, start + name).items()}
 
 
 def _differences(theirs: dict[str, Any], ours: dict[str, Any]) -> list[str]:
