@@ -27,7 +27,7 @@ def test_panels_share_the_time_axis_and_a_tone_is_at_its_frequency(chirp, tmp_pa
         Panel("mfcc", mfcc, "MFCC"),
         Panel("saliency", np.zeros_like(mfcc), "saliency"),
     ]
-    sheet = clip_figure.sheet(spec, panels)
+    sheet = clip_figure.draw(spec, panels)
     assert [axes.get_title(loc="left") for axes in sheet.axes] == [p.title for p in panels]
     assert len({axes.get_xlim() for axes in sheet.axes}) == 1
     assert sheet.axes[0].get_xlim() == pytest.approx((0, 1.51), abs=0.005)
@@ -53,7 +53,7 @@ def test_short_silent_and_vector_clips_can_be_drawn(tmp_path):
         Panel("mfcc", np.zeros((1, 20)), "flat"),
         Panel("saliency", np.ones((1, 22)), "all columns of the 1D model"),
     ]
-    figure.save(clip_figure.sheet(spec, panels), tmp_path / "clip.png", dpi=60)
+    figure.save(clip_figure.draw(spec, panels), tmp_path / "clip.png", dpi=60)
 
 
 def test_flac_keeps_sixteen_bits_and_the_level(chirp, tmp_path):

@@ -12,9 +12,7 @@ from ser_jax.evaluate import finished_run
 from ser_jax.metrics import classification, listeners
 from ser_jax.pages import markdown
 from ser_jax.report import content, run_report, wording
-from ser_jax.report.figures import breakdown as figures_breakdown
-from ser_jax.report.figures import confusion as figures_confusion
-from ser_jax.report.figures import reliability, training
+from ser_jax.report.figures import breakdown, confusion, reliability, training
 
 RATE = "optimizer.learning_rate"
 LABELS = """anger disgust fear happiness neutral sadness surprise calm boredom contempt excitement
@@ -208,68 +206,68 @@ def test_writes_pictures_and_a_page_that_shows_them(tmp_path):
 
 def test_without_listeners_nothing_is_said_of_them(tmp_path):
     values = {"emotion": LABELS[:6], "sex": ["female", "male"]}
-    breakdown = {name: some_groups(value, human=None) for name, value in values.items()}
-    results = some_results(breakdown=breakdown)
+    groups = {name: some_groups(value, human=None) for name, value in values.items()}
+    results = some_results(breakdown=groups)
     fill(tmp_path, results=results)
     path = run_report.write(tmp_path).with_name("report.md")
     assert not (path.parent / "human.png").exists()
     assert "listen" not in path.read_text() and "perceived" not in path.read_text()
-    assert "listen" not in "".join(texts(figures_breakdown.breakdown(results)))
+    assert "listen" not in "".join(texts(breakdown.draw(results)))
 
 
 @pytest.mark.parametrize("n_classes", [2, 6, 8, 12])
 def test_matrices_are_legible(n_classes):
     results = some_results(LABELS[:n_classes], seeds=(1, 2), human=some_human(n_classes))
-    assert not overlapping(figures_confusion.confusion(results))
-    assert not overlapping(figures_confusion.human(results))
+    assert not overlapping(confusion.draw(results))
+    assert not overlapping(confusion.draw_listeners(results))
 
 
 @pytest.mark.parametrize("n_epochs", [1, 13, 200])
 @pytest.mark.parametrize("seeds", [(17,), (17, 18, 19)])
 def test_curves_are_legible(n_epochs, seeds):
     results = some_results(seeds=seeds)
-    assert not overlapping(training.curves(epochs_of(results, n_epochs + 1), results))
+    assert not overlapping(training.draw(epochs_of(results, n_epochs + 1), results))
 
 
 @pytest.mark.parametrize("decades", [1, 4, 9])
 def test_learning_rates_of_many_decades_are_legible(decades):
     epochs = [row | {"learning_rate": 10.0 ** -row["epoch"]} for row in some_epochs(decades)]
-    assert not overlapping(training.curves({0: epochs}, some_results()))
+    assert not overlapping(training.draw({0: epochs}, some_results()))
 
 
 @pytest.mark.parametrize("actors", [1, 19, 91])
 @pytest.mark.parametrize("n_classes", [2, 12])
 def test_breakdown_is_legible(actors, n_classes):
     results = some_results(LABELS[:n_classes], actors=actors)
-    assert not overlapping(figures_breakdown.breakdown(results))
+    assert not overlapping(breakdown.draw(results))
 
 
 def test_breakdown_of_many_classes_and_of_a_single_one_are_drawn():
     many = some_results([f"class {i}" for i in range(20)], actors=1)
-    assert not overlapping(figures_breakdown.breakdown(many))
+    assert not overlapping(breakdown.draw(many))
     one = some_results(breakdown={"emotion": some_groups(["anger"]), "actor": some_groups(["a"])})
-    assert figures_breakdown.breakdown(one).axes[0].get_title(loc="left") == "Emotion"
+    assert breakdown.draw(one).axes[0].get_title(loc="left") == "Emotion"
 
 
 def test_reliability_is_legible():
-    assert not overlapping(reliability.reliability(some_results(seeds=(1, 2), folds=(0, 1))))
+    assert not overlapping(reliability.draw(some_results(seeds=(1, 2), folds=(0, 1))))
 
 
 def test_long_names_are_wrapped_or_cut():
     labels = ["a", "one-word-that-goes-on-and-on"]
     results = some_results(labels, corpus=20 * "a long name ", human=some_human(2))
-    for draw in (figures_confusion.confusion, figures_confusion.human, figures_breakdown.breakdown):
+    for draw in (confusion.draw, confusion.draw_listeners, breakdown.draw):
         figure = draw(results)
         assert not overlapping(figure)
         assert figure.axes[0].get_yticklabels()[1].get_text() == "one-word-that-goes-on…"
-    figure = figures_confusion.confusion(results)
+    figure = confusion.draw(results)
     figure.canvas.draw()
     assert figure.axes[0].title.get_window_extent().width < 5.5 * figure.dpi
 
 
 def test_confusion_shows_rows_as_shares_with_counts_and_recall():
     results = some_results(["a", "b"], confusion=[[30, 10], [1, 3]], n_test=44)
-    figure = figures_confusion.confusion(results)
+    figure = confusion.draw(results)
     for text in ("75 %", "30", "25 %", "10", "75.0 % of 40", "75.0 % of 4"):
         assert text in texts(figure)
     np.testing.assert_allclose(figure.axes[0].images[0].get_array(), [[0.75, 0.25], [0.25, 0.75]])
@@ -281,7 +279,7 @@ def test_confusion_shows_rows_as_shares_with_counts_and_recall():
 def test_listeners_confusion_stands_beside_the_models_on_one_scale():
     human = listeners.agreement([[3, 1], [0, 2]], [0, 1])
     results = some_results(["a", "b"], confusion=[[2, 2], [1, 3]], human=human)
-    figure = figures_confusion.human(results)
+    figure = confusion.draw_listeners(results)
     shares = [axes.images[0].get_array().tolist() for axes in figure.axes]
     assert shares == [[[0.75, 0.25], [0, 1]], [[0.5, 0.5], [0.25, 0.75]]]
     assert [axes.images[0].get_clim() for axes in figure.axes] == [(0, 1), (0, 1)]
@@ -304,10 +302,10 @@ def test_clips_and_replicas_are_counted(replicas, words):
 def test_every_picture_of_scores_tells_how_much_was_tested():
     results = some_results(seeds=(1, 2, 3), human=some_human())
     for draw in (
-        figures_confusion.confusion,
-        figures_confusion.human,
-        reliability.reliability,
-        figures_breakdown.breakdown,
+        confusion.draw,
+        confusion.draw_listeners,
+        reliability.draw,
+        breakdown.draw,
     ):
         assert "1,800 test clips × 3 replicas" in " ".join(texts(draw(results)))
 
@@ -321,12 +319,12 @@ def test_a_class_without_test_clips_and_a_run_that_diverged_are_drawn(tmp_path, 
     fill(tmp_path, epochs, results)
     path = run_report.write(tmp_path).with_name("report.md")
     assert cells(path.read_text(), "b")[1] == "0"
-    assert "no clips" in texts(figures_confusion.confusion(results))
+    assert "no clips" in texts(confusion.draw(results))
     assert not recwarn.list
 
 
 def test_names_are_drawn_as_they_stand():
-    figure = figures_confusion.confusion(some_results(["$x^2$", r"$\frac{$"]))
+    figure = confusion.draw(some_results(["$x^2$", r"$\frac{$"]))
     figure.canvas.draw()
     assert "$x^2$" in [t.get_text() for t in figure.axes[0].get_xticklabels()]
 
@@ -334,7 +332,7 @@ def test_names_are_drawn_as_they_stand():
 def test_best_epoch_is_marked_in_every_panel():
     results = some_results()
     results["replicas"][0]["best_epoch"] = 4
-    figure = training.curves({0: some_epochs(5)}, results)
+    figure = training.draw({0: some_epochs(5)}, results)
     for axes in figure.axes:
         assert [4, 4] in [list(line.get_xdata()) for line in axes.lines]
     assert "best epoch: 4" in [t.get_text() for t in figure.legends[0].get_texts()]
@@ -343,7 +341,7 @@ def test_best_epoch_is_marked_in_every_panel():
 
 def test_curves_show_each_replica_and_the_mean_of_those_still_running():
     results = some_results(seeds=(17, 18, 19))
-    figure = training.curves(epochs_of(results), results)
+    figure = training.draw(epochs_of(results), results)
     lines = [line.get_ydata() for line in figure.axes[1].lines]
     *validation, mean, best = lines[4:]
     stopped = [0.41, 0.41, np.nan]
@@ -357,24 +355,24 @@ def test_curves_show_each_replica_and_the_mean_of_those_still_running():
 
 def test_of_a_sweep_the_curves_are_those_of_the_chosen_setting():
     results = some_results(seeds=(1, 2), rates=(1e-3, 3e-4, 1e-4))
-    figure = training.curves(epochs_of(results), results)
+    figure = training.draw(epochs_of(results), results)
     assert len(figure.axes[3].lines) == 2 + 1  # learning rates, and the best epochs
     title = figure._suptitle.get_text()
-    assert "2 of 6 replicas, chosen by validation: optimizer.learning_rate = 0.001" in title
+    assert "2 of 6 replicas, chosen on validation: optimizer.learning_rate = 0.001" in title
 
 
 def test_reliability_leaves_out_empty_bins():
-    figure = reliability.reliability(some_results())
+    figure = reliability.draw(some_results())
     lines = figure.axes[0].lines
     assert (list(lines[1].get_xdata()), list(lines[1].get_ydata())) == ([0.75], [0.5])
     assert len(figure.axes[2].patches) == 1
-    assert {"expected calibration error: 6.2 %", "of the surest half: 75.0 %"} <= set(texts(figure))
+    assert {"expected calibration error: 6.2 %", "at 50 % coverage: 75.0 %"} <= set(texts(figure))
 
 
 def test_breakdown_marks_accuracy_interval_and_listeners():
     results = some_results(actors=91)
     results["breakdown"]["actor"].reverse()
-    figure = figures_breakdown.breakdown(results)
+    figure = breakdown.draw(results)
     panels = {axes.get_title(loc="left"): axes for axes in figure.axes}
     assert list(panels) == ["Emotion", "Level", "Actor, 91 sorted by accuracy"]
     level = panels["Level"]

@@ -1,4 +1,4 @@
-"""The picture of one clip: waveform, log-mel, MFCC and saliency above one time axis.
+"""The figure of one clip: waveform, log-mel, MFCC and saliency above one time axis.
 
 Axes: S samples, T frames, F columns, M mel bands.
 """
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ser_jax.features import FeatureSpec, spectral
-from ser_jax.pages import figure as pages_figure
+from ser_jax.pages.figure import BLUE, STYLE, new_figure
 
 WIDTH = 3.4  # inches
 HEIGHTS = {"waveform": 0.75, "log_mel": 1.15, "mfcc": 0.9, "saliency": 0.9}
@@ -19,13 +19,13 @@ TICKS_HZ = (100, 250, 500, 1000, 2000, 4000, 8000, 16_000)
 
 @dataclasses.dataclass(frozen=True)
 class Panel:
-    """What one of the stacked pictures shows.
+    """One of the stacked plots.
 
     Attributes:
       kind: a key of HEIGHTS.
-      values: waveform_S; log_mel_TxM in dB; mfcc_TxF; saliency_TxF, on an mfcc, a log-mel, or the
-        1D model's columns (MFCC, zero-crossing rate, energy).
-      title: above it.
+      values: waveform_S; log_mel_TxM in dB; mfcc_TxF; saliency_TxF of an MFCC, a log-mel, or the
+        columns of the vector input (MFCC, zero-crossing rate, energy).
+      title: shown above.
     """
 
     kind: str
@@ -33,14 +33,14 @@ class Panel:
     title: str
 
 
-def sheet(spec: FeatureSpec, panels: Sequence[Panel]) -> Any:
-    """A figure of the panels, one below the other."""
+def draw(spec: FeatureSpec, panels: Sequence[Panel]) -> Any:
+    """Return a figure of the panels, one below the other."""
     import matplotlib
 
-    style = {**pages_figure.STYLE, "axes.grid": False, "font.size": 8, "axes.titlesize": 8}
+    style = {**STYLE, "axes.grid": False, "font.size": 8, "axes.titlesize": 8}
     with matplotlib.rc_context(style):
         heights = [HEIGHTS[panel.kind] for panel in panels]
-        figure = pages_figure.new_figure(WIDTH, sum(heights) + 0.34 * len(panels) + 0.2)
+        figure = new_figure(WIDTH, sum(heights) + 0.34 * len(panels) + 0.2)
         grid = figure.add_gridspec(
             len(panels), 1, height_ratios=heights, hspace=0.55, left=0.13, right=0.99
         )
@@ -61,7 +61,7 @@ def _seconds(spec: FeatureSpec, panel: Panel) -> float:
 
 
 def _waveform(axes: Any, spec: FeatureSpec, values_S: np.ndarray) -> None:
-    # An envelope: a thousand columns, each from its lowest to its highest sample.
+    # An envelope of about a thousand columns, each from its lowest to its highest sample.
     size = max(1, -(-len(values_S) // 1000))
     padded = np.pad(values_S, (0, -len(values_S) % size), mode="edge").reshape(-1, size)
     second = np.arange(len(padded)) * size / spec.sampling_rate
@@ -69,9 +69,9 @@ def _waveform(axes: Any, spec: FeatureSpec, values_S: np.ndarray) -> None:
         second,
         padded.min(1),
         padded.max(1),
-        color=pages_figure.BLUE,
+        color=BLUE,
         linewidth=0.4,
-        edgecolor=pages_figure.BLUE,
+        edgecolor=BLUE,
     )
     reach = float(np.abs(values_S).max(initial=1e-4))
     axes.set_ylim(-reach, reach)
@@ -84,7 +84,7 @@ def _log_mel(axes: Any, spec: FeatureSpec, values_TxM: np.ndarray) -> None:
 
 
 def _mfcc(axes: Any, spec: FeatureSpec, values_TxF: np.ndarray) -> None:
-    # The zeroth is the loudness, and so large that beside it nothing else would show.
+    # Standardised, since the zeroth coefficient, the loudness, would hide all others.
     deviation_TxF = values_TxF - values_TxF.mean(0)
     deviation_TxF /= np.maximum(deviation_TxF.std(0), 1e-9)
     _image(axes, spec, deviation_TxF, cmap="RdBu_r", vmin=-3, vmax=3)
@@ -92,7 +92,7 @@ def _mfcc(axes: Any, spec: FeatureSpec, values_TxF: np.ndarray) -> None:
 
 
 def _saliency(axes: Any, spec: FeatureSpec, values_TxF: np.ndarray) -> None:
-    # Not the very largest: one cell would pale all others.
+    # A quantile, for a single large value would leave all others pale.
     reach = float(np.quantile(np.abs(values_TxF), 0.995)) or 1e-9
     _image(axes, spec, values_TxF, cmap="PuOr_r", vmin=-reach, vmax=reach)
     if values_TxF.shape[1] == spec.n_mels:
@@ -112,7 +112,7 @@ def _image(axes: Any, spec: FeatureSpec, values_TxF: np.ndarray, **colours: Any)
 
 
 def _hertz(axes: Any, spec: FeatureSpec) -> None:
-    """Frequencies at the mel bands that are centred on them."""
+    """Label the mel bands by their centre frequencies."""
     low, high = (
         spectral.hz_to_mel(np.array(f), spec.mel_scale)
         for f in (spec.f_min, spec.f_max or spec.sampling_rate / 2)
@@ -127,7 +127,7 @@ def _hertz(axes: Any, spec: FeatureSpec) -> None:
 def _coefficients(axes: Any, spec: FeatureSpec, width: int) -> None:
     ticks = list(range(0, spec.n_mfcc, max(1, spec.n_mfcc // 4)))
     names = [str(tick) for tick in ticks]
-    if width == spec.n_mfcc + 2:  # the 1D model's columns
+    if width == spec.n_mfcc + 2:  # the vector input
         ticks, names = [*ticks, spec.n_mfcc + 0.5], [*names, "ZCR, energy"]
     axes.set_yticks(ticks, names)
 

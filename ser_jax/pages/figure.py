@@ -1,6 +1,6 @@
-"""What all pictures share: their style and sheet, and how they name a run.
+"""The style of all figures, and how they are created and saved.
 
-Only the plots*.py import matplotlib here, and only inside functions.
+matplotlib is imported inside functions only, for it takes long to load.
 """
 
 import textwrap
@@ -11,12 +11,12 @@ from typing import Any
 from ser_jax.common import files
 from ser_jax.pages import numbers
 
-# Okabe and Ito's colours, which every kind of colour vision tells apart.
+# Okabe and Ito's palette, distinguishable under all kinds of colour vision.
 BLUE, VERMILION = "#0072B2", "#D55E00"
 GREY, PALE = "#595959", "#D9D9D9"
 STYLE = {
     "font.size": 10,
-    "text.parse_math": False,  # a label with two dollar signs is no formula
+    "text.parse_math": False,  # a label with two dollar signs is not a formula
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.titlesize": 11,
@@ -30,7 +30,7 @@ STYLE = {
 
 
 def new_figure(width: float, height: float, **options: Any) -> Any:
-    """A figure (inches) of its own: pyplot would keep it and its backend for the whole process."""
+    """Return a figure of a size in inches, without pyplot, which would keep it in memory."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -40,23 +40,23 @@ def new_figure(width: float, height: float, **options: Any) -> Any:
 
 
 def save(sheet: Any, path: Path, dpi: int = 150) -> None:
-    """Writes a figure as PNG, the same bytes for the same figure, with room for all its texts."""
+    """Write a figure as PNG, cropped to its texts; the same figure gives the same bytes."""
     with files.replacing(path) as temporary:
         sheet.savefig(temporary, dpi=dpi, bbox_inches="tight", metadata={"Software": None})
 
 
 def wrap(lines: Sequence[str], width: float) -> str:
-    """Breaks lines of 11-point text to `width` inches."""
+    """Break lines of 11-point text to `width` inches."""
     return "\n".join(textwrap.fill(line, int(11 * width)) for line in lines)
 
 
 def shorten(names: Sequence[Any], length: int = 22) -> list[str]:
-    """Names that are cut to a length."""
+    """Cut names to a length."""
     return [s if len(s) <= length else s[: length - 1] + "…" for s in map(str, names)]
 
 
 def percent_axis(axis: Any) -> None:
-    """Ticks of fractions, written as per cent."""
+    """Label the ticks of fractions in per cent."""
     from matplotlib.ticker import FuncFormatter
 
     axis.set_major_formatter(FuncFormatter(lambda value, _: numbers.percent(value, "g")))

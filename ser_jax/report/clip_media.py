@@ -244,7 +244,7 @@ class ClipMediaWriter:
             else:
                 alt += "nothing speaks for it"
         path = self._folder / f"{self._number(clip.id)}-{clip.predicted}.png"
-        figure.save(clip_figure.sheet(self._spec, panels), path)
+        figure.save(clip_figure.draw(self._spec, panels), path)
         picture = f"{self._folder.name}/{path.name}", f"{alt}."
         self.media.pictures[clip.id, clip.predicted] = picture
 

@@ -43,13 +43,13 @@ def write(
     if (workdir / "predictions.csv").exists():
         predictions = finished_run.load(workdir).predictions
     figures = {
-        "curves.png": training.curves(epochs, results),
-        "confusion.png": confusion.confusion(results),
-        "reliability.png": reliability.reliability(results),
-        "breakdown.png": breakdown.breakdown(results),
+        "curves.png": training.draw(epochs, results),
+        "confusion.png": confusion.draw(results),
+        "reliability.png": reliability.draw(results),
+        "breakdown.png": breakdown.draw(results),
     }
     if "human" in results:
-        figures["human.png"] = confusion.human(results)
+        figures["human.png"] = confusion.draw_listeners(results)
     folder, title = workdir / "report", wording.titles(results)[0]
     for name, sheet in figures.items():
         figure.save(sheet, folder / name)

@@ -1,7 +1,7 @@
-// The clips of a cell of the confusion matrix: made when a cell is chosen, some at a time.
+// Lists the clips of a chosen cell of the confusion matrix, some at a time.
 "use strict";
 
-const AT_ONCE = 20;
+const STEP = 20;
 const data = JSON.parse(document.getElementById("cells-data").textContent);
 const buttons = [...document.querySelectorAll("button[data-cell]")];
 const region = document.getElementById("clips");
@@ -16,13 +16,13 @@ const percent = (p) => `${(100 * p).toFixed(1)} %`;
 const count = (n, noun) => `${n.toLocaleString("en")} ${noun}${n === 1 ? "" : "s"}`;
 
 function element(name, text = "", attributes = {}) {
-  const made = document.createElement(name);
-  made.textContent = text;
-  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
-  return made;
+  const node = document.createElement(name);
+  node.textContent = text;
+  for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
+  return node;
 }
 
-// Each row a name, a bar that eyes see, and the number that all can read.
+// One row per [name, share, text]: the name, a bar as long as the share, and the text.
 function bars(title, rows, marked) {
   const table = element("table", "", { class: "bars" });
   table.append(element("caption", title));
@@ -40,20 +40,20 @@ function bars(title, rows, marked) {
   return table;
 }
 
-function card(cell, [name, probabilities, said, picture, alt]) {
+function card(cell, [name, probabilities, prediction, picture, alt]) {
   const clip = data.clips[name];
   const item = element("li", "", { class: "card clip" });
   const text = element("div");
   text.append(element("h3", clip.id));
   const facts = [["speaker", clip.speaker], ...Object.entries(clip.attributes)];
   text.append(element("p", facts.map(([key, value]) => `${key} ${value}`).join(" · "), { class: "soft" }));
-  text.append(element("p", said));
+  text.append(element("p", prediction));
   if (clip.player) {
     const player = element("audio", "", { controls: "", preload: "metadata", src: clip.player });
     player.setAttribute("aria-label", `Play ${clip.id}`);
     text.append(player);
   } else if (clip.failure) {
-    text.append(element("p", `Not to be heard: ${clip.failure}`, { class: "wrong" }));
+    text.append(element("p", `No audio: ${clip.failure}`, { class: "wrong" }));
   }
   const means = probabilities.map((p, i) => [data.labels[i], p, percent(p)]);
   text.append(bars(data.mean, means, cell.predicted));
@@ -69,12 +69,12 @@ function card(cell, [name, probabilities, said, picture, alt]) {
 
 function extend(cell) {
   const start = list.children.length;
-  const fresh = cell.listed.slice(start, start + AT_ONCE).map((entry) => card(cell, entry));
-  list.append(...fresh);
+  const added = cell.listed.slice(start, start + STEP).map((entry) => card(cell, entry));
+  list.append(...added);
   const left = cell.listed.length - list.children.length;
   more.hidden = left === 0;
-  more.textContent = `${Math.min(left, AT_ONCE)} more of ${left}`;
-  return fresh[0];
+  more.textContent = `${Math.min(left, STEP)} more of ${left}`;
+  return added[0];
 }
 
 function open(button) {
@@ -82,8 +82,8 @@ function open(button) {
   chosen = button;
   button.setAttribute("aria-pressed", "true");
   const cell = data.cells[button.dataset.cell];
-  heading.textContent = `${data.labels[cell.true]} taken for ${data.labels[cell.predicted]}`;
-  if (cell.true === cell.predicted) heading.textContent = `${data.labels[cell.true]}, recognised`;
+  heading.textContent = `${data.labels[cell.true]} predicted as ${data.labels[cell.predicted]}`;
+  if (cell.true === cell.predicted) heading.textContent = `${data.labels[cell.true]}, predicted correctly`;
   const shown = cell.listed.length;
   summary.textContent =
     `${count(cell.n_predictions, "prediction")} of ${count(cell.n_clips, "clip")}, most confident first.` +

@@ -1,7 +1,4 @@
-"""The picture of whom and what the model recognises: accuracy by each attribute of the clips.
-
-All lengths are inches.
-"""
+"""Accuracy by each attribute of the clips. All lengths are inches."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -20,31 +17,31 @@ LISTENERS = {
     "markerfacecolor": "none",
     "zorder": 4,
 }
-INTERVALS = {  # by what they are over
+INTERVALS = {  # by what is resampled
     "speakers": {"color": figure.BLUE, "linewidth": 1.8, "alpha": 0.6, "zorder": 2},
     "clips": {"color": figure.BLUE, "linewidth": 0.8, "alpha": 0.8, "zorder": 2},
 }
 OVERALL = {"color": "black", "linestyle": "--", "linewidth": 1, "zorder": 1}
 CHANCE = {"color": figure.GREY, "linestyle": ":", "linewidth": 1.5, "zorder": 1}
 
-MOST_ROWS = 16  # an attribute with more values is a strip of sorted dots
-MOST_NAMES = 30  # that fit under such dots
+MOST_ROWS = 16  # an attribute with more values is drawn as a strip of sorted dots
+MOST_NAMES = 30  # that fit below such a strip
 ROW, HEAD, AXES, STRIP, CLIPS, LETTER = 0.24, 0.45, 3.4, 1.9, 1.0, 0.085
 
 Rows = Sequence[Mapping[str, Any]]
 
 
-def breakdown(results: dict[str, Any]) -> Any:
-    """A figure: accuracy with its 95 % interval for each value of each attribute.
+def draw(results: dict[str, Any]) -> Any:
+    """Return a figure of the accuracy and its 95 % interval for each value of each attribute.
 
-    An attribute of which all clips have the same value is left out.
+    An attribute with the same value for all clips is left out.
     """
     import matplotlib
 
     groups = results["breakdown"]
     attributes = {name: rows for name, rows in groups.items() if len(rows) > 1} or groups
     strips = {name: rows for name, rows in attributes.items() if len(rows) > MOST_ROWS}
-    columns = _columns({k: rows for k, rows in attributes.items() if k not in strips})
+    columns = _columns({name: rows for name, rows in attributes.items() if name not in strips})
     margins = [_margin(column) for column in columns]
     width = sum(margins) + len(columns) * (AXES + CLIPS)
     body = max(map(_height, columns)) + (0.4 if strips else 0)
@@ -61,21 +58,21 @@ def breakdown(results: dict[str, Any]) -> Any:
             top = 0.0
             for name, rows in column.items():
                 axes = place(left + margin, top + HEAD, AXES, ROW * len(rows))
-                _listed(axes, name, rows, lowest=name == list(column)[-1])
+                _draw_rows(axes, name, rows, lowest=name == list(column)[-1])
                 _references(axes.axvline, results)
                 top += HEAD + ROW * len(rows)
             left += margin + AXES + CLIPS
         for i, (name, rows) in enumerate(strips.items(), start=1):
             top = body + i * HEAD + (i - 1) * STRIP
             axes = place(margins[0], top, width - margins[0], STRIP)
-            _strip(axes, name, rows)
+            _draw_strip(axes, name, rows)
             _references(axes.axhline, results)
         _frame(sheet, results, attributes)
     return sheet
 
 
 def _columns(attributes: Mapping[str, Rows]) -> list[dict[str, Rows]]:
-    """The attributes in two columns of about the same height."""
+    """Distribute the attributes over two columns of similar height."""
     columns = [{}, {}]
     for name, rows in attributes.items():
         min(columns, key=_height)[name] = rows
@@ -91,8 +88,8 @@ def _margin(column: Mapping[str, Rows]) -> float:
     return 0.25 + LETTER * max(map(len, names), default=5)
 
 
-def _listed(axes: Any, name: str, rows: Rows, *, lowest: bool) -> None:
-    """A row a value: its name on the left, how many clips on the right."""
+def _draw_rows(axes: Any, name: str, rows: Rows, *, lowest: bool) -> None:
+    """Draw one row per value: its name on the left, the number of clips on the right."""
     place = np.arange(len(rows))
     for i, row in enumerate(rows):
         if row["low"] is not None:
@@ -114,8 +111,8 @@ def _listed(axes: Any, name: str, rows: Rows, *, lowest: bool) -> None:
         axes.tick_params(labelbottom=False)
 
 
-def _strip(axes: Any, name: str, rows: Rows) -> None:
-    """A column a value, the best recognised last."""
+def _draw_strip(axes: Any, name: str, rows: Rows) -> None:
+    """Draw one column per value, by increasing accuracy."""
     rows = sorted(rows, key=lambda row: row["accuracy"])
     place = np.arange(len(rows))
     for i, row in enumerate(rows):
@@ -145,7 +142,7 @@ def _names(rows: Rows) -> list[str]:
 
 
 def _column(rows: Rows, key: str) -> np.ndarray:
-    """NaN where there is none."""
+    """Return the values of a key, NaN for None."""
     return np.array([row[key] for row in rows], float)
 
 
@@ -155,7 +152,7 @@ def _references(line: Callable[..., Any], results: dict[str, Any]) -> None:
 
 
 def _frame(sheet: Any, results: dict[str, Any], attributes: Mapping[str, Rows]) -> None:
-    """Title and legend, outside the axes: saving makes room for them."""
+    """Add title and legend outside the axes; saving makes room for them."""
     from matplotlib.lines import Line2D
 
     width, height = sheet.get_size_inches()

@@ -1,4 +1,4 @@
-"""The pictures of confusion: the model's with its counts, and the listeners' beside it.
+"""Confusion matrices: the model's with its counts, and the listeners' beside the model's.
 
 Axes: C classes; a row is a true class.
 """
@@ -12,8 +12,8 @@ from ser_jax.pages.numbers import percent
 from ser_jax.report import wording
 
 
-def confusion(results: dict[str, Any]) -> Any:
-    """A figure: the confusion matrix, each row as shares of its true class, with the counts."""
+def draw(results: dict[str, Any]) -> Any:
+    """Return a figure of the confusion matrix, normalised by row, with the counts."""
     import matplotlib
 
     counts_CxC = np.array(results["confusion"], float)
@@ -23,8 +23,8 @@ def confusion(results: dict[str, Any]) -> Any:
     side = n_classes * cell
     with matplotlib.rc_context({**figure.STYLE, "axes.grid": False}):
         sheet = figure.new_figure(side, side)
-        axes = sheet.add_axes((0, 0, 1, 1))  # exactly; saving makes room for what lies around it
-        share_CxC = _matrix(axes, counts_CxC, labels, cell, with_counts=True)
+        axes = sheet.add_axes((0, 0, 1, 1))  # saving makes room for the texts around it
+        share_CxC = _draw_matrix(axes, counts_CxC, labels, cell, with_counts=True)
         axes.set_xlabel("predicted", fontweight="bold")
         axes.set_ylabel("true", fontweight="bold")
         right = axes.secondary_yaxis("right")
@@ -42,13 +42,13 @@ def confusion(results: dict[str, Any]) -> Any:
     return sheet
 
 
-def human(results: dict[str, Any]) -> Any:
-    """A figure: the listeners' confusion matrix beside the model's, rows as shares, one scale."""
+def draw_listeners(results: dict[str, Any]) -> Any:
+    """Return a figure of the listeners' confusion matrix beside the model's, on one scale."""
     import matplotlib
 
     labels, listeners = figure.shorten(results["labels"]), results["human"]
     cell = max(0.6, 3.4 / len(labels))  # inches
-    side, overhang = len(labels) * cell, 0.065 * len(labels[0]) - cell / 2  # of a slanted label
+    side, overhang = len(labels) * cell, 0.065 * len(labels[0]) - cell / 2  # of a rotated label
     gap = 0.4 + max(0, overhang)
     width = 2 * side + gap
     panels = [
@@ -59,10 +59,11 @@ def human(results: dict[str, Any]) -> Any:
         sheet = figure.new_figure(width, side)
         for i, (name, scores, n) in enumerate(panels):
             axes = sheet.add_axes((i * (side + gap) / width, 0, side / width, 1))
-            _matrix(axes, np.array(scores["confusion"], float), labels, cell, with_counts=False)
+            counts_CxC = np.array(scores["confusion"], float)
+            _draw_matrix(axes, counts_CxC, labels, cell, with_counts=False)
             measures = f"accuracy {percent(scores['accuracy'])} · UAR {percent(scores['uar'])}"
             axes.set_title(figure.wrap([*figure.shorten([name], 36), n, measures], side + 0.4))
-            axes.set_xlabel("predicted" if i else "named by listeners", fontweight="bold")
+            axes.set_xlabel("predicted" if i else "chosen by listeners", fontweight="bold")
         left, right = sheet.axes
         left.set_ylabel("intended", fontweight="bold")
         right.set_yticks([])
@@ -73,10 +74,10 @@ def human(results: dict[str, Any]) -> Any:
     return sheet
 
 
-def _matrix(
+def _draw_matrix(
     axes: Any, counts_CxC: np.ndarray, labels: list[str], cell: float, *, with_counts: bool
 ) -> np.ndarray:
-    """Draws a matrix whose cells have `cell` inches; returns share_CxC, each row of its sum."""
+    """Draw a matrix with cells of `cell` inches; return share_CxC, normalised by row."""
     n_classes, support_Cx1 = len(labels), counts_CxC.sum(1, keepdims=True)
     share_CxC = counts_CxC / np.maximum(support_Cx1, 1)
     axes.imshow(share_CxC, cmap="Blues", vmin=0, vmax=1, aspect="auto")
@@ -91,14 +92,14 @@ def _matrix(
             axes.text(j, s=percent(share_CxC[i, j], ".0f"), **place, **ink)
         if with_counts:
             axes.text(j, i + 0.08, f"{counts_CxC[i, j]:,.0f}", va="top", fontsize=8, **ink)
-    slant = {}
+    rotation = {}
     if max(map(len, labels)) * 0.085 > cell:
-        slant = {"rotation": 40, "ha": "right", "rotation_mode": "anchor"}
-    axes.set_xticks(range(n_classes), labels, **slant)
+        rotation = {"rotation": 40, "ha": "right", "rotation_mode": "anchor"}
+    axes.set_xticks(range(n_classes), labels, **rotation)
     axes.set_yticks(range(n_classes), labels)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
-    for line in np.arange(n_classes - 1) + 0.5:  # white gaps between the cells
+    for line in np.arange(n_classes - 1) + 0.5:  # gaps between the cells
         axes.axhline(line, color="white", linewidth=1.5)
         axes.axvline(line, color="white", linewidth=1.5)
     return share_CxC

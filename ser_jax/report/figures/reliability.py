@@ -1,4 +1,4 @@
-"""The picture of how sure the model was, and of how right when it was sure."""
+"""Reliability diagram, and accuracy against coverage."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,34 +12,34 @@ PERFECT = {"color": GREY, "linestyle": ":", "linewidth": 1.2}
 POINTS = {"color": figure.BLUE, "marker": "o", "clip_on": False}
 
 
-def reliability(results: dict[str, Any]) -> Any:
-    """A figure: accuracy by confidence, and accuracy when only the most certain are kept."""
+def draw(results: dict[str, Any]) -> Any:
+    """Return a figure: accuracy by confidence, and on the most confident predictions alone."""
     import matplotlib
     from matplotlib.ticker import MaxNLocator
 
     calibration = results["calibration"]
-    bins = [one for one in calibration["bins"] if one["n"]]
+    bins = [b for b in calibration["bins"] if b["n"]]
     with matplotlib.rc_context(figure.STYLE):
         sheet = figure.new_figure(10, 5, layout="constrained")
         grid = sheet.add_gridspec(2, 2, height_ratios=(3, 1))
         upper, right = sheet.add_subplot(grid[0, 0]), sheet.add_subplot(grid[:, 1])
         lower = sheet.add_subplot(grid[1, 0], sharex=upper)
         upper.plot([0, 1], [0, 1], **PERFECT, label="confidence = accuracy")
-        confidence, accuracy = ([one[key] for one in bins] for key in ("confidence", "accuracy"))
-        upper.plot(confidence, accuracy, **POINTS, label="predictions of a bin")
+        confidence, accuracy = ([b[key] for b in bins] for key in ("confidence", "accuracy"))
+        upper.plot(confidence, accuracy, **POINTS, label="bins of predictions")
         upper.set_title("Reliability", loc="left", fontweight="bold")
         error = f"expected calibration error: {percent(calibration['ece'])}"
         upper.set_title(error, loc="right", color=GREY, fontsize=9)
         upper.set_ylabel("accuracy")
         upper.legend(frameon=False, loc="upper left")
         upper.tick_params(labelbottom=False)
-        for one in bins:
-            width = one["high"] - one["low"]
-            lower.bar(one["low"], one["n"], width, align="edge", color=figure.BLUE, edgecolor="w")
+        for b in bins:
+            width = b["high"] - b["low"]
+            lower.bar(b["low"], b["n"], width, align="edge", color=figure.BLUE, edgecolor="w")
         lower.set_ylabel("predictions")
-        lower.set_xlabel("confidence, the probability of the predicted class")
+        lower.set_xlabel("confidence (probability of the predicted class)")
         lower.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=4, min_n_ticks=1))
-        _coverage(right, results["coverage"])
+        _draw_coverage(right, results["coverage"])
         for axis in (upper.xaxis, upper.yaxis, right.xaxis, right.yaxis):
             figure.percent_axis(axis)
         upper.set(xlim=(0, 1), ylim=(0, 1))
@@ -48,12 +48,12 @@ def reliability(results: dict[str, Any]) -> Any:
     return sheet
 
 
-def _coverage(axes: Any, points: Sequence[Mapping[str, float]]) -> None:
+def _draw_coverage(axes: Any, points: Sequence[Mapping[str, float]]) -> None:
     coverage, accuracy = ([point[key] for point in points] for key in ("coverage", "accuracy"))
     axes.plot(coverage, accuracy, **POINTS)
     axes.set_title("Accuracy against coverage", loc="left", fontweight="bold")
     half = accuracy[coverage.index(0.5)]
-    axes.set_title(f"of the surest half: {percent(half)}", loc="right", color=GREY, fontsize=9)
+    axes.set_title(f"at 50 % coverage: {percent(half)}", loc="right", color=GREY, fontsize=9)
     axes.set(xlim=(1.02, 0), ylim=(0, 1.02))
-    axes.set_xlabel("coverage, the share of the predictions that is kept")
+    axes.set_xlabel("coverage (share of predictions kept)")
     axes.set_ylabel("accuracy")

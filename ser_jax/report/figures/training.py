@@ -1,4 +1,4 @@
-"""The picture of a training: what each replica did, epoch by epoch.
+"""Training curves of each replica.
 
 Axes: R replicas, E epochs.
 """
@@ -13,6 +13,7 @@ from ser_jax.pages import figure
 from ser_jax.pages.figure import GREY
 from ser_jax.pages.numbers import percent
 from ser_jax.report import wording
+from ser_jax.report.wording import Epochs
 
 TRAIN = {"color": figure.BLUE, "linestyle": "--", "marker": "o", "label": "training"}
 VALIDATION = {"color": figure.VERMILION, "linestyle": "-", "marker": "s", "label": "validation"}
@@ -24,15 +25,15 @@ POINT = {"color": "black", "linestyle": "", "marker": "o", "zorder": 4}
 PANELS = {"loss": "Cross-entropy", "accuracy": "Accuracy", "macro_f1": "Macro-F1"}
 
 
-def curves(epochs: Mapping[int, Sequence[Mapping[str, float]]], results: dict[str, Any]) -> Any:
-    """A figure: loss, accuracy, macro-F1 and learning rate over the epochs.
+def draw(epochs: Epochs, results: dict[str, Any]) -> Any:
+    """Return a figure of loss, accuracy, macro-F1 and learning rate over the epochs.
 
-    Several replicas are a thin line each, and the strong line is their mean. Of a sweep only the
+    Several replicas are drawn as thin lines and their mean as a thick one. Of a sweep, only the
     replicas of the chosen setting are shown.
 
     Args:
       epochs: rows of metrics.jsonl, by replica.
-      results: of the run's evaluation.
+      results: contents of results.json.
     """
     import matplotlib
 
@@ -46,8 +47,8 @@ def curves(epochs: Mapping[int, Sequence[Mapping[str, float]]], results: dict[st
         for axes, (key, title) in zip(panels, PANELS.items(), strict=True):
             train_RxE = _values(rows, epoch_E, f"train/{key}")
             val_RxE = _values(rows, epoch_E, f"val/{key}")
-            _lines(axes, epoch_E, train_RxE, TRAIN)
-            _lines(axes, epoch_E, val_RxE, VALIDATION)
+            _draw_lines(axes, epoch_E, train_RxE, TRAIN)
+            _draw_lines(axes, epoch_E, val_RxE, VALIDATION)
             axes.set_title(title, loc="left", fontweight="bold")
             at_best = val_RxE[epoch_E == best_R[:, None]]
             if at_best.size:
@@ -55,15 +56,15 @@ def curves(epochs: Mapping[int, Sequence[Mapping[str, float]]], results: dict[st
                 of = "best epoch" if len(best_R) == 1 else "mean of the best epochs"
                 note = f"validation, {of}: {show(at_best.mean())}"
                 axes.set_title(note, loc="right", color=GREY, fontsize=9)
-            _mark(axes, epoch_E, val_RxE, best_R)
+            _mark_best(axes, epoch_E, val_RxE, best_R)
             shown = np.stack([train_RxE, val_RxE])
             top = 1.1 * np.max(shown, initial=0.0, where=np.isfinite(shown)) or 1.0
             axes.set_ylim(0, top if key == "loss" else min(top, 1.02))
             if key != "loss":
                 figure.percent_axis(axes.yaxis)
         rate_RxE = _values(rows, epoch_E, "learning_rate")
-        _lines(last, epoch_E, rate_RxE, RATE, mean=False)
-        _mark(last, epoch_E, rate_RxE, best_R)
+        _draw_lines(last, epoch_E, rate_RxE, RATE, mean=False)
+        _mark_best(last, epoch_E, rate_RxE, best_R)
         _rate_axis(last, rate_RxE)
         for axes in (*panels, last):
             _epoch_axis(axes, epoch_E)
@@ -75,12 +76,12 @@ def curves(epochs: Mapping[int, Sequence[Mapping[str, float]]], results: dict[st
 
 
 def _values(rows: Sequence[Sequence[Mapping[str, float]]], epoch_E: Any, key: str) -> np.ndarray:
-    """value_RxE, NaN where a replica has no such epoch."""
+    """Return value_RxE, NaN where a replica has no such epoch."""
     values = [{row["epoch"]: row[key] for row in replica} for replica in rows]
     return np.array([[value.get(epoch, np.nan) for epoch in epoch_E] for value in values])
 
 
-def _lines(
+def _draw_lines(
     axes: Any, epoch_E: np.ndarray, value_RxE: np.ndarray, line: dict[str, Any], mean: bool = True
 ) -> None:
     if len(value_RxE) == 1:
@@ -93,8 +94,8 @@ def _lines(
         axes.plot(epoch_E, mean_E, **line | STRONG)
 
 
-def _mark(axes: Any, epoch_E: np.ndarray, value_RxE: np.ndarray, best_R: np.ndarray) -> None:
-    """The best epoch: of one replica a line, of several a point on each one's line."""
+def _mark_best(axes: Any, epoch_E: np.ndarray, value_RxE: np.ndarray, best_R: np.ndarray) -> None:
+    """Mark the best epoch: by a line for one replica, by points on the curves for several."""
     if len(best_R) == 1:
         axes.axvline(best_R[0], **BEST)
         return
@@ -139,9 +140,9 @@ def _legend(best_R: np.ndarray) -> list[Any]:
 
 
 def _selection(results: dict[str, Any]) -> list[str]:
-    """Which replicas are shown, if not all."""
+    """Say which replicas are shown, if not all."""
     replicas, chosen = results["replicas"], chosen_replicas(results)
     if len(chosen) == len(replicas):
         return []
     setting = wording.setting_text(chosen[0]["setting"])
-    return [f"{len(chosen)} of {len(replicas)} replicas, chosen by validation: {setting}"]
+    return [f"{len(chosen)} of {len(replicas)} replicas, chosen on validation: {setting}"]
