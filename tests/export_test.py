@@ -27,8 +27,8 @@ from ser_jax.train.state import Best, Normalisation, Weights
 RATE = 8000
 
 
-def made(name="cnn2d", kind="mfcc", n_replicas=2, corpus="crema_d", **settings):
-    """A network that nothing has trained, as if it had been."""
+def make(name="cnn2d", kind="mfcc", n_replicas=2, corpus="crema_d", **settings):
+    """Return a TrainedModel with weights that were drawn, not trained."""
     fields = {"widths": (4, 4, 4, 4) if name == "cnn2d" else (4, 4, 4), "dense": 8}
     spec = FeatureSpec(
         **{"sampling_rate": RATE, "frame_length": 200, "hop_length": 80, "n_fft": 256}
@@ -36,17 +36,17 @@ def made(name="cnn2d", kind="mfcc", n_replicas=2, corpus="crema_d", **settings):
         | settings
     )
     labels, max_frames = ("anger", "joy", "sadness"), 60
-    model = registry.build(name, len(labels), fields)
+    network = registry.build(name, len(labels), fields)
     planes = sum(spec.width(plane) for plane in features.INPUTS[kind])
     x_BxTxF = jnp.zeros((1, max_frames, planes))
     norm = Normalisation(jnp.full(planes, -20.0), jnp.full(planes, 15.0))
     weights, x = [], features.model_input(x_BxTxF, kind)
-    init = jax.jit(lambda key: model.init(key, x, train=False))
+    init = jax.jit(lambda key: network.init(key, x, train=False))
     for seed in range(n_replicas):
-        found = init(jax.random.key(seed))
-        # Opinions that differ, or all probabilities would be near one third.
-        params = jax.tree.map(lambda w: w * (30 if w.shape[-1] == 3 else 1), found["params"])
-        weights.append(Weights(params, found.get("batch_stats", {}), norm))
+        variables = init(jax.random.key(seed))
+        # Larger logits, because all probabilities would be near one third.
+        params = jax.tree.map(lambda w: w * (30 if w.shape[-1] == 3 else 1), variables["params"])
+        weights.append(Weights(params, variables.get("batch_stats", {}), norm))
     return trained_model.TrainedModel(
         config={
             "records_dtype": "float32",
@@ -62,7 +62,7 @@ def made(name="cnn2d", kind="mfcc", n_replicas=2, corpus="crema_d", **settings):
         kind=kind,
         min_frames=10,
         max_frames=max_frames,
-        model=model,
+        network=network,
         replicas=tuple(Replica(seed, 0) for seed in range(n_replicas)),
         numbers=tuple(range(n_replicas)),
         epochs=(1,) * n_replicas,
@@ -75,20 +75,20 @@ def clips(lengths, n_samples):
     return waveform_BxS.astype(np.float32), np.array(lengths, np.int32)
 
 
-def expected(this, waveform_BxS, n_samples_B):
-    x_BxTxF, n_frames_B = this.examples(waveform_BxS, n_samples_B)
-    logits = jax.jit(this.logits)
-    return np.stack([jax.nn.softmax(logits(w, x_BxTxF, n_frames_B)) for w in this.weights])
+def expected(model, waveform_BxS, n_samples_B):
+    x_BxTxF, n_frames_B = model.examples(waveform_BxS, n_samples_B)
+    logits = jax.jit(model.logits)
+    return np.stack([jax.nn.softmax(logits(w, x_BxTxF, n_frames_B)) for w in model.weights])
 
 
 @pytest.fixture(scope="module")
-def network():
-    return made()
+def model():
+    return make()
 
 
 @pytest.fixture(scope="module")
-def contents(network):
-    return writer.members(network)
+def contents(model):
+    return writer.members(model)
 
 
 @pytest.fixture
@@ -98,27 +98,27 @@ def file(contents, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def workdir(network, tmp_path_factory):
-    """A run's folder with the same network, and what an evaluation might have found."""
+def workdir(model, tmp_path_factory):
+    """A run's folder with the same model and plausible results of an evaluation."""
     folder = tmp_path_factory.mktemp("run")
-    weights = jax.tree.map(lambda *leaves: jnp.stack(leaves), *network.weights)
+    weights = jax.tree.map(lambda *leaves: jnp.stack(leaves), *model.weights)
     best = Best(weights.params, weights.batch_stats, jnp.zeros(2), jnp.ones(2, jnp.int32))
     metadata = {
-        "config": network.config,
-        "corpus": network.corpus,
+        "config": model.config,
+        "corpus": model.corpus,
         "licence": "Under ODbL 1.0.",
-        "labels": list(network.labels),
-        "features": dataclasses.asdict(network.spec),
-        "min_frames": network.min_frames,
-        "max_frames": network.max_frames,
-        "replicas": [dataclasses.asdict(replica) for replica in network.replicas],
+        "labels": list(model.labels),
+        "features": dataclasses.asdict(model.spec),
+        "min_frames": model.min_frames,
+        "max_frames": model.max_frames,
+        "replicas": [dataclasses.asdict(replica) for replica in model.replicas],
     }
     checkpoints.save_best(folder, 1, best, weights.normalisation, metadata)
     uar = {"mean": 0.4321, "sd": 0.01, "low": 0.4, "high": 0.5}
     results = dict.fromkeys(writer._HEADLINE, "as it was") | dict.fromkeys(
         classification.HEADLINE, 0.5
     )
-    results |= {"labels": list(network.labels), "intervals": {"uar": uar}, "breakdown": {}}
+    results |= {"labels": list(model.labels), "intervals": {"uar": uar}, "breakdown": {}}
     results["replicas"] = [
         {"replica": number, "chosen": number < 2, "best_epoch": 1} for number in range(3)
     ]
@@ -126,35 +126,32 @@ def workdir(network, tmp_path_factory):
     return folder
 
 
-def test_any_number_of_clips_of_any_length_is_as_in_the_run(network, file):
-    engine = exported_model.load(file)
-    assert (engine.corpus, engine.labels, engine.spec) == (
-        "some voices",
-        network.labels,
-        network.spec,
-    )
-    assert (engine.min_frames, engine.max_frames) == (10, 60)
+def test_any_number_of_clips_of_any_length_is_as_in_the_run(model, file):
+    backend = exported_model.load(file)
+    assert (backend.corpus, backend.labels) == ("some voices", model.labels)
+    assert (backend.spec, backend.min_frames, backend.max_frames) == (model.spec, 10, 60)
     for lengths, n_samples in (([5000], 5000), ([1, 700, 9000, 4000, 4321], 9000)):
         batch = clips(lengths, n_samples)
-        found = engine(*batch)
-        assert found.shape == (2, len(lengths), 3) and found.dtype == np.float32
-        np.testing.assert_allclose(found, expected(network, *batch), atol=1e-6)
-        assert np.ptp(found, axis=0).max() > 0.1  # the replicas differ
+        probability_RxBxC = backend(*batch)
+        assert probability_RxBxC.shape == (2, len(lengths), 3)
+        assert probability_RxBxC.dtype == np.float32
+        np.testing.assert_allclose(probability_RxBxC, expected(model, *batch), atol=1e-6)
+        assert np.ptp(probability_RxBxC, axis=0).max() > 0.1  # the replicas differ
 
 
 @pytest.mark.parametrize(
-    "network",
+    "model",
     [
-        made("cnn1d", "vector", n_replicas=1, centered=False),
-        made("paper", "log_mel", n_replicas=1, n_fft=200, top_db=0.0),
+        make("cnn1d", "vector", n_replicas=1, centered=False),
+        make("paper", "log_mel", n_replicas=1, n_fft=200, top_db=0.0),
     ],
     ids=["vector", "log-mel"],
 )
-def test_every_network_and_input(network, tmp_path):
-    writer.write(tmp_path / "x.zip", writer.members(network))
-    batch = clips([150, 3000], 3100)  # of the shorter not one frame is whole
+def test_every_network_and_input(model, tmp_path):
+    writer.write(tmp_path / "x.zip", writer.members(model))
+    batch = clips([150, 3000], 3100)  # the first is shorter than a frame
     np.testing.assert_allclose(
-        exported_model.load(tmp_path / "x.zip")(*batch), expected(network, *batch), atol=1e-6
+        exported_model.load(tmp_path / "x.zip")(*batch), expected(model, *batch), atol=1e-6
     )
 
 
@@ -163,20 +160,20 @@ def test_the_command_writes_what_predictor_opens(workdir, tmp_path, capsys):
     __main__.main([f"--workdir={workdir}", f"--out={out}"])
     assert "2 replicas" in capsys.readouterr().out
     assert [path.name for path in out.parent.iterdir()] == [out.name]
-    waveform = clips([20_000], 20_000)[0][0]
-    found, ours = (Predictor(path)(waveform, 16_000) for path in (out, workdir))
-    np.testing.assert_allclose(found.probability_RxC, ours.probability_RxC, atol=1e-6)
-    assert found.labels == ours.labels and found.emotion == ours.emotion
+    waveform_S = clips([20_000], 20_000)[0][0]
+    by_export, by_run = (Predictor(path)(waveform_S, 16_000) for path in (out, workdir))
+    np.testing.assert_allclose(by_export.probability_RxC, by_run.probability_RxC, atol=1e-6)
+    assert by_export.labels == by_run.labels and by_export.emotion == by_run.emotion
 
     with zipfile.ZipFile(out) as archive:
-        told = json.loads(archive.read("results.json"))
+        headline = json.loads(archive.read("results.json"))
         readme = archive.read("README.txt").decode()
         assert b"Under ODbL 1.0." in archive.read("LICENCE.txt")
         assert {info.date_time[0] for info in archive.infolist()} == {1980}
         assert archive.namelist() == sorted(archive.namelist())
-    measured = files.read_json(workdir / "results.json")
-    assert told == {key: measured[key] for key in told}
-    assert "intervals" in told and "breakdown" not in told
+    results = files.read_json(workdir / "results.json")
+    assert headline == {key: results[key] for key in headline}
+    assert "intervals" in headline and "breakdown" not in headline
     assert "0.432 (95 % over speakers: 0.400–0.500)" in " ".join(readme.split())
 
     first = out.read_bytes()
@@ -185,20 +182,20 @@ def test_the_command_writes_what_predictor_opens(workdir, tmp_path, capsys):
 
 
 def test_results_of_another_model_are_not_passed_on(workdir):
-    this = trained_model.load(workdir)
-    assert writer.headline(workdir, this)["labels"] == list(this.labels)
+    model = trained_model.load(workdir)
+    assert writer.headline(workdir, model)["labels"] == list(model.labels)
     for other in ({"labels": ("a", "b")}, {"epochs": (1, 2)}, {"numbers": (0, 7)}):
-        with pytest.raises(UserError, match="not of the model"):
-            writer.headline(workdir, dataclasses.replace(this, **other))
-    assert writer.headline(workdir / "nowhere", this) is None
+        with pytest.raises(UserError, match="does not belong to this trained model"):
+            writer.headline(workdir, dataclasses.replace(model, **other))
+    assert writer.headline(workdir / "nowhere", model) is None
 
 
-def test_the_program_convolves_as_the_library_does(network, contents, monkeypatch):
-    monkeypatch.setattr(convolution, "MIN_OUTPUTS_IM2COL", 1)  # this machine would do otherwise
-    assert writer.program(network) == contents[exported_model.MODEL]
+def test_the_exported_program_uses_the_convolution_of_lax(model, contents, monkeypatch):
+    monkeypatch.setattr(convolution, "MIN_OUTPUTS_IM2COL", 1)  # by default on this machine
+    assert writer.program(model) == contents[exported_model.MODEL]
 
 
-def test_its_readme_is_a_program_that_needs_jax_and_numpy_only(network, file, tmp_path):
+def test_the_program_in_the_readme_needs_only_jax_and_numpy(model, file, tmp_path):
     with zipfile.ZipFile(file) as archive:
         lines = archive.read("README.txt").decode().splitlines()
     start = lines.index("    import json, sys, wave, zipfile")
@@ -215,21 +212,21 @@ def test_its_readme_is_a_program_that_needs_jax_and_numpy_only(network, file, tm
         text=True,
     )
     assert run.returncode == 0, run.stderr
-    probability_C = expected(network, samples[None] / np.float32(32768), np.array([4000]))[
-        :, 0
-    ].mean(0)
+    probability_C = expected(model, samples[None] / np.float32(32768), np.array([4000]))[:, 0].mean(
+        0
+    )
     printed = dict(reversed(line.split()) for line in run.stdout.splitlines())
     assert {k: float(v) for k, v in printed.items()} == pytest.approx(
-        dict(zip(network.labels, probability_C, strict=True)), abs=2e-6
+        dict(zip(model.labels, probability_C, strict=True)), abs=2e-6
     )
     loaded = {name.split(".")[0] for name in run.stderr.split()}
     assert not loaded & {"ser_jax", "flax", "orbax", "optax", "librosa"}
 
 
-def test_opening_imports_nothing_of_training(file):
+def test_opening_imports_no_training_library(file):
     code = (
-        "import sys; from pathlib import Path; from ser_jax import bundle;"
-        f"bundle.load(Path({str(file)!r})); print(*sys.modules)"
+        "import sys; from ser_jax.predictor import Predictor;"
+        f"Predictor({str(file)!r}); print(*sys.modules)"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = {name.split(".")[0] for name in run.stdout.split()}
@@ -243,7 +240,7 @@ def test_opening_imports_nothing_of_training(file):
     }
 
 
-def test_it_says_nothing_of_where_it_was_written(contents):
+def test_source_paths_are_not_exported(contents):
     exported = jax_export.deserialize(bytearray(contents["model.bin"]))
     assert ".py" not in exported.mlir_module()
     assert exported.platforms == ("cpu", "cuda", "tpu") and not exported.has_vjp()
@@ -251,7 +248,7 @@ def test_it_says_nothing_of_where_it_was_written(contents):
 
 def test_the_licence_note(tmp_path):
     def note(given="", terms="Under ODbL 1.0.", **config):
-        config = made(n_replicas=1).config | config
+        config = make(n_replicas=1).config | config
         return texts.licence(config, "some voices", terms, given)
 
     assert "some voices" in note() and "ODbL" in note()
@@ -268,7 +265,7 @@ def test_the_licence_note(tmp_path):
             note(str(wrong))
 
 
-def test_what_cannot_be_written_is_one_sentence(workdir, tmp_path, file, monkeypatch):
+def test_write_errors_are_one_sentence_and_keep_the_old_file(workdir, tmp_path, file, monkeypatch):
     with pytest.raises(UserError, match="is a folder"):
         __main__.main([f"--workdir={workdir}", f"--out={tmp_path}"])
     before = file.read_bytes()
@@ -288,14 +285,14 @@ def zipped(path, members, compression=zipfile.ZIP_STORED):
 
 
 def changed(contents, **fields):
-    """The members with other fields in model.json, whose checksums are right again."""
-    about = json.loads(contents["model.json"]) | fields
-    about["sha256"] = {
+    """Return the members with other fields in model.json and correct checksums."""
+    manifest = json.loads(contents["model.json"]) | fields
+    manifest["sha256"] = {
         name: exported_model.hashlib.sha256(data).hexdigest()
         for name, data in contents.items()
         if name != "model.json"
     }
-    return contents | {"model.json": json.dumps(about).encode()}
+    return contents | {"model.json": json.dumps(manifest).encode()}
 
 
 def test_a_damaged_file_is_one_sentence(contents, file, tmp_path):
@@ -308,28 +305,28 @@ def test_a_damaged_file_is_one_sentence(contents, file, tmp_path):
     refused(path, "does not exist")
     refused(tmp_path, "is a folder")
     path.write_bytes(b"no zip")
-    refused(path, "no zip file")
+    refused(path, "not a zip file")
     path.write_bytes(file.read_bytes()[:-1000])
-    refused(path, "no zip file")
+    refused(path, "not a zip file")
     whole = bytearray(file.read_bytes())
     whole[len(whole) // 2] ^= 1  # a weight
     path.write_bytes(whole)
     refused(path, "damaged")
-    refused(zipped(path, {"a.txt": b""}), "no export of ser_jax")
-    refused(zipped(path, contents | {"model.json": b"[" * 100_000}), "no JSON")
-    refused(zipped(path, contents | {"model.json": b"[]"}), "no export of ser_jax")
+    refused(zipped(path, {"a.txt": b""}), "not an export of ser_jax")
+    refused(zipped(path, contents | {"model.json": b"[" * 100_000}), "not JSON")
+    refused(zipped(path, contents | {"model.json": b"[]"}), "not an export of ser_jax")
     refused(zipped(path, contents | {"LICENCE.txt": b"none"}), "checksum")
     refused(zipped(path, {k: v for k, v in contents.items() if k != "model.bin"}), "'model.bin'")
     refused(zipped(path, changed(contents | {"../x": b""})), "'../x'")
     refused(zipped(path, contents, zipfile.ZIP_DEFLATED), "compressed")
-    refused(zipped(path, changed(contents, format_version=2)), "format 2 .* update")
+    refused(zipped(path, changed(contents, format_version=2)), "format version 2.* update")
     refused(zipped(path, changed(contents, labels=["one"])), "not the program")
-    refused(zipped(path, changed(contents, max_frames="60")), "has it wrong")
-    refused(zipped(path, changed(contents, features={"hops": 1})), "has it wrong")
-    refused(zipped(path, changed(contents | {"model.bin": b"\0" * 64})), "cannot read it")
+    refused(zipped(path, changed(contents, max_frames="60")), "missing or wrong entries")
+    refused(zipped(path, changed(contents, features={"hops": 1})), "missing or wrong entries")
+    refused(zipped(path, changed(contents | {"model.bin": b"\0" * 64})), "cannot be read by JAX")
 
 
-def test_a_program_that_calls_out_of_xla_is_refused(contents, tmp_path):
+def test_a_program_that_calls_code_outside_xla_is_refused(contents, tmp_path):
     def function(waveform, n_samples):
         probability_BxC = jax.ffi.ffi_call("format_disk", like)(waveform[:, :3])
         return probability_BxC, jnp.stack([probability_BxC] * 2)
@@ -341,26 +338,28 @@ def test_a_program_that_calls_out_of_xla_is_refused(contents, tmp_path):
         disabled_checks=[jax_export.DisabledSafetyCheck.custom_call("format_disk")],
     )(jax.ShapeDtypeStruct((b, s), jnp.float32), jax.ShapeDtypeStruct((b,), jnp.int32))
     foreign = changed(contents | {"model.bin": bytes(exported.serialize())})
-    with pytest.raises(UserError, match="outside of XLA"):
+    with pytest.raises(UserError, match="outside XLA"):
         exported_model.load(zipped(tmp_path / "x.zip", foreign))
 
 
-def test_onnx_gives_the_same_probabilities(network, tmp_path):
+def test_onnx_gives_the_same_probabilities(model, tmp_path):
     pytest.importorskip("jax2onnx", reason="jax2onnx is missing; see requirements/onnx.txt")
     onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime is missing")
-    found = writer.members(network, onnx=True)
-    writer.write(tmp_path / "x.zip", found)
+    contents = writer.members(model, onnx=True)
+    writer.write(tmp_path / "x.zip", contents)
     exported_model.load(tmp_path / "x.zip")
-    session = onnxruntime.InferenceSession(found["model.onnx"], providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(
+        contents["model.onnx"], providers=["CPUExecutionProvider"]
+    )
     n_samples = session.get_inputs()[0].shape[1]
     for lengths in ([n_samples], [1, n_samples // 2, 3000]):
         waveform_BxS, n_samples_B = clips(lengths, n_samples)
         [mean] = session.run(None, {"waveform": waveform_BxS, "n_samples": n_samples_B})
-        each = expected(network, waveform_BxS, n_samples_B)
+        each = expected(model, waveform_BxS, n_samples_B)
         np.testing.assert_allclose(mean, each.mean(0), atol=1e-4)
 
 
-def test_onnx_without_its_libraries_is_one_sentence(network, monkeypatch):
+def test_onnx_without_its_libraries_is_one_sentence(model, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(UserError, match="requirements/onnx.txt"):
-        writer.members(network, onnx=True)
+        writer.members(model, onnx=True)

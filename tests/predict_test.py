@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -15,13 +16,11 @@ import numpy as np
 import pytest
 import soundfile
 
-from ser_jax.audio import files
-from ser_jax.audio import waveform as audio_waveform
+from ser_jax.audio import files, waveform
 from ser_jax.common import runtime
 from ser_jax.common.errors import UserError
 from ser_jax.features import FeatureSpec
 from ser_jax.predict import __main__, backends
-from ser_jax.predict import rows as predict_rows
 
 ROOT = Path(__file__).parents[1]
 RATE = 16_000
@@ -52,9 +51,9 @@ def tone(seconds: float, amplitude: float) -> np.ndarray:
     return amplitude * np.sin(np.arange(round(seconds * RATE)) / 5)
 
 
-def write(path: Path, waveform: np.ndarray, rate: int = RATE) -> Path:
+def write(path: Path, waveform_S: np.ndarray, rate: int = RATE) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    soundfile.write(path, waveform, rate, format="WAV" if not path.suffix else None)
+    soundfile.write(path, waveform_S, rate, format="WAV" if not path.suffix else None)
     return path
 
 
@@ -158,7 +157,7 @@ def test_the_table_is_aligned_and_names_cannot_break_it(folder, capsys, monkeypa
     assert "new\\nline" in lines[0] and "80 %" in lines[0]
     assert lines[1].endswith("shorter than any training clip")
     assert lines[2].index("quiet") == head.index("emotion") - 2  # two letters of double width
-    assert "only its first 2.0 s are used; --window hears all of it" in lines[2]
+    assert "only its first 2.0 s are used; --window covers all of it" in lines[2]
     assert lines[3].endswith("silent: the label means nothing")
     assert lines[4][head.index("emotion") :].startswith("error: cannot be decoded")
 
@@ -254,10 +253,8 @@ def test_a_file_without_a_sample_at_the_models_rate_is_an_error_row(tmp_path):
 
 def test_a_long_recording_is_decoded_as_far_as_it_counts(tmp_path, monkeypatch):
     path, decoded = write(tmp_path / "long.flac", tone(200, 0.5), rate=RATE), []
-    load = audio_waveform.load
-    monkeypatch.setattr(
-        audio_waveform, "load", lambda *args: decoded.append(load(*args)) or decoded[-1]
-    )
+    load = waveform.load
+    monkeypatch.setattr(waveform, "load", lambda *args: decoded.append(load(*args)) or decoded[-1])
     assert run(path, out=tmp_path / "rows") == 0
     assert 60 * RATE < len(decoded[0]) < 65 * RATE
     assert run(path, "--window=2", out=tmp_path / "rows") == 0
@@ -306,29 +303,28 @@ def test_names_that_begin_with_a_dash(recording, tmp_path, monkeypatch, capsys):
 
 def test_nothing_is_begun_once_the_command_ends(tmp_path, monkeypatch):
     """Of a recording whose windows all wait: Ctrl-C, or a reader that has gone away."""
-    calls, over = [], threading.Event()
+    calls, finish = [], threading.Event()
 
-    def waiting(self, waveform_BxS, n_samples_B):
-        calls.append(over.wait())
+    def interrupt_and_wait(self, waveform_BxS, n_samples_B):
+        calls.append(len(n_samples_B))
+        if len(calls) == 1:
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+        finish.wait()
         return np.full((1, len(n_samples_B), 2), 0.5, np.float32)
 
-    def interrupted(*_):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(LoudOrQuiet, "__call__", waiting)
-    monkeypatch.setattr(predict_rows, "_finished", interrupted)
+    monkeypatch.setattr(LoudOrQuiet, "__call__", interrupt_and_wait)
     path = write(tmp_path / "long.wav", tone(600, 0.5))
     with pytest.raises(KeyboardInterrupt):
         run(path, "--window=2", "--hop=1", out=tmp_path / "rows")
-    over.set()
-    time.sleep(0.5)  # would be enough for all 75 batches
-    assert len(calls) <= backends.shares()[1]
+    finish.set()
+    time.sleep(0.5)  # enough for all 75 batches
+    assert len(calls) <= backends.batching()[1]
 
 
 WRONG = {
-    "--window=0": "'0' is no number of seconds",
-    "--window=nan": "'nan' is no number of seconds",
-    "--window=1 --hop=-1": "'-1' is no number of seconds",
+    "--window=0": "'0' is not a number of seconds",
+    "--window=nan": "'nan' is not a number of seconds",
+    "--window=1 --hop=-1": "'-1' is not a number of seconds",
     "--window=1 --hop=1.5": "--hop=1.5 is longer than --window=1",
     "--hop=1": "--hop needs --window",
     "--segments": "--segments needs --window",
@@ -346,7 +342,7 @@ def test_wrong_usage_is_one_sentence(flags, recording, capsys):
 
 
 def test_a_window_that_is_longer_than_the_input_is_refused(recording):
-    with pytest.raises(UserError, match="--window=3 is longer than the 2.00 s that the model"):
+    with pytest.raises(UserError, match="--window=3 is longer than the 2.00 s of the model"):
         run(recording, "--window=3")
 
 

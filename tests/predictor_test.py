@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from data_prep.corpora import CORPORA
 from data_prep.prepare import prepare
 from ser_jax.audio import waveform as audio_waveform
 from ser_jax.common.errors import UserError
@@ -19,8 +20,9 @@ from ser_jax.data import records as data_records
 from ser_jax.evaluate import test_set
 from ser_jax.predict import backends, trained_model
 from ser_jax.predict.predictor import Prediction, Predictor
-from ser_jax.train import checkpoints, experiment
+from ser_jax.train import checkpoints
 from ser_jax.train import workdir as train_workdir
+from ser_jax.train.experiment import initial_states, make_experiment
 
 ROOT = Path(__file__).parents[1]
 
@@ -36,9 +38,9 @@ def evaluated(workdir: Path) -> dict[str, np.ndarray]:
 
 def make_run(config, records: Path, workdir: Path) -> Path:
     """A run that was evaluated, with weights that were drawn, not learnt: that takes a second."""
-    this = experiment.make(config, data_records.open_records(records))
+    this = make_experiment(config, data_records.open_records(records))
     bests = []
-    for state in experiment.initial_states(this):
+    for state in initial_states(this):
         params = state.best.params
         (last,) = [
             layer for layer in params if params[layer].get("bias", np.zeros(0)).shape == (6,)
@@ -94,9 +96,13 @@ def test_probabilities_are_those_of_evaluation(which, clips, request):
     for prediction, probability_C in zip(found, expected.values(), strict=True):
         np.testing.assert_allclose(prediction.probability_C, probability_C, rtol=0, atol=1e-5)
     longer = [p.notes != () and "longer" in p.notes[0] for p in found]
-    n_frames = [predict.engine.spec.n_frames(len(clips[name])) for name in expected]
-    assert longer == [n > predict.engine.max_frames for n in n_frames]
+    n_frames = [predict.backend.spec.n_frames(len(clips[name])) for name in expected]
+    assert longer == [n > predict.backend.max_frames for n in n_frames]
     assert any(longer) == (which == "half_run")
+
+
+def test_licence_of_the_corpus_reaches_the_trained_model(run):
+    assert trained_model.load(run).licence == CORPORA["synthetic"].licence
 
 
 def test_the_command_equals_evaluation_in_a_process_of_its_own(run, made_corpus, tmp_path):
@@ -170,7 +176,7 @@ def test_notes(opened, clips):
     late_S = np.concatenate([np.zeros(16_000 * 10, np.float32), waveform_S])
     assert "silent" in opened(late_S, 16_000).notes[0]  # what it hears of it is
     (note,) = opened(32_768 * waveform_S, 16_000).notes  # of 16 bits, but as floats
-    assert "times full scale, where training had 1" in note
+    assert "times full scale, in training 1" in note
 
 
 class Listener:
@@ -188,7 +194,7 @@ class Listener:
 
 
 def test_few_programs_and_bounded_memory(opened, monkeypatch):
-    listener = Listener(opened.engine.spec)
+    listener = Listener(opened.backend.spec)
     monkeypatch.setattr(backends, "load", lambda source: listener)
     predict = Predictor("anything")
     random = np.random.default_rng(0)

@@ -1,4 +1,4 @@
-"""A trained run in one file that needs neither this repository nor its workdir.
+"""Export a trained run as one file that needs neither this repository nor the workdir.
 
 python -m ser_jax.export --workdir=runs/cnn2d-tfds --out=emotion.zip
 """
@@ -13,7 +13,7 @@ from ser_jax.predict import trained_model
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """The command."""
+    """Run the command."""
     parser = argparse.ArgumentParser(
         prog="python -m ser_jax.export", description=__doc__.splitlines()[0]
     )
@@ -22,16 +22,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--out", type=Path, required=True, help="file to write, such as emotion.zip"
     )
     parser.add_argument(
-        "--onnx", action="store_true", help="also for ONNX; see requirements/onnx.txt"
+        "--onnx", action="store_true", help="include model.onnx; see requirements/onnx.txt"
     )
-    parser.add_argument("--licence", default="", help="text or file, in place of the corpus' note")
+    parser.add_argument(
+        "--licence", default="", help="text or file that replaces the note on the corpus"
+    )
     flags = parser.parse_args(arguments)
-    if flags.out.is_dir():  # before the work
+    if flags.out.is_dir():  # refuse before the work
         write(flags.out, {})
-    this = trained_model.load(flags.workdir)
-    contents = members(this, headline(flags.workdir, this), flags.licence, flags.onnx)
+    model = trained_model.load(flags.workdir)
+    contents = members(model, headline(flags.workdir, model), flags.licence, flags.onnx)
     write(flags.out, contents)
-    n, size = len(this.replicas), flags.out.stat().st_size / 1e6
+    n, size = len(model.replicas), flags.out.stat().st_size / 1e6
     print(
         f"Written to {flags.out}, {size:.1f} MB: {', '.join(sorted(contents))}; "
         f"{n} replica{'s' * (n > 1)}, {', '.join(PLATFORMS)}."
@@ -39,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def command() -> None:
-    """Run `main`; ser-export starts here."""
+    """Run `main` as ser-export."""
     exit_with_message(main)
 
 

@@ -1,10 +1,10 @@
-"""The exported function for ONNX, by jax2onnx; see requirements/onnx.txt.
+"""The exported function as an ONNX model, by jax2onnx; see requirements/onnx.txt.
 
-What jax2onnx 0.17 gets wrong or lacks is said in other words first: the FFT (its |complex| is
-that of real numbers), and padding and remainders where the number of clips is symbolic. It has no
-way to leave the number of samples open, so that is fixed.
+Operations that jax2onnx 0.17 lacks or converts wrongly are replaced first: the FFT (it takes |z| of
+a complex z as that of a real number), and padding and remainders with a symbolic number of clips.
+It cannot leave the number of samples symbolic, so that is fixed.
 
-Axes: B batch, S samples, L samples a frame, K FFT bins, C classes.
+Axes: B batch, S samples, L samples per frame, K FFT bins, C classes.
 """
 
 import logging
@@ -21,24 +21,25 @@ from ser_jax.common.errors import UserError
 
 TOLERANCE = 1e-4  # of a probability, between ONNX Runtime and JAX
 _OPSET = 23
-# What a program calls as a whole: its operations are what counts.
+# Primitives that call another program, whose operations are evaluated in turn.
 _CALLS = ("jit", "pjit", "custom_jvp_call", "custom_vjp_call")
 _INSTALL = "pip install --no-deps -r requirements/onnx.txt"
 
 
 def convert(function: Callable[..., tuple[jax.Array, jax.Array]], n_samples: int) -> bytes:
-    """An ONNX model of waveform, n_samples → probability, the mean; any number of clips.
+    """Return an ONNX model of waveform, n_samples → mean probability, for any number of clips.
 
-    It is run, and compared with JAX, before it is returned.
+    The model is verified against JAX before it is returned.
 
     Args:
-      function: ser_jax.export.probabilities.
+      function: from writer.probabilities.
       n_samples: the length that all waveforms are padded or cut to.
 
     Raises:
-      UserError: jax2onnx or onnxruntime is missing, or its probabilities are not JAX's.
+      UserError: jax2onnx or onnxruntime is missing, the network cannot be converted, or the
+        probabilities differ from those of JAX.
     """
-    # Of values without a type that nothing uses, and of its examples' own requirements.
+    # They warn of unused values without a type and of requirements of their examples.
     for name in ("jax2onnx", "onnx_ir"):
         logging.getLogger(name).setLevel(logging.ERROR)
     try:
@@ -61,29 +62,29 @@ def convert(function: Callable[..., tuple[jax.Array, jax.Array]], n_samples: int
             input_names=["waveform", "n_samples"],
             output_names=["probability"],
         )
-    except Exception as error:  # whatever a converter meets
+    except Exception as error:  # a converter may raise any
         raise UserError(
             f"jax2onnx cannot convert this network ({str(error).splitlines()[0]}); export it "
             "without --onnx."
         ) from error
-    found = model.SerializeToString(deterministic=True)
+    serialised = model.SerializeToString(deterministic=True)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(found, options, providers=["CPUExecutionProvider"])
-    waveform_BxS, n_samples_B = _noises(n_samples)
-    theirs = session.run(None, {"waveform": waveform_BxS, "n_samples": n_samples_B})[0]
-    ours, _ = function(waveform_BxS, n_samples_B)
-    difference = float(np.abs(theirs - np.asarray(ours)).max())
+    session = onnxruntime.InferenceSession(serialised, options, providers=["CPUExecutionProvider"])
+    waveform_BxS, n_samples_B = _test_clips(n_samples)
+    by_onnx = session.run(None, {"waveform": waveform_BxS, "n_samples": n_samples_B})[0]
+    by_jax, _ = function(waveform_BxS, n_samples_B)
+    difference = float(np.abs(by_onnx - np.asarray(by_jax)).max())
     if not difference <= TOLERANCE:
         raise UserError(
-            f"ONNX Runtime's probabilities differ from JAX's by {difference:.1g}; export this "
+            f"the probabilities of ONNX Runtime and JAX differ by {difference:.1g}; export this "
             "network without --onnx."
         )
-    return found
+    return serialised
 
 
-def _noises(n_samples: int) -> tuple[np.ndarray, np.ndarray]:
-    """Three clips, loud, soft and swelling, of three lengths."""
+def _test_clips(n_samples: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return three clips of noise of different length: loud, soft and rising."""
     random = np.random.default_rng(0)
     gain_BxS = np.stack(
         [np.full(n_samples, g) for g in (0.3, 0.003)] + [np.linspace(0, 1, n_samples)]
@@ -93,7 +94,7 @@ def _noises(n_samples: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _evaluate(closed: core.ClosedJaxpr, inputs: Sequence[Any]) -> list[Any]:
-    """Runs a program operation by operation, some of them by other means."""
+    """Run a program operation by operation, with the _REPLACEMENTS."""
     jaxpr, values = closed.jaxpr, {}
     values.update(zip(jaxpr.constvars, closed.consts, strict=True))
     values.update(zip(jaxpr.invars, inputs, strict=True))
@@ -105,18 +106,18 @@ def _evaluate(closed: core.ClosedJaxpr, inputs: Sequence[Any]) -> list[Any]:
         operands = [value(atom) for atom in equation.invars]
         inner = equation.params.get("jaxpr") or equation.params.get("call_jaxpr")
         if equation.primitive.name in _CALLS:
-            found = _evaluate(inner, operands)
-        elif equation.primitive.name in _OTHERWISE:
-            found = [_OTHERWISE[equation.primitive.name](*operands, **equation.params)]
+            results = _evaluate(inner, operands)
+        elif equation.primitive.name in _REPLACEMENTS:
+            results = [_REPLACEMENTS[equation.primitive.name](*operands, **equation.params)]
         else:
-            found = equation.primitive.bind(*operands, **equation.params)
-            found = found if equation.primitive.multiple_results else [found]
-        values.update(zip(equation.outvars, found, strict=True))
+            results = equation.primitive.bind(*operands, **equation.params)
+            results = results if equation.primitive.multiple_results else [results]
+        values.update(zip(equation.outvars, results, strict=True))
     return [value(atom) for atom in jaxpr.outvars]
 
 
 def _rfft(frames: Any, *, fft_type: Any, fft_lengths: Sequence[int]) -> tuple[Any, Any]:
-    """Real and imaginary part of the Fourier transform, as two matrix products."""
+    """Return real and imaginary part of the Fourier transform by two matrix products."""
     if fft_type.name != "RFFT" or len(fft_lengths) != 1:
         raise NotImplementedError(f"{fft_type} of {fft_lengths}")
     [n] = fft_lengths
@@ -133,15 +134,15 @@ def _abs(x: Any) -> Any:
     return lax.sqrt(x[0] * x[0] + x[1] * x[1]) if isinstance(x, tuple) else lax.abs(x)
 
 
-def _pad(x: Any, filling: Any, *, padding_config: Sequence[tuple[int, int, int]]) -> Any:
-    """By concatenation and slices."""
-    for axis, (low, high, between) in enumerate(padding_config):
-        if between:
+def _pad(x: Any, value: Any, *, padding_config: Sequence[tuple[int, int, int]]) -> Any:
+    """Pad by concatenation, and cut by slices where the padding is negative."""
+    for axis, (low, high, interior) in enumerate(padding_config):
+        if interior:
             raise NotImplementedError("padding between elements")
 
         def block(n: int, axis: int = axis) -> list[Any]:
-            shape = (*x.shape[:axis], n, *x.shape[axis + 1 :])  # noqa: B023 — used at once
-            return [lax.broadcast_in_dim(filling, shape, ())] if n > 0 else []
+            shape = (*x.shape[:axis], n, *x.shape[axis + 1 :])  # noqa: B023 — called at once
+            return [lax.broadcast_in_dim(value, shape, ())] if n > 0 else []
 
         parts = [*block(low), x, *block(high)]
         x = lax.concatenate(parts, axis) if len(parts) > 1 else x
@@ -154,5 +155,5 @@ def _remainder(x: Any, y: Any) -> Any:
     return x - y * lax.div(x, y)
 
 
-# What stands for an operation of JAX: its operands and parameters → its one result.
-_OTHERWISE = {"fft": _rfft, "abs": _abs, "pad": _pad, "rem": _remainder}
+# Primitive → a function of its operands and parameters that returns its only result.
+_REPLACEMENTS = {"fft": _rfft, "abs": _abs, "pad": _pad, "rem": _remainder}

@@ -1,8 +1,6 @@
-"""A trained run in one file that needs neither this repository nor its workdir.
+"""Trained run → one file; see ser_jax.predict.exported_model for its layout.
 
-python -m ser_jax.export --workdir=runs/cnn2d-tfds --out=emotion.zip
-
-See ser_jax.bundle for what is in it. Axes: R replicas, B batch, S samples, C classes.
+Axes: R replicas, B batch, S samples, C classes.
 """
 
 import contextlib
@@ -18,8 +16,8 @@ import jax
 import jax.numpy as jnp
 from jax import export as jax_export
 
-from ser_jax.common import files
 from ser_jax.common.errors import UserError
+from ser_jax.common.files import read_json, replacing
 from ser_jax.evaluate.finished_run import chosen_replicas
 from ser_jax.export import texts
 from ser_jax.metrics import classification
@@ -27,45 +25,48 @@ from ser_jax.predict import exported_model
 from ser_jax.predict.trained_model import TrainedModel
 
 PLATFORMS = ("cpu", "cuda", "tpu")
-# Of results.json; the rest is about single clips, speakers and replicas.
+# Keys of results.json; the rest is about single clips, speakers and replicas.
 _HEADLINE = (
     "config model input protocol unseen_speakers unseen_sentences corpus n_train n_train_examples "
     "n_val n_test n_test_speakers labels per_class confusion intervals"
 ).split()
-_LONG_AGO = (1980, 1, 1, 0, 0, 0)  # the first date that a zip knows
+_ZIP_DATE = (1980, 1, 1, 0, 0, 0)  # a fixed date, the first that a zip can hold
 
 
 def probabilities(
-    this: TrainedModel,
+    model: TrainedModel,
 ) -> Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]:
-    """(waveform_BxS, n_samples_B) → (probability_BxC, probability_RxBxC), the mean and each."""
-    spec = this.spec
-    this = dataclasses.replace(this, model=this.model.clone(portable=True))
-    # While S is unknown it must be sure that a second frame fits; past a clip's end nothing counts.
+    """Return the exported function.
+
+    (waveform_BxS, n_samples_B) → (probability_BxC, probability_RxBxC), the mean and each replica.
+    """
+    spec = model.spec
+    model = dataclasses.replace(model, network=model.network.clone(portable=True))
+    # With S symbolic, XLA must be able to prove that a second frame fits; the padding is ignored.
     more = 0 if spec.centered else spec.frame_length + spec.hop_length
 
     def function(waveform: jax.Array, n_samples: jax.Array) -> tuple[jax.Array, jax.Array]:
-        x_BxTxF, n_frames_B = this.examples(jnp.pad(waveform, ((0, 0), (0, more))), n_samples)
-        # One after another, not mapped: XLA:CPU convolves far faster so.
-        each = [jax.nn.softmax(this.logits(w, x_BxTxF, n_frames_B)) for w in this.weights]
-        probability_RxBxC = jnp.stack(each)
+        x_BxTxF, n_frames_B = model.examples(jnp.pad(waveform, ((0, 0), (0, more))), n_samples)
+        # One replica after another: vmap over weights makes convolutions slower on CPU.
+        logits = [model.logits(weights, x_BxTxF, n_frames_B) for weights in model.weights]
+        probability_RxBxC = jnp.stack([jax.nn.softmax(logits_BxC) for logits_BxC in logits])
         return probability_RxBxC.mean(axis=0), probability_RxBxC
 
     return function
 
 
-def program(this: TrainedModel) -> bytes:
-    """`probabilities` with its weights, for any sizes and for PLATFORMS."""
+def program(model: TrainedModel) -> bytes:
+    """Serialise `probabilities` with its weights, for any B and S and for all PLATFORMS."""
     b, s = jax_export.symbolic_shape("b, s")
     clips = jax.ShapeDtypeStruct((b, s), jnp.float32), jax.ShapeDtypeStruct((b,), jnp.int32)
     with _no_source_lines():
-        exported = jax_export.export(jax.jit(probabilities(this)), platforms=PLATFORMS)(*clips)
+        exported = jax_export.export(jax.jit(probabilities(model)), platforms=PLATFORMS)(*clips)
     return bytes(exported.serialize(vjp_order=0))
 
 
 @contextlib.contextmanager
 def _no_source_lines() -> Iterator[None]:
-    """JAX notes the path and line of each operation; where this lies is nobody's business."""
+    """Keep JAX from recording source paths and lines, which would reveal local folders."""
     name = "jax_traceback_in_locations_limit"
     before = getattr(jax.config, name)
     jax.config.update(name, 0)
@@ -76,57 +77,58 @@ def _no_source_lines() -> Iterator[None]:
 
 
 def members(
-    this: TrainedModel,
+    model: TrainedModel,
     results: Mapping[str, Any] | None = None,
     licence: str = "",
     onnx: bool = False,
 ) -> dict[str, bytes]:
-    """All that is in the zip.
+    """Return all members of the zip by name.
 
     Args:
-      this: what a workdir has learnt.
-      results: the headline of its evaluation, if there was one.
-      licence: in place of the note on the corpus: a text, or the path of one.
-      onnx: whether model.onnx is wanted.
+      model: the trained model.
+      results: its `headline`, if it was evaluated.
+      licence: text, or path of a text file, that replaces the note on the corpus.
+      onnx: whether to include model.onnx.
 
     Raises:
-      UserError: the licence cannot be read, or ONNX was asked for and cannot be had.
+      UserError: the licence cannot be read, or the ONNX export failed.
     """
-    found = {exported_model.LICENCE: texts.licence(this.config, this.corpus, licence).encode()}
-    about = {
+    note = texts.licence(model.config, model.corpus, model.licence, licence)
+    contents = {exported_model.LICENCE: note.encode()}
+    manifest = {
         "format_version": exported_model.FORMAT_VERSION,
-        "corpus": this.corpus,
-        "labels": list(this.labels),
-        "sampling_rate": this.spec.sampling_rate,
-        "features": dataclasses.asdict(this.spec),
-        "input": this.kind,
-        "min_frames": this.min_frames,
-        "max_frames": this.max_frames,
-        "model": this.config["model"],
+        "corpus": model.corpus,
+        "labels": list(model.labels),
+        "sampling_rate": model.spec.sampling_rate,
+        "features": dataclasses.asdict(model.spec),
+        "input": model.kind,
+        "min_frames": model.min_frames,
+        "max_frames": model.max_frames,
+        "model": model.config["model"],
         "replicas": [
             {"replica": number, **dataclasses.asdict(replica)}
-            for number, replica in zip(this.numbers, this.replicas, strict=True)
+            for number, replica in zip(model.numbers, model.replicas, strict=True)
         ],
         "jax": jax.__version__,
         "platforms": list(PLATFORMS),
-        "call": texts.call(this.spec, len(this.replicas)),
+        "call": texts.call(model.spec, len(model.replicas)),
     }
-    found[exported_model.MODEL] = program(this)
+    contents[exported_model.MODEL] = program(model)
     onnx_samples = 0
     if onnx:
         from ser_jax.export import onnx as export_onnx
 
-        onnx_samples = texts.heard(this.spec, this.max_frames)
-        found[exported_model.ONNX] = export_onnx.convert(probabilities(this), onnx_samples)
+        onnx_samples = texts.input_samples(model.spec, model.max_frames)
+        contents[exported_model.ONNX] = export_onnx.convert(probabilities(model), onnx_samples)
     if results is not None:
-        found[exported_model.RESULTS] = _json(results)
-    found[exported_model.README] = texts.readme(about, results, onnx_samples).encode()
-    sums = {name: hashlib.sha256(data).hexdigest() for name, data in sorted(found.items())}
-    return {**found, exported_model.ABOUT: _json({**about, "sha256": sums})}
+        contents[exported_model.RESULTS] = _json(results)
+    contents[exported_model.README] = texts.readme(manifest, results, onnx_samples).encode()
+    sums = {name: hashlib.sha256(data).hexdigest() for name, data in sorted(contents.items())}
+    return {**contents, exported_model.MANIFEST: _json({**manifest, "sha256": sums})}
 
 
-def headline(workdir: Path, this: TrainedModel) -> dict[str, Any] | None:
-    """What an evaluation found, without its details; None if there was none.
+def headline(workdir: Path, model: TrainedModel) -> dict[str, Any] | None:
+    """Return the headline results of a run; None if it was not evaluated.
 
     Raises:
       UserError: results.json is damaged or of another training.
@@ -134,27 +136,27 @@ def headline(workdir: Path, this: TrainedModel) -> dict[str, Any] | None:
     path, remedy = workdir / exported_model.RESULTS, "run --mode=evaluate with this --workdir"
     if not path.exists():
         return None
-    results = files.read_json(path, remedy)
+    results = read_json(path, remedy)
     try:
         epoch_of = {r["replica"]: r["best_epoch"] for r in chosen_replicas(results)}
-        found = {key: results[key] for key in (*_HEADLINE, *classification.HEADLINE)}
-        # One that diverged was tested and does not predict.
-        epochs = tuple(epoch_of.get(number) for number in this.numbers)
-        fits = epochs == this.epochs and found["labels"] == list(this.labels)
+        values = {key: results[key] for key in (*_HEADLINE, *classification.HEADLINE)}
+        # Replicas that diverged were evaluated but do not predict.
+        epochs = tuple(epoch_of.get(number) for number in model.numbers)
+        fits = epochs == model.epochs and values["labels"] == list(model.labels)
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path} is damaged; {remedy}.") from error
     if not fits:
-        raise UserError(f"{path} is not of the model that is there; {remedy}.")
-    return found
+        raise UserError(f"{path} does not belong to this trained model; {remedy}.")
+    return values
 
 
 def write(path: Path, contents: Mapping[str, bytes]) -> None:
-    """Writes a zip: the same bytes for the same contents, all of it or nothing."""
+    """Write a zip, completely or not at all; equal contents give equal bytes."""
     if path.is_dir():
-        raise UserError(f"--out={path} is a folder; name a file, such as {path / 'emotion.zip'}.")
-    with files.replacing(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
+        raise UserError(f"--out={path} is a folder; give a file, such as {path / 'emotion.zip'}.")
+    with replacing(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
         for name, data in sorted(contents.items()):
-            info = zipfile.ZipInfo(name, _LONG_AGO)
+            info = zipfile.ZipInfo(name, _ZIP_DATE)
             info.create_system, info.external_attr = 3, 0o644 << 16
             archive.writestr(info, data)
 

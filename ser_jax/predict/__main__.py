@@ -1,4 +1,4 @@
-"""Emotions of audio files, by a trained run or an exported one.
+"""Predict the emotion of audio files with a trained run or an exported one.
 
 python -m ser_jax.predict --workdir=runs/cnn2d-tfds clip.wav folder/ 'more/*.wav'
 python -m ser_jax.predict --workdir=runs/cnn2d-tfds long.wav --window=2.5 --hop=1.0
@@ -15,10 +15,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
-from ser_jax.audio import files as audio_files
-from ser_jax.common import files, runtime
+from ser_jax.audio.files import find, lines_of_stdin
 from ser_jax.common.cli import exit_with_message
 from ser_jax.common.errors import UserError
+from ser_jax.common.files import replacing
+from ser_jax.common.runtime import use_compilation_cache
 from ser_jax.predict.formats import ERROR, Audacity, Csv, Format, JsonLines, Table
 
 if TYPE_CHECKING:
@@ -27,83 +28,88 @@ if TYPE_CHECKING:
 
 FORMATS = ("table", "csv", "jsonl", "audacity")
 _SHORTEST = 0.01  # s, of --window and --hop
-_NO_TERMINAL = (160, 24)  # columns and lines of a table that goes to a file
+_NO_TERMINAL = (160, 24)  # columns and lines of a table written to a file
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command; returns the exit code, 1 if a file could not be read."""
+    """Run the command and return its exit code: 1 if a file could not be read, else 0."""
     begin = time.perf_counter()
     flags = _flags(arguments)
-    found = audio_files.find(flags.audio, audio_files.lines_of_stdin())
-    if not found:
-        raise UserError("the list on stdin names no file; give it a path a line.")
-    if flags.format == "audacity" and len(found) > 1:
+    files = find(flags.audio, lines_of_stdin())
+    if not files:
+        raise UserError("the list on stdin names no file; give one path per line.")
+    if flags.format == "audacity" and len(files) > 1:
         raise UserError(
-            f"--format=audacity is the label track of one recording, and these are {len(found)} "
+            f"--format=audacity is the label track of one recording, and these are {len(files)} "
             "files; give one, or another --format."
         )
-    runtime.use_compilation_cache()
-    # JAX takes a while, and neither --help nor a wrong flag should.
-    from ser_jax.predict import rows as predict_rows
+    use_compilation_cache()
+    # JAX takes long to import; --help and wrong flags should not wait for it.
     from ser_jax.predict.predictor import Predictor
+    from ser_jax.predict.rows import predict_files
 
-    n_bad = 0
+    n_unread = 0
     try:
         with (
             _output(flags.out) as out,
             contextlib.closing(Predictor(flags.workdir)) as predictor,
-            _progress(len(found), flags.out) as progress,
+            _progress(len(files), flags.out) as progress,
         ):
-            cut = _cut(flags, predictor)
-            style = _style(flags, predictor.labels, [one.path for one in found])
-            out.write(style.begin())
-            for n_files, rows in predict_rows.rows(predictor, found, cut):
-                out.writelines(map(style.line, rows))
+            windowing = _windowing(flags, predictor)
+            text = _format(flags, predictor.labels, [file.path for file in files])
+            out.write(text.header())
+            for n_files, rows in predict_files(predictor, files, windowing):
+                out.writelines(map(text.line, rows))
                 out.flush()
                 progress.update(n_files)
-                bad = [row for row in rows if row.status == ERROR]
-                n_bad += len(bad)
-                if flags.format == "audacity":  # its rows have no place for this
-                    sys.stderr.writelines(f"error: {row.note}\n" for row in bad)
-    except BrokenPipeError:  # `| head` has seen enough; the interpreter's last flush must not fail
+                errors = [row for row in rows if row.status == ERROR]
+                n_unread += len(errors)
+                if flags.format == "audacity":  # a label track has no place for errors
+                    sys.stderr.writelines(f"error: {row.note}\n" for row in errors)
+    except BrokenPipeError:  # as with `| head`; the interpreter's last flush must not fail either
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     seconds = time.perf_counter() - begin
-    unread = f", {n_bad:,} of them could not be read" if n_bad else ""
+    unread = f", {n_unread:,} of them could not be read" if n_unread else ""
     print(
-        f"{len(found):,} file{'s' * (len(found) > 1)}{unread}, {seconds:.1f} s, "
-        f"{len(found) / seconds:.3g} files/s",
+        f"{len(files):,} file{'s' * (len(files) > 1)}{unread}, {seconds:.1f} s, "
+        f"{len(files) / seconds:.3g} files/s",
         file=sys.stderr,
     )
-    return 1 if n_bad else 0
+    return 1 if n_unread else 0
 
 
 def _flags(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m ser_jax.predict",
         description=__doc__.splitlines()[0],
-        epilog="The exit code is 1 if a file could not be read, and 0 otherwise. Programs that are "
-        "compiled are kept in the user's cache folder, or where JAX_COMPILATION_CACHE_DIR says.",
+        epilog="The exit code is 1 if a file could not be read, else 0. Compiled programs are "
+        "cached in the user's cache folder, or in JAX_COMPILATION_CACHE_DIR.",
     )
     parser.add_argument(
         "audio",
         nargs="*",
-        help="files, folders, patterns in quotes, or - for a list on stdin, a path a line",
+        help="files, folders, quoted patterns, or - for a list on stdin, one path per line",
     )
     parser.add_argument(
-        "--workdir", type=Path, required=True, help="of a trained run, or its exported file"
+        "--workdir",
+        type=Path,
+        required=True,
+        help="folder of a trained run, or a file written by ser_jax.export",
     )
     parser.add_argument("--format", choices=FORMATS, default="table", help="default: %(default)s")
-    parser.add_argument("--out", type=Path, help="the file to write; stdout by default")
-    parser.add_argument("--window", type=_seconds, help="hear recordings in windows of so many s")
+    parser.add_argument("--out", type=Path, help="file to write; default: stdout")
     parser.add_argument(
-        "--hop", type=_seconds, help="s from a window to the next; half a window by default"
+        "--window", type=_seconds, help="split recordings into windows of this many seconds"
     )
     parser.add_argument(
-        "--segments", action="store_true", help="merge windows into stretches of one emotion"
+        "--hop", type=_seconds, help="seconds from one window to the next; default: half a window"
+    )
+    parser.add_argument(
+        "--segments", action="store_true", help="merge windows into segments of one emotion"
     )
     arguments = sys.argv[1:] if arguments is None else list(arguments)
-    # argparse loses the "--" that names which begin with "-" stand behind.
+    # argparse loses the "--" in front of names that begin with "-".
     end = arguments.index("--") if "--" in arguments else len(arguments)
     flags = parser.parse_intermixed_args(arguments[:end])
     flags.audio += arguments[end + 1 :]
@@ -116,34 +122,14 @@ def _flags(arguments: Sequence[str] | None) -> argparse.Namespace:
             (flags.format == "audacity", "--format=audacity"),
         ):
             if given:
-                parser.error(f"{name} needs --window, the seconds that are heard at once")
+                parser.error(f"{name} needs --window, the length of a window in seconds")
     flags.hop = flags.hop or (flags.window or 0) / 2
     if flags.window and flags.hop > flags.window:
         parser.error(
-            f"--hop={flags.hop:g} is longer than --window={flags.window:g}, so that some of it "
-            "would not be heard; lower it"
+            f"--hop={flags.hop:g} is longer than --window={flags.window:g}, which would leave gaps "
+            "between windows; lower it"
         )
     return flags
-
-
-def _cut(flags: argparse.Namespace, predictor: "Predictor") -> "Windowing | None":
-    from ser_jax.predict.rows import Windowing
-
-    if not flags.window:
-        return None
-    if flags.window > predictor.seconds:
-        raise UserError(
-            f"--window={flags.window:g} is longer than the "
-            f"{math.floor(100 * predictor.seconds) / 100:.2f} s that the model hears at once; "
-            "lower it."
-        )
-    if flags.window < predictor.least_seconds:
-        print(
-            f"note: windows of {flags.window:g} s are shorter than any training clip, "
-            f"{predictor.least_seconds:.2f} s.",
-            file=sys.stderr,
-        )
-    return Windowing(flags.window, flags.hop, flags.segments or flags.format == "audacity")
 
 
 def _seconds(text: str) -> float:
@@ -152,11 +138,30 @@ def _seconds(text: str) -> float:
     except ValueError:
         value = 0.0
     if not _SHORTEST <= value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds from {_SHORTEST} up")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds ≥ {_SHORTEST}")
     return value
 
 
-def _style(flags: argparse.Namespace, labels: Sequence[str], paths: Sequence[str]) -> Format:
+def _windowing(flags: argparse.Namespace, predictor: "Predictor") -> "Windowing | None":
+    from ser_jax.predict.rows import Windowing
+
+    if not flags.window:
+        return None
+    if flags.window > predictor.seconds:
+        raise UserError(
+            f"--window={flags.window:g} is longer than the "
+            f"{math.floor(100 * predictor.seconds) / 100:.2f} s of the model's input; lower it."
+        )
+    if flags.window < predictor.least_seconds:
+        print(
+            f"note: windows of {flags.window:g} s are shorter than any training clip "
+            f"({predictor.least_seconds:.2f} s or more).",
+            file=sys.stderr,
+        )
+    return Windowing(flags.window, flags.hop, flags.segments or flags.format == "audacity")
+
+
+def _format(flags: argparse.Namespace, labels: Sequence[str], paths: Sequence[str]) -> Format:
     timed = bool(flags.window)
     if flags.format == "table":
         on_terminal = not flags.out and sys.stdout.isatty()
@@ -169,19 +174,19 @@ def _style(flags: argparse.Namespace, labels: Sequence[str], paths: Sequence[str
 
 @contextlib.contextmanager
 def _output(path: Path | None) -> Iterator[TextIO]:
-    """stdout, or a file that is there only once it is whole. Names may be any bytes."""
+    """Yield stdout, or a file that appears once it is complete; file names may be any bytes."""
     if path is None:
         yield sys.stdout
         return
     with (
-        files.replacing(path) as temporary,
+        replacing(path) as temporary,
         temporary.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file,
     ):
         yield file
 
 
 def _progress(n_files: int, out: Path | None):
-    """A bar on a terminal where no rows appear."""
+    """Return a progress bar, hidden unless stderr is a terminal that shows no rows."""
     from tqdm import tqdm
 
     hidden = not sys.stderr.isatty() or (out is None and sys.stdout.isatty())
@@ -189,7 +194,7 @@ def _progress(n_files: int, out: Path | None):
 
 
 def command() -> None:
-    """Run `main`; ser-predict starts here."""
+    """Run `main` as ser-predict."""
     exit_with_message(main)
 
 

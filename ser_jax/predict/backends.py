@@ -1,32 +1,27 @@
-"""What predicts: waveforms at the model's rate → probabilities, from a workdir or a file.
+"""Backends of prediction: waveforms at the model's rate → probabilities.
 
-Axes: R replicas, B batch, S samples, T frames, F feature columns, C classes.
+Axes: R replicas, B batch, S samples, C classes.
 """
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
-import jax
 import numpy as np
 
 from ser_jax.common.errors import UserError
 from ser_jax.features import FeatureSpec
-from ser_jax.predict.trained_model import TrainedBackend
-
-if TYPE_CHECKING:
-    pass
 
 
 class Backend(Protocol):
-    """What predicts.
+    """A trained or exported model that predicts.
 
     Attributes:
-      corpus: what results call what it was trained on.
+      corpus: title of the corpus that it was trained on.
       labels: class names.
-      spec: the features' definition.
+      spec: the definition of its features.
       min_frames: of the shortest training example.
-      max_frames: all inputs are padded and cut to this.
+      max_frames: to which all inputs are padded and cut.
     """
 
     corpus: str
@@ -36,27 +31,34 @@ class Backend(Protocol):
     max_frames: int
 
     def __call__(self, waveform_BxS: np.ndarray, n_samples_B: np.ndarray) -> np.ndarray:
-        """probability_RxBxC of clips: float32 at spec.sampling_rate, padded at the end."""
+        """Return probability_RxBxC; compiles for each new shape.
+
+        Args:
+          waveform_BxS: float32 at spec.sampling_rate, full scale ±1, padded at the end.
+          n_samples_B: int32, length of each clip, at least 1.
+        """
 
 
-def shares() -> tuple[tuple[int, ...], int]:
-    """Sizes of the batches that an engine should be given, and how many of them at once.
+def batching() -> tuple[tuple[int, ...], int]:
+    """Return the batch sizes to use, and how many batches to compute at once.
 
-    The arrays of eight clips stay in a CPU's cache, those of 64 do not. Each core takes two such
-    batches: one is computed while the other waits for Python or for a last part.
+    On a CPU the arrays of 8 clips stay in the cache, those of 64 do not, and each core gets two
+    batches, so that one is computed while the other waits for Python.
     """
+    import jax
+
     if jax.default_backend() == "cpu":
         return (1, 8), 2 * (os.cpu_count() or 1)
     return (1, 8, 64), 1
 
 
 def load(source: Path) -> Backend:
-    """Opens a run's folder, or a file that ser_jax.export wrote.
+    """Open the workdir of a run, or a file written by ser_jax.export.
 
     Raises:
-      UserError: there is no such thing, nothing is trained there, or it is damaged.
+      UserError: it does not exist, is damaged, or contains no trained model.
     """
-    # Each needs libraries that the other does not.
+    # Imported here: an exported model needs none of the libraries for training.
     if source.is_file():
         from ser_jax.predict import exported_model
 
@@ -65,4 +67,4 @@ def load(source: Path) -> Backend:
         raise UserError(f"{source} does not exist; give the --workdir of a run, or its export.")
     from ser_jax.predict import trained_model
 
-    return TrainedBackend(trained_model.load(source))
+    return trained_model.TrainedBackend(trained_model.load(source))

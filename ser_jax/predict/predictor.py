@@ -1,9 +1,9 @@
-"""Waveform → emotion, by what a workdir or an exported file has learnt.
+"""Waveform → emotion, with a trained run or an exported file.
 
     predictor = Predictor("runs/cnn2d-tfds")
     predictor(waveform, sampling_rate).emotion
 
-Axes: R replicas, B batch, S samples, K channels, T frames, C classes.
+Axes: R replicas, B batch, S samples, C classes.
 """
 
 import collections
@@ -13,31 +13,31 @@ import functools
 import itertools
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from ser_jax.audio import waveform as audio_waveform
+from ser_jax.audio.waveform import RATES_TEXT, SILENT_RMS, flaw, is_rate, resample, rms
 from ser_jax.common.errors import UserError
 from ser_jax.predict import backends
 from ser_jax.predict.backends import Backend
 
-_AT_ONCE = 64  # clips of `many`
-LONGEST_SECONDS = 60  # of a clip, unless training had longer ones
-_SECONDS_AT_ONCE = 600  # of audio in one batch: bounds the memory that features take
-_TOO_LOUD = 10.0  # times full scale, as where samples of 16 bits came as floats; MP3s reach 1.5
+LONGEST_SECONDS = 60  # limit of a clip's length, unless training had longer ones
+_CLIPS_PER_CALL = 64  # of `many`
+_SECONDS_PER_BATCH = 600  # of audio; bounds the memory for features
+_TOO_LOUD = 10.0  # times full scale, such as 16-bit integers cast to float; MP3s reach 1.5
 SILENT = "silent: the label means nothing"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Prediction:
-    """What the replicas say of a clip.
+    """The emotion of a clip.
 
     Attributes:
       labels: class names.
       probability_RxC: of each replica.
-      notes: what to know before using it.
+      notes: warnings about the clip.
     """
 
     labels: tuple[str, ...]
@@ -56,77 +56,75 @@ class Prediction:
 
     @property
     def confidence(self) -> float:
-        """Its probability."""
+        """The probability of `emotion`."""
         return float(self.probability_C.max())
 
     @property
     def disagreement(self) -> float:
-        """The share of replicas that name another emotion than the mean does."""
-        named_R = self.probability_RxC.argmax(axis=1)
-        return float(np.mean(named_R != self.probability_C.argmax()))
+        """The share of replicas whose most probable class is not `emotion`."""
+        class_R = self.probability_RxC.argmax(axis=1)
+        return float(np.mean(class_R != self.probability_C.argmax()))
 
 
 class Predictor:
-    """Any audio → Prediction.
+    """Predicts the emotion of any audio.
 
     Attributes:
-      engine: what predicts.
+      backend: computes the probabilities.
       labels: class names.
-      sampling_rate: Hz, that of training.
-      seconds: what the network hears of a clip, counted from its start.
-      least_seconds: of the shortest clip in training.
-      longest: samples; what comes later in a clip changes nothing.
+      sampling_rate: of the model, Hz.
+      seconds: length of the model's input; the rest of a longer clip is ignored.
+      least_seconds: length of the shortest training clip.
+      longest: samples after which the rest of a clip changes neither predictions nor notes.
     """
 
     def __init__(self, source: str | os.PathLike):
-        """Opens a run's folder, or a file that ser_jax.export wrote.
+        """Open the workdir of a run, or a file written by ser_jax.export.
 
         Raises:
-          UserError: there is no such thing, nothing is trained there, or it is damaged.
+          UserError: it does not exist, is damaged, or contains no trained model.
         """
-        self.engine: Backend = backends.load(Path(source))
-        self.labels = self.engine.labels
-        spec = self.engine.spec
+        self.backend: Backend = backends.load(Path(source))
+        self.labels = self.backend.labels
+        spec = self.backend.spec
         self.sampling_rate = spec.sampling_rate
         beyond = 0 if spec.centered else spec.frame_length
-        self.seconds = (self.engine.max_frames * spec.hop_length + beyond) / spec.sampling_rate
-        self.least_seconds = (self.engine.min_frames - 1) * spec.hop_length / spec.sampling_rate
-        lengths = _lengths(math.ceil(self.seconds))
+        self.seconds = (self.backend.max_frames * spec.hop_length + beyond) / spec.sampling_rate
+        self.least_seconds = (self.backend.min_frames - 1) * spec.hop_length / spec.sampling_rate
+        lengths = _padded_seconds(math.ceil(self.seconds))
         self._lengths = [length * self.sampling_rate for length in lengths]
-        self._sizes, n_at_once = (
-            backends.shares()
-        )  # a program is compiled for each size that is met
-        self._pool = concurrent.futures.ThreadPoolExecutor(n_at_once)
-        # One frame more than counts, by which a clip that is cut here is known to be longer.
+        # One frame more than the model uses shows that a clip is too long.
         self.longest = self._lengths[-1] + spec.hop_length + spec.frame_length
+        self._batch_sizes, n_threads = backends.batching()
+        self._pool = concurrent.futures.ThreadPoolExecutor(n_threads)
 
     def close(self) -> None:
-        """Begins nothing more of what `begin` was given."""
+        """Cancel the batches that have not started."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def __call__(self, waveform: np.ndarray, sampling_rate: int) -> Prediction:
-        """One clip.
+        """Predict the emotion of one clip.
 
         Args:
-          waveform: [samples] or [samples, channels], full scale ±1 (or of integers their own).
-          sampling_rate: Hz, any.
+          waveform: [samples] or [samples, channels]; floats with full scale ±1, or integers.
+          sampling_rate: any rate, Hz.
 
         Raises:
-          UserError: it is no waveform, or has an audio.flaw.
+          UserError: it is not a waveform, or has a `flaw`.
         """
         return self.batch([self.prepare(waveform, sampling_rate)])[0]
 
     def many(self, clips: Iterable[tuple[np.ndarray, int]]) -> Iterator[Prediction]:
-        """Pairs of a waveform and its sampling rate → predictions in their order, batched."""
+        """Yield a prediction for each pair of waveform and sampling rate, in order, batched."""
         clips = iter(clips)
-        while some := list(itertools.islice(clips, _AT_ONCE)):
-            yield from self.batch([self.prepare(*clip) for clip in some])
+        while chunk := list(itertools.islice(clips, _CLIPS_PER_CALL)):
+            yield from self.batch([self.prepare(*clip) for clip in chunk])
 
     def prepare(self, waveform: np.ndarray, sampling_rate: int) -> np.ndarray:
-        """A waveform as the features take it: mono float32 [samples] at the rate of training.
+        """Return a waveform as mono float32 [samples] at the model's rate.
 
         Raises:
-          UserError: it is no waveform, or has an audio.flaw.
+          UserError: it is not a waveform, or has a `flaw`.
         """
         waveform = np.asarray(waveform)
         if waveform.ndim not in (1, 2) or waveform.dtype.kind not in "fiu":
@@ -134,95 +132,85 @@ class Predictor:
                 f"a waveform of shape {waveform.shape} and type {waveform.dtype} cannot be used; "
                 "give numbers as [samples] or [samples, channels]."
             )
-        if not audio_waveform.is_rate(sampling_rate):
-            raise UserError(
-                f"sampling_rate={sampling_rate} cannot be used; {audio_waveform.RATES_TEXT}."
-            )
+        if not is_rate(sampling_rate):
+            raise UserError(f"sampling_rate={sampling_rate} cannot be used; {RATES_TEXT}.")
         if waveform.ndim == 2 and waveform.shape[1] > waveform.shape[0]:
             raise UserError(
                 f"a waveform of shape {waveform.shape} has more channels than samples; transpose "
                 "it to [samples, channels]."
             )
-        waveform = _full_scale(waveform)
-        if wrong := audio_waveform.flaw(waveform):
-            raise UserError(f"the waveform {wrong}; repair it.")
+        waveform = _to_full_scale(waveform)
+        if defect := flaw(waveform):
+            raise UserError(f"the waveform {defect}; repair it.")
         waveform_S = waveform.mean(axis=1) if waveform.ndim == 2 else waveform
-        waveform_S = audio_waveform.resample(waveform_S, sampling_rate, self.sampling_rate)
+        waveform_S = resample(waveform_S, sampling_rate, self.sampling_rate)
         if not len(waveform_S):
-            raise UserError("the waveform is shorter than one sample of the model's rate.")
+            raise UserError("the waveform is shorter than one sample at the model's rate.")
         return waveform_S
 
     def batch(self, waveforms: Sequence[np.ndarray]) -> list[Prediction]:
-        """Any number of waveforms as `prepare` gives them, of any lengths."""
-        return self.begin(waveforms)()
+        """Predict any number of waveforms of any length, each as `prepare` returns it."""
+        clips_of_length = collections.defaultdict(list)
+        for clip, waveform_S in enumerate(waveforms):
+            sufficient = [length for length in self._lengths if length >= len(waveform_S)]
+            clips_of_length[(sufficient or self._lengths[-1:])[0]].append(clip)
+        order, futures = [], []
+        for length, clips in clips_of_length.items():
+            limit = _SECONDS_PER_BATCH * self.sampling_rate // length
+            for n_rows, members in _in_batches(clips, self._batch_sizes, limit):
+                batch = [waveforms[clip] for clip in members]
+                futures.append(self._pool.submit(self._predict, batch, n_rows, length))
+                order += members
+        predictions = itertools.chain.from_iterable(future.result() for future in futures)
+        prediction_of = dict(zip(order, predictions, strict=True))
+        return [prediction_of[clip] for clip in range(len(order))]
 
-    def begin(self, waveforms: Sequence[np.ndarray]) -> Callable[[], list[Prediction]]:
-        """The same, without waiting: what is returned waits for the predictions."""
-        of_length = collections.defaultdict(list)
-        for i, waveform_S in enumerate(waveforms):
-            fitting = [length for length in self._lengths if length >= len(waveform_S)]
-            of_length[(fitting or self._lengths[-1:])[0]].append(i)
-        members, futures = [], []
-        for length, those in of_length.items():
-            most = _SECONDS_AT_ONCE * self.sampling_rate // length
-            for n_rows, some in _shared_out(those, self._sizes, most):
-                clips = [waveforms[i] for i in some]
-                futures.append(self._pool.submit(self._together, clips, n_rows, length))
-                members += some
-
-        def finish() -> list[Prediction]:
-            found = itertools.chain.from_iterable(future.result() for future in futures)
-            of_clip = dict(zip(members, found, strict=True))
-            return [of_clip[i] for i in range(len(members))]
-
-        return finish
-
-    def _together(
+    def _predict(
         self, waveforms: Sequence[np.ndarray], n_rows: int, length: int
     ) -> list[Prediction]:
-        """Some clips in one batch of `n_rows`, padded and cut to `length` samples."""
+        """Predict clips as one batch of `n_rows`, each padded or cut to `length` samples."""
         waveform_BxS = np.zeros((n_rows, length), np.float32)
         n_samples_B = np.ones(n_rows, np.int32)
         for row, waveform_S in enumerate(waveforms):
             part_S = waveform_S[:length]
             waveform_BxS[row, : len(part_S)] = part_S
             n_samples_B[row] = len(part_S)
-        probability_RxBxC = self.engine(waveform_BxS, n_samples_B)
+        probability_RxBxC = self.backend(waveform_BxS, n_samples_B)
         return [
             Prediction(self.labels, probability_RxBxC[:, row], self._notes(waveform_S))
             for row, waveform_S in enumerate(waveforms)
         ]
 
     def _notes(self, waveform_S: np.ndarray) -> tuple[str, ...]:
-        notes, n_frames = [], self.engine.spec.n_frames(len(waveform_S))
-        heard_S = waveform_S[: round(self.seconds * self.sampling_rate)]
-        if audio_waveform.rms(heard_S) < audio_waveform.SILENT_RMS:
+        notes, n_frames = [], self.backend.spec.n_frames(len(waveform_S))
+        input_S = waveform_S[: round(self.seconds * self.sampling_rate)]
+        if rms(input_S) < SILENT_RMS:
             notes.append(SILENT)
-        if (peak := max(heard_S.max(), -heard_S.min())) > _TOO_LOUD:
-            notes.append(f"samples reach {peak:,.0f} times full scale, where training had 1")
-        if n_frames > self.engine.max_frames:
+        if (peak := max(input_S.max(), -input_S.min())) > _TOO_LOUD:
+            notes.append(f"samples reach {peak:,.0f} times full scale, in training 1")
+        if n_frames > self.backend.max_frames:
             notes.append(
-                f"longer than what the model was trained on: only its first {self.seconds:.1f} s "
-                "are used; --window hears all of it"
+                f"longer than the model's input: only its first {self.seconds:.1f} s are used; "
+                "--window covers all of it"
             )
-        if n_frames < self.engine.min_frames:
+        if n_frames < self.backend.min_frames:
             notes.append("shorter than any training clip")
         return tuple(notes)
 
 
-def _full_scale(waveform: np.ndarray) -> np.ndarray:
-    """float32, ±1; integers are taken for samples of their own width."""
+def _to_full_scale(waveform: np.ndarray) -> np.ndarray:
+    """Convert to float32 with full scale ±1; integers are scaled by the range of their type."""
     if waveform.dtype.kind == "f":
         return waveform.astype(np.float32)
     half = 2.0 ** (8 * waveform.dtype.itemsize - 1)
-    offset = half if waveform.dtype.kind == "u" else 0.0  # as in WAV files of 8 bits
+    offset = half if waveform.dtype.kind == "u" else 0.0  # as in 8-bit WAV files
     return ((waveform - offset) / half).astype(np.float32)
 
 
-def _lengths(seconds: int) -> tuple[int, ...]:
-    """To which clips are padded, s: that of training, then doubled up to the longest that counts.
+def _padded_seconds(seconds: int) -> tuple[int, ...]:
+    """Return the lengths to which clips are padded, s: the model's input, doubled up to the limit.
 
-    Few, since the features are compiled for each.
+    Few, because the features are compiled for each.
     """
     longest, lengths = max(seconds, LONGEST_SECONDS), [seconds]
     while lengths[-1] < longest:
@@ -230,11 +218,11 @@ def _lengths(seconds: int) -> tuple[int, ...]:
     return tuple(lengths)
 
 
-def _shared_out(
-    members: list[int], sizes: Sequence[int], most: int
+def _in_batches(
+    clips: list[int], sizes: Sequence[int], limit: int
 ) -> Iterator[tuple[int, list[int]]]:
-    """Members in batches of `sizes`, at most `most`, each at least half full."""
-    while members:
-        size = max(n for n in sizes if n == 1 or (n <= most and n <= 2 * len(members)))
-        yield size, members[:size]
-        members = members[size:]
+    """Split clips into batches of the given sizes, at most `limit`, each at least half full."""
+    while clips:
+        size = max(n for n in sizes if n == 1 or (n <= limit and n <= 2 * len(clips)))
+        yield size, clips[:size]
+        clips = clips[size:]

@@ -1,7 +1,7 @@
-"""Which parts of its input plane a class's logit hangs on: gradient × input, integrated gradients.
+"""Saliency: how much each input value contributes to the logit of a class.
 
-Both are taken on the normalised plane, whose zero is the training mean. A network that is fed a
-vector is no exception: its plane is flattened inside.
+Gradient × input and integrated gradients, both on the normalised plane, whose zero is the training
+mean; networks with vector input flatten the plane inside.
 Axes: B batch, T frames, F feature columns, C classes.
 """
 
@@ -17,19 +17,18 @@ from ser_jax.train.state import Weights
 
 # (weights, x_BxTxF, n_frames_B, class_B, scale) → (input_BxTxF, gradient_BxTxF, logits_BxC)
 Gradient = Callable[..., tuple[jax.Array, jax.Array, jax.Array]]
-# Of one type with the points between them, or XLA would compile twice.
+# Scales of the clip, in the type of the points between them, so that XLA compiles once.
 _MEAN, _CLIP = np.float32(0), np.float32(1)
 
 
 class Attribution(NamedTuple):
-    """What each value of the planes adds to the class's logit.
+    """The contribution of each input value to the logit of a class.
 
     Attributes:
-      values_BxTxF: logits; exactly 0 past a clip's end, for the network is fed nothing there.
-      logits_BxC: of the inputs as they are.
-      gap_B: Σ values − (logit − logit of the training mean). It is 0 for exact integrated
-        gradients, and says nothing of gradient × input, unless the network is linear.
-      change_B: logit − logit of the training mean.
+      values_BxTxF: contributions in logits; exactly 0 past the end of a clip.
+      logits_BxC: of the clips.
+      gap_B: Σ values − change_B; 0 for exact integrated gradients and for linear networks.
+      change_B: logit of the clip − logit of the training mean.
     """
 
     values_BxTxF: np.ndarray
@@ -38,11 +37,11 @@ class Attribution(NamedTuple):
     change_B: np.ndarray
 
 
-def make_gradient(trained: TrainedModel) -> Gradient:
-    """The compiled gradient of one logit a clip; one program for all replicas and points.
+def make_gradient(model: TrainedModel) -> Gradient:
+    """Return the compiled gradient of one logit per clip, shared by all replicas and points.
 
-    It takes raw features, shrinks them towards the training mean by `scale` (0 is the mean, 1 the
-    clip itself), and returns them on the normalised plane, the gradient there, and the logits.
+    It takes raw features, scales them about the training mean (0 gives the mean, 1 the clip), and
+    returns them on the normalised plane, the gradient there, and the logits.
     """
 
     def gradient(
@@ -51,12 +50,12 @@ def make_gradient(trained: TrainedModel) -> Gradient:
         mean_F, sd_F = weights.normalisation.mean_F, weights.normalisation.sd_F
         z_BxTxF = scale * (x_BxTxF - mean_F) / sd_F
 
-        def chosen(z_BxTxF: jax.Array) -> tuple[jax.Array, jax.Array]:
-            logits_BxC = trained.logits(weights, z_BxTxF * sd_F + mean_F, n_frames_B)
-            # An example's logit hangs on no other example: the sum's gradient is each one's own.
+        def sum_of_logits(z_BxTxF: jax.Array) -> tuple[jax.Array, jax.Array]:
+            logits_BxC = model.logits(weights, z_BxTxF * sd_F + mean_F, n_frames_B)
+            # Clips are independent, so the gradient of the sum is that of each clip's logit.
             return jnp.take_along_axis(logits_BxC, class_B[:, None], axis=1).sum(), logits_BxC
 
-        gradient_BxTxF, logits_BxC = jax.grad(chosen, has_aux=True)(z_BxTxF)
+        gradient_BxTxF, logits_BxC = jax.grad(sum_of_logits, has_aux=True)(z_BxTxF)
         return z_BxTxF, gradient_BxTxF, logits_BxC
 
     return jax.jit(gradient)
@@ -65,14 +64,14 @@ def make_gradient(trained: TrainedModel) -> Gradient:
 def gradient_times_input(
     gradient: Gradient, weights: Weights, x_BxTxF, n_frames_B, class_B
 ) -> Attribution:
-    """z · ∂logit/∂z on the normalised plane: what a linear network would owe to each value.
+    """Return z · ∂logit/∂z on the normalised plane, exact for a linear network.
 
     Args:
-      gradient: of make_gradient.
+      gradient: from make_gradient.
       weights: of one replica.
-      x_BxTxF: raw features, as TrainedModel.examples gives them.
-      n_frames_B: the clips' lengths.
-      class_B: the class asked about, of each clip.
+      x_BxTxF: raw features from TrainedModel.examples.
+      n_frames_B: length of each clip.
+      class_B: the class whose logit is attributed, per clip.
     """
     return _attribution(gradient, (weights, x_BxTxF, n_frames_B, class_B), [_CLIP], [1])
 
@@ -80,54 +79,51 @@ def gradient_times_input(
 def integrated_gradients(
     gradient: Gradient, weights: Weights, x_BxTxF, n_frames_B, class_B, n_points: int = 16
 ) -> Attribution:
-    """z · ∫₀¹ ∂logit/∂z (a·z) da (Sundararajan, Taly & Yan, ICML 2017), from the training mean.
+    """Return z · ∫₀¹ ∂logit/∂z (a·z) da (Sundararajan, Taly & Yan, ICML 2017).
+
+    The path runs from the training mean to the clip; see gradient_times_input for the arguments.
 
     Args:
-      gradient: of make_gradient.
-      weights: of one replica.
-      x_BxTxF: raw features, as TrainedModel.examples gives them.
-      n_frames_B: the clips' lengths.
-      class_B: the class asked about, of each clip.
-      n_points: of the Gauss–Legendre quadrature. Max pools and ReLUs bend the path, so that more
-        points leave a smaller gap.
+      n_points: of the Gauss–Legendre quadrature. ReLUs and max pooling make the integrand
+        discontinuous; more points leave a smaller gap.
     """
-    points, shares = map(np.float32, np.polynomial.legendre.leggauss(n_points))
+    points, point_weights = map(np.float32, np.polynomial.legendre.leggauss(n_points))
     batch = weights, x_BxTxF, n_frames_B, class_B
-    return _attribution(gradient, batch, (points + 1) / 2, shares / 2)
+    return _attribution(gradient, batch, (points + 1) / 2, point_weights / 2)
 
 
 def peak(values_TxF: np.ndarray, share: float = 0.5) -> tuple[int, int] | None:
-    """The shortest stretch of frames that holds a share of all that speaks for the class.
+    """Find the shortest stretch of frames with a given share of all positive contributions.
 
     Returns:
-      Its first frame and the one after its last; None if nothing speaks for the class.
+      Its first frame and one past its last; None if no contribution is positive.
     """
     sum_T = np.concatenate([[0.0], np.maximum(values_TxF, 0).sum(1, dtype=np.float64).cumsum()])
     if not sum_T[-1] > 0:
         return None
-    # For each first frame the earliest end that is enough; rounding may leave none for the last.
+    # The earliest sufficient end for each first frame; rounding may leave the last ones without.
     ends = np.searchsorted(sum_T, sum_T[:-1] + share * sum_T[-1] * (1 - 1e-9))
     first = int(np.argmin(np.where(ends < len(sum_T), ends - np.arange(len(ends)), len(sum_T))))
     return first, int(ends[first])
 
 
 def _attribution(
-    gradient: Gradient, batch: tuple, points: Sequence[float], shares: Sequence[float]
+    gradient: Gradient, batch: tuple, points: Sequence[float], point_weights: Sequence[float]
 ) -> Attribution:
-    """z · the mean of ∂logit/∂z at points between the training mean and the clip, by their shares.
+    """Return z · the weighted mean of ∂logit/∂z at points between training mean and clip.
 
     Args:
-      gradient: of make_gradient.
+      gradient: from make_gradient.
       batch: weights, x_BxTxF, n_frames_B, class_B.
-      points: the scales that `gradient` takes.
-      shares: one a point.
+      points: scales of the clip, from 0 to 1.
+      point_weights: one per point, with sum 1.
     """
     weights, *arrays = batch
     arrays = [jnp.asarray(array) for array in arrays]
     slope_BxTxF = 0.0
-    # A loop of the host: XLA's CPU convolves many times slower inside a loop of its own.
-    for point, share in zip(points, shares, strict=True):
-        slope_BxTxF += share * gradient(weights, *arrays, point)[1]
+    # A loop on the host: on CPU, XLA convolves many times slower inside its own loops.
+    for point, point_weight in zip(points, point_weights, strict=True):
+        slope_BxTxF += point_weight * gradient(weights, *arrays, point)[1]
     z_BxTxF, _, logits_BxC = gradient(weights, *arrays, _CLIP)
     mean_logits_BxC = gradient(weights, *arrays, _MEAN)[-1]
     class_B = np.asarray(arrays[-1])

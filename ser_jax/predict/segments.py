@@ -1,6 +1,6 @@
-"""A long recording in windows that overlap, and what they say of it merged into segments.
+"""Overlapping windows of a long recording, and their predictions merged into segments.
 
-Axes: W windows, M moments (between any two borders of windows), R replicas, C classes.
+Axes: W windows, M moments (between neighbouring window borders), R replicas, C classes.
 """
 
 import dataclasses
@@ -11,12 +11,12 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True)
 class Segment:
-    """A stretch with one emotion.
+    """A stretch of one emotion.
 
     Attributes:
       start: first sample.
-      end: one past the last.
-      probability_RxC: of each replica, the mean over the stretch; None where all is silent.
+      end: one past the last sample.
+      probability_RxC: mean of each replica over the stretch; None for silence.
     """
 
     start: int
@@ -25,15 +25,15 @@ class Segment:
 
 
 def windows(n_samples: int, length: int, hop: int) -> list[tuple[int, int]]:
-    """Where windows start and end, in samples.
+    """Return start and end of each window, in samples.
 
-    The last one is moved to end with the recording, so that all of it is heard. A recording that is
-    no longer than a window is one.
+    The last window is moved back to end with the recording, so that every sample is covered. A
+    recording no longer than a window is a single one.
 
     Args:
-      n_samples: of the recording, 1 or more.
+      n_samples: of the recording, at least 1.
       length: of a window.
-      hop: from one to the next, 1 … length.
+      hop: from one window to the next, 1 … length.
     """
     if n_samples <= length:
         return [(0, n_samples)]
@@ -48,43 +48,43 @@ def merge(
     probability_WxRxC: np.ndarray,
     silent_W: np.ndarray,
 ) -> list[Segment]:
-    """Each moment has the mean of the windows that cover it; runs of one emotion are one segment.
+    """Average the windows that cover each moment and join neighbouring moments of one emotion.
 
-    Silent windows say nothing; what only they cover has no emotion.
+    Silent windows are left out of the mean; a moment covered only by them is silent.
 
     Args:
-      spans: start and end of each window; together they cover a stretch without a gap.
-      probability_WxRxC: of each window.
-      silent_W: which are silent.
+      spans: start and end of each window, in order, without gaps.
+      probability_WxRxC: prediction for each window.
+      silent_W: whether each window is silent.
     """
     start_W, end_W = np.array(spans).T
     edges = np.unique(np.concatenate([start_W, end_W]))
     weight_W = np.where(silent_W, 0.0, 1.0)
-    n_M = _covering(edges, start_W, end_W, weight_W)
-    heard_M = n_M > 0.5
-    # In float64: what a window adds is taken away again where it ends.
-    weighted = probability_WxRxC.astype(np.float64) * weight_W[:, None, None]
-    total_MxRxC = _covering(edges, start_W, end_W, weighted)
-    probability_MxRxC = total_MxRxC / np.where(heard_M, n_M, 1.0)[:, None, None]
-    class_M = np.where(heard_M, probability_MxRxC.mean(axis=1).argmax(axis=-1), -1)
+    n_M = _sum_over_windows(edges, start_W, end_W, weight_W)
+    audible_M = n_M > 0.5
+    # float64, because the running sum adds a window at its start and subtracts it at its end.
+    weighted_WxRxC = probability_WxRxC.astype(np.float64) * weight_W[:, None, None]
+    total_MxRxC = _sum_over_windows(edges, start_W, end_W, weighted_WxRxC)
+    probability_MxRxC = total_MxRxC / np.where(audible_M, n_M, 1.0)[:, None, None]
+    class_M = np.where(audible_M, probability_MxRxC.mean(axis=1).argmax(axis=-1), -1)
 
-    borders = np.flatnonzero(np.diff(class_M)) + 1
+    changes = np.flatnonzero(np.diff(class_M)) + 1
     segments = []
-    for run in np.split(np.arange(len(class_M)), borders):
-        first, last = run[0], run[-1]
+    for moments in np.split(np.arange(len(class_M)), changes):
         mean_RxC = None
-        if heard_M[first]:
-            mean_RxC = np.average(probability_MxRxC[run], axis=0, weights=np.diff(edges)[run]).clip(
-                0.0, 1.0
-            )
-        segments.append(Segment(int(edges[first]), int(edges[last + 1]), mean_RxC))
+        if audible_M[moments[0]]:
+            n_samples_M = np.diff(edges)[moments]
+            mean_RxC = np.average(probability_MxRxC[moments], axis=0, weights=n_samples_M)
+            mean_RxC = mean_RxC.clip(0.0, 1.0)
+        start, end = edges[moments[0]], edges[moments[-1] + 1]
+        segments.append(Segment(int(start), int(end), mean_RxC))
     return segments
 
 
-def _covering(
+def _sum_over_windows(
     edges: np.ndarray, start_W: np.ndarray, end_W: np.ndarray, value_W: np.ndarray
 ) -> np.ndarray:
-    """The sum, for each moment, of the values of the windows that cover it."""
+    """Return, for each moment, the sum of the values of the windows that cover it."""
     change = np.zeros((len(edges), *value_W.shape[1:]))
     np.add.at(change, np.searchsorted(edges, start_W), value_W)
     np.subtract.at(change, np.searchsorted(edges, end_W), value_W)
