@@ -1,4 +1,4 @@
-"""The whole comparison: every model, seen and unseen speakers, and what the report left open.
+"""The full study: every model on seen and unseen speakers, and what the reference report left open.
 
     python launch.py --config=configs/study.py
     python launch.py --config=configs/study.py --config.replicas.seeds=5
@@ -7,10 +7,12 @@
     python launch.py --config=configs/study.py:librosa
     python launch.py --config=configs/study.py:demo
 
-Fifteen runs, one after another; the same command goes on where it stopped. All but `runs` is the
-base of every run: a flag such as --config.corpus.root reaches all of them, and --config.split those
-with unseen speakers. What a run sets itself stays, unless the flag names the run:
---config.runs.cnn2d_seen_again.train.epochs=5.
+Fifteen runs, one after another; the same command resumes where it stopped. The page shows the
+comparisons and claims listed below; another run, comparison or claim is another entry here.
+
+All other keys are shared by all runs: a flag such as --config.corpus.root reaches every run, and
+--config.split those with unseen speakers. A value that a run sets itself stays, unless the flag
+names the run: --config.runs.cnn2d_seen_again.train.epochs=5.
 
 Measured times and scores: docs/benchmarks.md.
 """
@@ -23,33 +25,36 @@ from ml_collections import ConfigDict
 from configs import cnn1d, cnn2d, default, paper, variants
 
 SEEN = {"split": {"name": "random_file", "fold": "0"}}  # the reference report's protocol
-SENTENCES = {"split": {"name": "speaker_sentence"}}  # unseen ones, by unseen speakers
+SENTENCES = {"split": {"name": "speaker_sentence"}}  # unseen sentences by unseen speakers
 VARIANTS = ("librosa", "demo")
 
-# What the page calls models and inputs; "" leaves an input out.
+# Models and inputs as the page calls them; an input called "" is not mentioned.
 TITLES = {
-    **{"cnn1d": "1D CNN", "cnn2d": "2D CNN", "paper": "paper's CNN"},
-    **{"vector": "", "mfcc": "MFCC", "log_mel": "log-mel"},
+    "cnn1d": "1D CNN",
+    "cnn2d": "2D CNN",
+    "paper": "paper's CNN",
+    "vector": "",
+    "mfcc": "MFCC",
+    "log_mel": "log-mel",
 }
-# The runs of Table 1, by protocol.
+# The runs in Table 1, by protocol.
 TABLE1_SEEN = ("cnn1d_seen", "cnn2d_seen", "cnn2d_log_mel_seen", "paper_seen")
 TABLE1_UNSEEN = ("cnn1d_unseen", "cnn2d_unseen", "cnn2d_log_mel_unseen", "paper_unseen")
 TABLE1_SENTENCES = ("cnn2d_unseen_sentences",)
-# What the reference report's numbers are.
 REFERENCE = {
-    "metric": "accuracy",  # that it gives; it decides every claim
+    "metric": "accuracy",  # the one that the reference report gives; it decides every claim
     "corpus": "CREMA-D",
-    "column": "the report: seen",  # head of its column in Table 1
-    "note": """\
-The report's numbers are of CREMA-D, one seed, 2,233 test clips of speakers heard in training; it
-gives one for its 2D CNN and names both inputs. The article that the third network is from gives
-57.4 % for four corpora together and none for CREMA-D alone, so there is none to compare with.""",
+    "column": "reference report: seen",  # its column in Table 1
+    "note": "The reference report's numbers are for CREMA-D, one seed and 2,233 test clips by "
+    "speakers heard in training. It gives one number for its 2D CNN and names both inputs. The "
+    "article behind the third network gives 57.4 % for four corpora together and no number for "
+    "CREMA-D alone, so there is nothing to compare with.",
 }
-# The page's sections. A pair is a run, the run that it is compared with, and what differs.
+# The sections of the page. A pair is a run, the run it is compared with, and what differs.
 COMPARISONS = (
     {
         "title": "Models",
-        "note": "Both on the same test clips.",
+        "note": "Both runs are tested on the same clips.",
         "pairs": (
             ("cnn2d_seen", "cnn1d_seen", "2D CNN on MFCC instead of 1D CNN"),
             ("cnn2d_log_mel_seen", "cnn1d_seen", "2D CNN on log-mel instead of 1D CNN"),
@@ -59,7 +64,7 @@ COMPARISONS = (
     },
     {
         "title": "Inputs",
-        "note": "Both on the same test clips.",
+        "note": "Both runs are tested on the same clips.",
         "pairs": (
             ("cnn2d_log_mel_seen", "cnn2d_seen", "2D CNN on log-mel instead of MFCC"),
             ("cnn2d_log_mel_unseen", "cnn2d_unseen", "2D CNN on log-mel instead of MFCC"),
@@ -67,8 +72,8 @@ COMPARISONS = (
     },
     {
         "title": "Seen and unseen speakers",
-        "note": "Speakers (and sentences) that training has not heard, less speakers that it has. "
-        "The test clips differ, and so do the sizes of the training parts.",
+        "note": "Speakers (and sentences) not heard in training, minus speakers heard in training. "
+        "The test clips differ, and so does the size of the training part.",
         "pairs": (
             ("cnn1d_unseen", "cnn1d_seen", "1D CNN: unseen"),
             ("cnn2d_unseen", "cnn2d_seen", "2D CNN on MFCC: unseen"),
@@ -79,15 +84,14 @@ COMPARISONS = (
     },
     {
         "title": "Second training",
-        "note": "From the best weights of the first, with a fresh optimiser. Both on the same test "
-        "clips.",
+        "note": "From the best weights of the first training, with a fresh optimiser. Both runs "
+        "are tested on the same clips.",
         "pairs": (("cnn2d_seen_again", "cnn2d_seen", "2D CNN on MFCC, trained again"),),
     },
     {
         "title": "Augmentation",
-        "note": "Each less the same network trained on the original clips alone. An epoch with "
-        "views has more steps, so after few epochs a part of the difference is the longer "
-        "training.",
+        "note": "Each minus the same network trained on the original clips alone. Views add steps "
+        "to an epoch, so after few epochs part of the difference comes from the longer training.",
         "pairs": (
             ("cnn2d_unseen_noise", "cnn2d_unseen_no_views", "2D CNN on MFCC with noise"),
             ("cnn2d_unseen_pitch", "cnn2d_unseen_no_views", "2D CNN on MFCC with pitch"),
@@ -101,13 +105,13 @@ COMPARISONS = (
     },
     {
         "title": "Class weights",
-        "note": "Each class weighs the same in the loss, less the same without weights.",
+        "note": "Every class weighs the same in the loss, minus the same network without weights.",
         "pairs": (("cnn2d_unseen_balanced", "cnn2d_unseen", "2D CNN on MFCC, balanced"),),
     },
 )
-# What the reference report says, and what decides it: the value that it reports for a run; pairs
-# of COMPARISONS, each of which should be above 0; or the best of some runs, on validation, which
-# should be above human listeners.
+# What the reference report claims, and what decides it: a run that should exceed the reported
+# value; pairs of COMPARISONS whose difference should exceed 0; or, per protocol, runs of which the
+# best on validation should exceed human listeners.
 CLAIMS = (
     {"claim": "The 1D CNN reaches 43.08 %.", "run": "cnn1d_seen", "reported": 0.4308},
     {"claim": "The 2D CNN on MFCC reaches 53.8 %.", "run": "cnn2d_seen", "reported": 0.538},
@@ -117,15 +121,15 @@ CLAIMS = (
         "reported": 0.538,
     },
     {
-        "claim": "The 2D CNN on MFCC recognises more than the 1D CNN.",
+        "claim": "The 2D CNN on MFCC is more accurate than the 1D CNN.",
         "pairs": (("cnn2d_seen", "cnn1d_seen"), ("cnn2d_unseen", "cnn1d_unseen")),
     },
     {
-        "claim": "The 2D CNN on log-mel recognises more than the 1D CNN.",
+        "claim": "The 2D CNN on log-mel is more accurate than the 1D CNN.",
         "pairs": (("cnn2d_log_mel_seen", "cnn1d_seen"), ("cnn2d_log_mel_unseen", "cnn1d_unseen")),
     },
     {
-        "claim": "The mel spectrogram is the better input of the 2D CNN.",
+        "claim": "The mel spectrogram is the better input for the 2D CNN.",
         "pairs": (("cnn2d_log_mel_seen", "cnn2d_seen"), ("cnn2d_log_mel_unseen", "cnn2d_unseen")),
     },
     {
@@ -133,30 +137,30 @@ CLAIMS = (
         "pairs": (("cnn2d_seen_again", "cnn2d_seen"),),
     },
     {
-        "claim": "Augmentation by noise helps the 2D CNN on MFCC.",
+        "claim": "Augmentation with noise improves the 2D CNN on MFCC.",
         "pairs": (("cnn2d_unseen_noise", "cnn2d_unseen_no_views"),),
     },
     {
-        "claim": "Augmentation by pitch helps the 2D CNN on MFCC.",
+        "claim": "Augmentation with pitch improves the 2D CNN on MFCC.",
         "pairs": (("cnn2d_unseen_pitch", "cnn2d_unseen_no_views"),),
     },
     {
-        "claim": "Augmentation by stretch helps the 2D CNN on MFCC.",
+        "claim": "Augmentation with stretch improves the 2D CNN on MFCC.",
         "pairs": (("cnn2d_unseen_stretch", "cnn2d_unseen_no_views"),),
     },
     {
-        "claim": "Augmentation by noise, pitch and stretch helps the 2D CNN on MFCC.",
+        "claim": "Augmentation with noise, pitch and stretch improves the 2D CNN on MFCC.",
         "pairs": (("cnn2d_unseen", "cnn2d_unseen_no_views"),),
     },
     {
-        "claim": "The best network recognises more than listeners do.",
+        "claim": "The best network is more accurate than human listeners.",
         "best_of": (TABLE1_SEEN, TABLE1_UNSEEN, TABLE1_SENTENCES),
     },
 )
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    """The base's keys, and `runs`: what each run changes of them.
+    """Return the base config, the runs with what each changes, and what the page shows of them.
 
     The variants are those of configs/variants.py that suit every model.
     """
@@ -171,19 +175,19 @@ def get_config(variant: str = "") -> ConfigDict:
     if "demo" in variant.split(","):
         config.features.n_mels = 32
         config.features.n_mfcc = 13
-        config.split.n_folds = 3  # to test on eight of the 24 voices
+        config.split.n_folds = 3  # tests on eight of the 24 voices
         config.train.epochs = 5
 
     def run(model: ModuleType, further: str = "", **changes: Any) -> ConfigDict:
-        """What a model's config changes of the base, and what this run changes of that.
+        """Return where a model's config differs from the base, updated by the run's own changes.
 
         The model's section is complete, for its keys may differ from the base's. Values that equal
         the base's refer to them, so that a flag such as --config.model.padding reaches every run.
         """
-        own = model.get_config(",".join(filter(None, (variant, further))))
-        fields = own.model.to_dict()
-        del own.model
-        overrides = ConfigDict(_difference(own.to_dict(), base))
+        model_config = model.get_config(",".join(filter(None, (variant, further))))
+        fields = model_config.model.to_dict()
+        del model_config.model
+        overrides = ConfigDict(_difference(model_config.to_dict(), base))
         overrides.model = {
             key: config.model.get_oneway_ref(key) if config.model.get(key) == value else value
             for key, value in fields.items()
@@ -192,7 +196,7 @@ def get_config(variant: str = "") -> ConfigDict:
         return overrides
 
     config.runs = runs = ConfigDict()
-    # The report's Table 1, and the same for speakers that are new to the network.
+    # The reference report's Table 1, and the same on unseen speakers.
     for name, model, further in (
         ("cnn1d", cnn1d, ""),
         ("cnn2d", cnn2d, ""),
@@ -204,8 +208,8 @@ def get_config(variant: str = "") -> ConfigDict:
     runs.cnn2d_unseen_sentences = run(cnn2d, **SENTENCES)
     # The second training: init_from names a run of this study.
     runs.cnn2d_seen_again = run(cnn2d, "retrain", **SEEN, init_from="cnn2d_seen")
-    # What the report asks for. Whether a view helps with new voices is the question worth asking.
-    # All three together are cnn2d_unseen, and so are classes without weights.
+    # The effect of each view and of class weights on unseen speakers, which the reference report
+    # leaves open. All views together, without class weights, are cnn2d_unseen.
     runs.cnn2d_unseen_no_views = run(cnn2d, input={"views": ()})
     for view in config.augmentation.views:
         runs[f"cnn2d_unseen_{view}"] = run(cnn2d, input={"views": (view,)})
@@ -218,14 +222,14 @@ def get_config(variant: str = "") -> ConfigDict:
     return config
 
 
-def _difference(ours: dict[str, Any], base: dict[str, Any]) -> dict[str, Any]:
-    """What `ours` has otherwise than `base`, at any depth."""
-    found = {}
-    for key, value in ours.items():
+def _difference(config: dict[str, Any], base: dict[str, Any]) -> dict[str, Any]:
+    """Return the values of `config` that differ from `base`, at any depth."""
+    changes = {}
+    for key, value in config.items():
         if isinstance(value, dict):
             value = _difference(value, base[key])
             if value:
-                found[key] = value
+                changes[key] = value
         elif value != base[key]:
-            found[key] = value
-    return found
+            changes[key] = value
+    return changes

@@ -25,30 +25,31 @@ from ser_jax.study.findings import Findings, conclude
 from ser_jax.study.runs import StudyRun, expand
 
 LABELS = ("anger", "neutral", "sadness")
-N_SPEAKERS, CLIPS_A_SPEAKER = 20, 30
+N_SPEAKERS, CLIPS_PER_SPEAKER = 20, 30
 
 
-def some_predictions(shares) -> Predictions:
-    """Replicas of which each is right on such a share of every speaker's clips."""
-    n = N_SPEAKERS * CLIPS_A_SPEAKER
+def make_predictions(accuracies) -> Predictions:
+    """One replica per accuracy, which it reaches on the clips of every speaker."""
+    n = N_SPEAKERS * CLIPS_PER_SPEAKER
     clip_N = np.arange(n)
-    label_N = clip_N % len(LABELS)
+    label_N, speaker_N = clip_N % len(LABELS), clip_N // CLIPS_PER_SPEAKER
     parts = []
-    for share in shares:
-        right_N = clip_N % CLIPS_A_SPEAKER < round(share * CLIPS_A_SPEAKER)
-        parts.append(0.1 + 0.7 * np.eye(len(LABELS))[np.where(right_N, label_N, (label_N + 1) % 3)])
+    for accuracy in accuracies:
+        correct_N = clip_N % CLIPS_PER_SPEAKER < round(accuracy * CLIPS_PER_SPEAKER)
+        prediction_N = np.where(correct_N, label_N, (label_N + 1) % 3)
+        parts.append(0.1 + 0.7 * np.eye(len(LABELS))[prediction_N])
     return Predictions(
-        replica_P=np.repeat(np.arange(len(shares)), n),
-        clip_P=np.tile(np.char.add("clip", clip_N.astype(str)), len(shares)),
-        speaker_P=np.tile(np.char.add("s", (clip_N // CLIPS_A_SPEAKER).astype(str)), len(shares)),
-        label_P=np.tile(label_N, len(shares)),
+        replica_P=np.repeat(np.arange(len(accuracies)), n),
+        clip_P=np.tile(np.char.add("clip", clip_N.astype(str)), len(accuracies)),
+        speaker_P=np.tile(np.char.add("s", speaker_N.astype(str)), len(accuracies)),
+        label_P=np.tile(label_N, len(accuracies)),
         probability_PxC=np.concatenate(parts),
     )
 
 
-def some_run(shares, *, val=0.5, corpus="CREMA-D", human=None) -> finished_run.FinishedRun:
-    """What an evaluation of such replicas finds."""
-    predictions = some_predictions(shares)
+def make_run(accuracies, *, val=0.5, corpus="CREMA-D", human=None) -> finished_run.FinishedRun:
+    """A finished run with such replicas."""
+    predictions = make_predictions(accuracies)
     counts = metrics_predictions.speaker_confusions(predictions).sum(1)
     summary = classification.summary(counts.sum(0), LABELS)
     results = dict.fromkeys(finished_run.RESULT_KEYS) | summary
@@ -57,7 +58,7 @@ def some_run(shares, *, val=0.5, corpus="CREMA-D", human=None) -> finished_run.F
         "monitor": "accuracy",
         "labels": list(LABELS),
         "n_train": 1000,
-        "n_test": N_SPEAKERS * CLIPS_A_SPEAKER,
+        "n_test": N_SPEAKERS * CLIPS_PER_SPEAKER,
         "n_test_speakers": N_SPEAKERS,
         "intervals": metrics_intervals.bootstrap_intervals(predictions, n_resamples=200),
         "replicas": [
@@ -67,7 +68,7 @@ def some_run(shares, *, val=0.5, corpus="CREMA-D", human=None) -> finished_run.F
                 "fold": 0,
                 "chosen": True,
                 "val": val,
-                "n_test": N_SPEAKERS * CLIPS_A_SPEAKER,
+                "n_test": N_SPEAKERS * CLIPS_PER_SPEAKER,
                 **classification.summary(count, LABELS),
             }
             for i, count in enumerate(counts)
@@ -100,7 +101,7 @@ def find_claim(claim, protocol="random_file", **results) -> Claim:
     return match
 
 
-TWO_BEATS_ONE = "The 2D CNN on MFCC recognises more than the 1D CNN"
+TWO_BEATS_ONE = "The 2D CNN on MFCC is more accurate than the 1D CNN"
 
 
 @pytest.mark.parametrize(
@@ -109,13 +110,13 @@ TWO_BEATS_ONE = "The 2D CNN on MFCC recognises more than the 1D CNN"
         ((0.8, 0.8, 0.9), (0.5, 0.5, 0.6), CONFIRMED),
         ((0.5, 0.5, 0.6), (0.8, 0.8, 0.9), NOT_CONFIRMED),
         ((0.5, 0.5, 0.6), (0.5, 0.5, 0.6), UNDECIDED),
-        # Over speakers alone the difference is sure; another seed may well turn it.
+        # Significant over speakers alone, but another seed may well reverse it.
         ((0.9, 0.5, 0.7), (0.6, 0.6, 0.6), UNDECIDED),
         ((0.9,), (0.5,), UNDECIDED),
     ],
 )
-def test_a_verdict_follows_the_data(two, one, verdict):
-    results = {"cnn2d_seen": some_run(two), "cnn1d_seen": some_run(one)}
+def test_a_verdict_follows_from_the_data(two, one, verdict):
+    results = {"cnn2d_seen": make_run(two), "cnn1d_seen": make_run(one)}
     claim = find_claim(TWO_BEATS_ONE, **results)
     assert claim.verdict == verdict
     assert f"{100 * (np.mean(two) - np.mean(one)):+.1f}" in claim.reason
@@ -125,7 +126,7 @@ def test_a_verdict_follows_the_data(two, one, verdict):
 
 
 @pytest.mark.parametrize(
-    ("share", "corpus", "verdict"),
+    ("accuracy", "corpus", "verdict"),
     [
         (0.8, "CREMA-D", CONFIRMED),
         (0.2, "CREMA-D", NOT_CONFIRMED),
@@ -133,30 +134,30 @@ def test_a_verdict_follows_the_data(two, one, verdict):
         (0.8, "CREMA-D (resynthesised)", UNDECIDED),
     ],
 )
-def test_a_number_is_reached_on_its_own_corpus_only(share, corpus, verdict):
-    spread = (share - 0.07, share, share + 0.07)
-    claim = find_claim("The 2D CNN on MFCC reach", cnn2d_seen=some_run(spread, corpus=corpus))
+def test_a_reported_value_holds_for_its_own_corpus_only(accuracy, corpus, verdict):
+    spread = (accuracy - 0.07, accuracy, accuracy + 0.07)
+    claim = find_claim("The 2D CNN on MFCC reach", cnn2d_seen=make_run(spread, corpus=corpus))
     assert claim.verdict == verdict and "53.8 %" in claim.claim
     assert (corpus in claim.reason) == (corpus != "CREMA-D")
 
 
 def test_the_network_compared_with_listeners_is_chosen_by_validation():
-    text = "The best network recognises more than listeners"
+    text = "The best network is more accurate than human listeners"
     names = "cnn1d_seen cnn2d_seen cnn2d_log_mel_seen paper_seen".split()
-    results = {name: some_run((0.9, 0.9), human=0.6) for name in names}
+    results = {name: make_run((0.9, 0.9), human=0.6) for name in names}
     assert find_claim(text, **results).verdict == CONFIRMED
-    results["paper_seen"] = some_run((0.3, 0.3), val=0.7, human=0.6)
+    results["paper_seen"] = make_run((0.3, 0.3), val=0.7, human=0.6)
     claim = find_claim(text, **results)
     assert claim.verdict == NOT_CONFIRMED and "paper's CNN on MFCC 30.0 %" in claim.reason
     assert "60.0 %" in claim.reason
-    results["paper_seen"] = some_run((0.3, 0.3), val=0.7)
-    assert find_claim(text, **results).reason == "no listener has rated these clips"
+    results["paper_seen"] = make_run((0.3, 0.3), val=0.7)
+    assert find_claim(text, **results).reason == "no listener ratings of these clips"
     del results["paper_seen"]
     assert find_claim(text, **results).reason == "no result of paper_seen"
 
 
 def test_limits_include_speakers_and_trainings():
-    estimate = intervals.paired(some_run((0.8, 0.7, 0.9)), some_run((0.5, 0.5, 0.5)))["uar"]
+    estimate = intervals.paired(make_run((0.8, 0.7, 0.9)), make_run((0.5, 0.5, 0.5)))["uar"]
     # Every speaker has the same accuracy, so the difference depends on the trainings alone:
     # 4.3027 is Student's t at two degrees of freedom.
     assert estimate.value == pytest.approx(0.3)
@@ -168,7 +169,7 @@ def test_limits_include_speakers_and_trainings():
 
 
 def test_limits_of_independent_runs_add_up_as_squares():
-    a, b = some_run((0.8, 0.7, 0.9)), some_run((0.5, 0.5, 0.3))
+    a, b = make_run((0.8, 0.7, 0.9)), make_run((0.5, 0.5, 0.3))
     difference = intervals.unpaired(a, b)["accuracy"]
     a, b = (intervals.estimates(run)["accuracy"] for run in (a, b))
     low = difference.value - np.hypot(a.value - a.low, b.high - b.value)
@@ -178,7 +179,7 @@ def test_limits_of_independent_runs_add_up_as_squares():
     assert limits == pytest.approx((0.3 - np.hypot(0.1, 0.1), 0.3 + np.hypot(0.05, 0.05)))
 
 
-def test_limits_combine_both_sources_within_the_metric_s_range():
+def test_limits_combine_both_sources_within_the_range_of_the_metric():
     estimate = intervals._estimate(0.5, (0.46, 0.53), [0.4, 0.5, 0.6], minimum=0.0)
     half_width = 4.3027 * 0.1 / 3**0.5
     assert estimate.low == pytest.approx(0.5 - np.hypot(0.04, half_width), abs=1e-4)
@@ -237,7 +238,7 @@ def test_runs_on_the_same_test_clips_are_paired():
     names = ("cnn1d_seen", "cnn2d_seen", "cnn2d_unseen")
     estimated = {
         section.title: comparison.estimates["accuracy"]
-        for section in findings(**{name: some_run((0.6, 0.7)) for name in names}).sections
+        for section in findings(**{name: make_run((0.6, 0.7)) for name in names}).sections
         for comparison in section.comparisons
         if comparison.estimates
     }
@@ -251,23 +252,22 @@ def test_each_claim_is_judged_once_per_protocol():
     protocols = collections.defaultdict(list)
     for claim in findings().claims:
         protocols[claim.claim].append(claim.runs[0].protocol)
-    assert (
-        list(protocols)[-2] == "Augmentation by noise, pitch and stretch helps the 2D CNN on MFCC."
-    )
+    all_views = "Augmentation with noise, pitch and stretch improves the 2D CNN on MFCC."
+    assert list(protocols)[-2] == all_views
     seen, both = ["random_file"], ["random_file", "tfds"]
     assert {claim: sorted(names) for claim, names in protocols.items()} == {
         "The 1D CNN reaches 43.08 %.": seen,
         "The 2D CNN on MFCC reaches 53.8 %.": seen,
         "The 2D CNN on log-mel reaches 53.8 %.": seen,
-        "The 2D CNN on MFCC recognises more than the 1D CNN.": both,
-        "The 2D CNN on log-mel recognises more than the 1D CNN.": both,
-        "The mel spectrogram is the better input of the 2D CNN.": both,
+        "The 2D CNN on MFCC is more accurate than the 1D CNN.": both,
+        "The 2D CNN on log-mel is more accurate than the 1D CNN.": both,
+        "The mel spectrogram is the better input for the 2D CNN.": both,
         "A second training improves the 2D CNN on MFCC.": seen,
-        "Augmentation by noise helps the 2D CNN on MFCC.": ["tfds"],
-        "Augmentation by pitch helps the 2D CNN on MFCC.": ["tfds"],
-        "Augmentation by stretch helps the 2D CNN on MFCC.": ["tfds"],
-        "Augmentation by noise, pitch and stretch helps the 2D CNN on MFCC.": ["tfds"],
-        "The best network recognises more than listeners do.": [
+        "Augmentation with noise improves the 2D CNN on MFCC.": ["tfds"],
+        "Augmentation with pitch improves the 2D CNN on MFCC.": ["tfds"],
+        "Augmentation with stretch improves the 2D CNN on MFCC.": ["tfds"],
+        all_views: ["tfds"],
+        "The best network is more accurate than human listeners.": [
             "random_file",
             "speaker_sentence",
             "tfds",
@@ -277,7 +277,7 @@ def test_each_claim_is_judged_once_per_protocol():
 
 def test_the_page_shows_reported_numbers_beside_ours(tmp_path):
     results = {
-        name: some_run((0.6, 0.7), human=0.5)
+        name: make_run((0.6, 0.7), human=0.5)
         for name in "cnn1d_seen cnn1d_unseen cnn2d_seen cnn2d_seen_again".split()
     }
     runs = [dataclasses.replace(r, folder=tmp_path / r.name) for r in study_runs(**results)]
@@ -306,7 +306,7 @@ def test_a_study_without_results_has_a_page(tmp_path):
 
 
 def test_figures_show_limits_and_reported_values():
-    results = {name: some_run((0.6, 0.7), human=0.5) for name in ("cnn1d_seen", "cnn2d_seen")}
+    results = {name: make_run((0.6, 0.7), human=0.5) for name in ("cnn1d_seen", "cnn2d_seen")}
     found = findings(**results)
     finished = [run for run in found.table1 if run.finished]
     axes = figures.table1(finished, found.reported, found.reference).axes[0]
@@ -337,7 +337,7 @@ def extended_config():
 
 def test_another_model_and_comparison_need_the_config_alone(tmp_path):
     config = extended_config()
-    results = {"crnn_seen": some_run((0.8, 0.8)), "paper_seen": some_run((0.5, 0.5), human=0.6)}
+    results = {"crnn_seen": make_run((0.8, 0.8)), "paper_seen": make_run((0.5, 0.5), human=0.6)}
     runs = study_runs(config=config, **results)
     runs = [dataclasses.replace(run, folder=tmp_path / run.name) for run in runs]
     text = page.write(config, runs, tmp_path).read_text()
@@ -346,7 +346,7 @@ def test_another_model_and_comparison_need_the_config_alone(tmp_path):
     assert "| CRNN instead of paper's CNN | seen (random\\_file) | +30.0 [" in text
     assert "| The CRNN reaches 61 %. | seen (random\\_file) | **confirmed** | 80.0 % " in text
     assert "| Recurrence helps. | seen (random\\_file) | **confirmed** | +30.0 " in text
-    assert "| It beats us. | seen (random\\_file) | undecided | no listener has rated" in text
+    assert "| It beats us. | seen (random\\_file) | undecided | no listener ratings" in text
     content = json.loads((tmp_path / "study.json").read_text())
     assert content["effects"][-1]["question"] == "Recurrence"
 
@@ -395,9 +395,7 @@ PAIR = ("nowhere", "cnn1d_seen", "a change")
         ),
     ],
 )
-def test_a_list_that_does_not_fit_is_one_sentence_before_any_training(
-    trainer, tmp_path, change, sentence
-):
+def test_an_invalid_list_is_one_sentence_before_any_training(trainer, tmp_path, change, sentence):
     config = study_config.get_config()
     change(config)
     with pytest.raises(UserError, match="^" + re.escape(sentence)):
@@ -423,7 +421,7 @@ class Trainer:
         (workdir / "metrics.jsonl").write_text(f'{{"epoch": {config.train.epochs}}}\n')
 
     def evaluate(self, config, records, workdir):
-        run = some_run((0.6, 0.7))
+        run = make_run((0.6, 0.7))
         (workdir / "results.json").write_text(json.dumps(run.results))
         predictions_csv.write(workdir / "predictions.csv", run.predictions, LABELS)
 
@@ -468,7 +466,7 @@ def start(workdir, config=None, prepare=lambda config: Path("records/made-1/1.0.
     runner.run(config or small_config(), workdir, prepare)
 
 
-def test_a_second_start_trains_nothing(trainer, tmp_path, capsys):
+def test_a_second_start_trains_no_run_again(trainer, tmp_path, capsys):
     start(tmp_path)
     assert trainer.calls == list(RUNS)  # the second training after the first
     console = capsys.readouterr().out
@@ -481,7 +479,7 @@ def test_a_second_start_trains_nothing(trainer, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("cut", [Interrupted("stopped"), KeyboardInterrupt()])
-def test_an_interrupted_study_goes_on(trainer, tmp_path, cut):
+def test_an_interrupted_study_resumes(trainer, tmp_path, cut):
     trainer.raises["cnn2d_unseen"] = cut
     with pytest.raises(type(cut)):
         start(tmp_path)
@@ -494,7 +492,7 @@ def test_an_interrupted_study_goes_on(trainer, tmp_path, cut):
     assert "4 of 4 runs are finished." in (tmp_path / "report.md").read_text()
 
 
-def test_a_failed_run_is_named_and_the_others_are_done(trainer, tmp_path, capsys):
+def test_a_failed_run_is_reported_and_the_others_are_completed(trainer, tmp_path, capsys):
     trainer.raises["cnn2d_seen"] = UserError("the loss is not finite.")
     with pytest.raises(UserError, match="2 of 4 runs failed: cnn2d_seen, cnn2d_seen_again; "):
         start(tmp_path)
@@ -509,7 +507,7 @@ def test_a_failed_run_is_named_and_the_others_are_done(trainer, tmp_path, capsys
     assert "failed" not in (tmp_path / "report.md").read_text()
 
 
-def test_a_corpus_that_is_missing_is_said_once(trainer, tmp_path):
+def test_a_missing_corpus_is_reported_once(trainer, tmp_path):
     def prepare(config):
         raise UserError("data/crema_d does not exist.")
 
@@ -520,7 +518,7 @@ def test_a_corpus_that_is_missing_is_said_once(trainer, tmp_path):
 
 @pytest.mark.parametrize("name", runner.OUTPUTS)
 @pytest.mark.parametrize("removed", [True, False])
-def test_a_run_that_has_changed_since_is_looked_at_again(trainer, tmp_path, name, removed):
+def test_a_run_whose_files_changed_is_repeated(trainer, tmp_path, name, removed):
     start(tmp_path)
     path = tmp_path / "cnn2d_unseen" / name
     if removed:
@@ -531,11 +529,11 @@ def test_a_run_that_has_changed_since_is_looked_at_again(trainer, tmp_path, name
     assert trainer.calls[4:] == ["cnn2d_unseen"]
 
 
-def test_a_flag_of_the_base_reaches_every_run_that_does_not_set_it(trainer, tmp_path):
+def test_a_flag_reaches_every_run_that_does_not_set_its_key(trainer, tmp_path):
     start(tmp_path)
     longer = small_config(**{"train.epochs": 9})
     assert [run.config.train.epochs for run in expand(longer, tmp_path)] == [9, 9, 9, 10]
-    # The second training set out from weights that are no more.
+    # The second training started from weights that no longer exist.
     with pytest.raises(UserError, match="1 of 4 runs failed: cnn2d_seen_again"):
         start(tmp_path, longer)
     assert trainer.calls[4:] == ["cnn1d_seen", "cnn2d_seen", "cnn2d_unseen"]
@@ -546,7 +544,7 @@ def test_a_flag_of_the_base_reaches_every_run_that_does_not_set_it(trainer, tmp_
     assert trainer.calls[7:] == ["cnn2d_seen_again"]
 
 
-def test_a_run_without_views_keeps_those_of_the_corpus():
+def test_a_run_without_views_leaves_the_records_views_alone():
     runs = {run.name: run for run in study_runs()}
     config = runs["cnn2d_unseen_no_views"].config
     assert config.input.views == ()
@@ -556,21 +554,21 @@ def test_a_run_without_views_keeps_those_of_the_corpus():
 
 
 @pytest.mark.parametrize(
-    ("own", "sentence"),
+    ("overrides", "sentence"),
     [
         ({"train": {"epoch": 3}}, "runs.mine does not fit the config: .*epoch"),
         ({"train": {"epochs": "many"}}, "runs.mine does not fit the config: .*many"),
         ({"init_from": "cnn2d_seen_again"}, "starts from cnn2d_seen_again, which starts from"),
     ],
 )
-def test_a_run_that_does_not_fit_is_one_sentence(own, sentence, tmp_path):
+def test_an_invalid_run_is_one_sentence(overrides, sentence, tmp_path):
     config = study_config.get_config()
-    config.runs.mine = ConfigDict(own)
+    config.runs.mine = ConfigDict(overrides)
     with pytest.raises(UserError, match=sentence):
-        expand(config, tmp_path)  # though it is not locked
+        expand(config, tmp_path)  # although it is not locked
 
 
-def test_time_left_is_guessed_from_runs_of_the_same_model():
+def test_time_left_is_extrapolated_from_runs_of_the_same_model():
     runs = {
         run.name: dataclasses.replace(run, seconds=seconds)
         for run, seconds in zip(study_runs(), [1200.0] + 14 * [0.0], strict=True)
@@ -589,9 +587,7 @@ def test_time_left_is_guessed_from_runs_of_the_same_model():
     assert runner._time_left(finished, [begun]) == ", about 10 min left"
 
 
-def test_a_tiny_study_from_the_config_to_the_page(
-    made_corpus, records_dir, tmp_path, monkeypatch, capsys
-):
+def test_a_tiny_study_end_to_end(made_corpus, records_dir, tmp_path, monkeypatch, capsys):
     from data_prep.prepare import prepare
 
     names = ("cnn2d_seen", "cnn2d_unseen", "cnn2d_seen_again")

@@ -1,1 +1,1 @@
-"""Finished runs side by side: python -m ser_jax.compare."""
+"""Finished runs compared: python -m ser_jax.compare."""

@@ -1,1 +1,1 @@
-"""Many runs as one study: runner, effects, claims, page."""
+"""Many runs as one study: its runner, comparisons, claims and page."""

@@ -138,9 +138,9 @@ def _exceeds_listeners(claim: str, rivals: tuple[StudyRun, ...], metric: str) ->
     best = max(rivals, key=_validation)
     listeners = (best.finished.results.get("human") or {}).get(metric)
     if listeners is None:
-        return Claim(claim, (best,), UNDECIDED, "no listener has rated these clips")
+        return Claim(claim, (best,), UNDECIDED, "no listener ratings of these clips")
     estimate = estimates(best.finished)[metric]
-    reason = f"{best.model} {percent(estimate)}, each rating {numbers.percent(listeners)}"
+    reason = f"{best.model} {percent(estimate)}, listeners {numbers.percent(listeners)}"
     return Claim(claim, (best,), verdict(estimate, listeners), reason)
 
 

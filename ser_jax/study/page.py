@@ -52,11 +52,11 @@ def page(findings: Findings, workdir: Path) -> str:
         f"# The study on {', '.join(corpora)}" if finished else "# The study",
         _state(findings.runs),
         READING if finished else "",
-        "## The report's claims",
+        "## Claims of the reference report",
         _claims(findings.claims, findings.reference.metric),
         "## Table 1",
         _table1(findings),
-        "![Accuracies of every model](table1.png)" if in_table1 else "",
+        "![Every model](table1.png)" if in_table1 else "",
         findings.reference.note,
         *_comparisons(findings.sections),
         "## Runs",
@@ -67,11 +67,11 @@ def page(findings: Findings, workdir: Path) -> str:
 
 
 READING = """\
-Numbers are means over a run's trainings (seeds, and folds where there are several), ± their
-standard deviation. In brackets are 95 % limits that count both what other test speakers and what
-other trainings would change; a number from one training has none. A run's own report gives limits
-over speakers alone, which are narrower. Of twenty such limits about one misses by chance, and of
-few test speakers (fewer than twenty) somewhat more."""
+Numbers are means over a run's trainings (seeds, and folds where there are several) ± their standard
+deviation. Brackets hold 95 % limits that allow for other test speakers as well as other trainings;
+a single training has none. The limits in a run's own report allow for other speakers alone and are
+narrower. About one in twenty such limits misses by chance, somewhat more with fewer than twenty
+test speakers."""
 
 
 def _state(runs: Sequence[StudyRun]) -> str:
@@ -90,7 +90,7 @@ def _claims(claims: Iterable[Claim], metric: str) -> str:
         ]
         for claim in claims
     ]
-    value = f"{TITLES.get(metric, metric)}, or difference of accuracies"
+    value = f"{TITLES.get(metric, metric)}, or its difference"
     return table(["claim", "test speakers", "verdict", value], rows, "---")
 
 

@@ -59,12 +59,12 @@ def run(config: ConfigDict, workdir: Path, prepare: Prepare) -> None:
         if processes.is_first():
             page.write(config, runs.values(), workdir)
     if processes.is_first():
-        print(f"The study's report is {page.write(config, runs.values(), workdir)}.")
+        print(f"The study's page is {page.write(config, runs.values(), workdir)}.")
     failed = [name for name, r in runs.items() if r.failure]
     if failed:
         raise UserError(
-            f"{len(failed)} of {len(runs)} runs failed: {', '.join(failed)}; the report says why. "
-            "Run the same command to try them again."
+            f"{len(failed)} of {len(runs)} runs failed: {', '.join(failed)}; the study's page says "
+            "why. Run the same command to try them again."
         )
 
 
