@@ -48,11 +48,8 @@ def prepare(config: ConfigDict, beam_runner: str = "", beam_options: Sequence[st
             f"Ignoring {len(corpus.ignored)} audio files that are not clips of {corpus.title}, "
             f"such as {corpus.ignored[0]}."
         )
-    folder = build.build(
-        recipe.Recipe(corpus, features, augmentation, config.records_dtype),
-        records_dir,
-        beam_config,
-    )
+    records_recipe = recipe.Recipe(corpus, features, augmentation, config.records_dtype)
+    folder = build.build(records_recipe, records_dir, beam_config)
     print(f"Records: {folder}")
     return folder
 

@@ -12,7 +12,7 @@ from data_prep.corpora import crema_d, ravdess, synthetic, table
 from data_prep.corpora.corpus import Corpus, CorpusSpec, Utterance
 from ser_jax.common.errors import UserError
 
-__all__ = ["CORPORA", "Corpus", "CorpusSpec", "Utterance", "lookup", "read"]
+__all__ = ["CORPORA", "Corpus", "CorpusSpec", "Utterance", "read"]
 
 CORPORA: dict[str, CorpusSpec] = {
     "crema_d": crema_d.SPEC,
@@ -20,17 +20,6 @@ CORPORA: dict[str, CorpusSpec] = {
     "csv": table.SPEC,
     "synthetic": synthetic.SPEC,
 }
-
-
-def lookup(name: str) -> CorpusSpec:
-    """Return an entry of CORPORA.
-
-    Raises:
-      UserError: there is none of this name.
-    """
-    if name not in CORPORA:
-        raise UserError(f"corpus.name={name!r} is unknown; use one of {', '.join(CORPORA)}.")
-    return CORPORA[name]
 
 
 def read(
@@ -53,7 +42,8 @@ def read(
     Raises:
       UserError: there is nothing usable, or `root` holds another kind of corpus.
     """
-    spec = lookup(name)
+    if name not in CORPORA:
+        raise UserError(f"corpus.name={name!r} is unknown; use one of {', '.join(CORPORA)}.")
     if not root.exists():
         raise UserError(f"corpus.root={root} does not exist; set --config.corpus.root.")
     is_synthetic = (root / synthetic.MARKER).exists()
@@ -63,6 +53,7 @@ def read(
         )
     if name == "synthetic" and not is_synthetic:
         raise UserError(f"{root} holds no synthetic corpus; use an empty folder as corpus.root.")
+    spec = CORPORA[name]
     corpus = spec.reader(spec, root, tables_dir or root)
     if emotions:
         corpus = _keep_emotions(corpus, emotions)

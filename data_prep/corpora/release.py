@@ -51,14 +51,6 @@ def read_manifest(path: Path) -> dict[str, str]:
 
 
 def check_name(name: str, where: str) -> None:
-    """Refuse a name that is not a plain relative path.
-
-    Args:
-      name: of a file in a manifest.
-      where: the manifest, for the message.
-
-    Raises:
-      UserError: the name is absolute, hidden, or contains "..".
-    """
+    """Raise a UserError that says `where`, if a name is absolute, hidden or contains ".."."""
     if not re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)*", name):
         raise UserError(f"{where}: {name!r} is not a plain relative path; restore the manifest.")

@@ -22,21 +22,20 @@ def verify(root: Path, corpus: str = "crema_d") -> Verification:
       corpus: a key of CORPORA.
 
     Raises:
-      UserError: there is no audio, or the corpus is unknown.
+      UserError: there is no audio.
     """
-    spec = corpora.lookup(corpus)
+    spec = corpora.CORPORA[corpus]
     if not root.exists():
         raise UserError(f"{root} does not exist; give the folder of the corpus as --root.")
     folder = root.parent if root.is_file() else root
     names = sorted(path.relative_to(folder).as_posix() for path in find_audio(folder))
     facts: list[str] = []
+    exact: frozenset[str] = frozenset()
     if spec.release:
         names, facts = _without_spare_mp3s(spec, names)
-    check = functools.partial(check_clip, folder)
-    n_threads = workers.n_processors()
+    check, n_threads = functools.partial(check_clip, folder), workers.n_processors()
     checks = [c for _, c in workers.map_with_progress(check, names, n_threads, "verifying")]
     findings = [*_faults(checks), *_reader_findings(root, folder, corpus)]
-    exact: frozenset[str] = frozenset()
     if spec.release:
         exact, more_findings, more_facts = _compare(spec, checks, folder)
         findings, facts = findings + more_findings, facts + more_facts

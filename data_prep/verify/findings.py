@@ -72,24 +72,15 @@ class Verification:
 
 
 def remedy(kind: str, corpus: str, root: str) -> str:
-    """Return what to do about a kind of finding.
-
-    Args:
-      kind: a key of REMEDIES.
-      corpus: a key of CORPORA.
-      root: the folder of the corpus.
-    """
+    """Return what to do about a kind of finding in a corpus of CORPORA."""
     source = corpora.CORPORA[corpus].source.format(root=root)
     return f"{REMEDIES[kind]}; {source}" if kind in _FETCHABLE and source else REMEDIES[kind]
 
 
 def render(verification: Verification) -> str:
     """Return the findings as text, the first few of each kind."""
-    hours = verification.seconds / 3600
-    lines = [
-        f"{verification.corpus} in {verification.root}: {verification.files:,} audio files, "
-        f"{hours:.2f} h"
-    ]
+    corpus, root, hours = verification.corpus, verification.root, verification.seconds / 3600
+    lines = [f"{corpus} in {root}: {verification.files:,} audio files, {hours:.2f} h"]
     lines += [f"  {fact}" for fact in verification.facts]
     for title, findings in (
         ("wrong", verification.wrong),
@@ -104,6 +95,6 @@ def render(verification: Verification) -> str:
             shown = [" = ".join(f.files) or f.detail for f in group[:3]]
             rest = f", and {len(group) - 3:,} more" if len(group) > 3 else ""
             lines += [f"  {kind:<15} {len(group):>6,}  {', '.join(shown)}{rest}"]
-            lines += [f"  {'':<22}  → {remedy(kind, verification.corpus, verification.root)}"]
+            lines += [f"  {'':<22}  → {remedy(kind, corpus, root)}"]
     verdict = "something is wrong." if verification.wrong else "nothing is wrong."
     return "\n".join([*lines, "", verdict])
