@@ -25,7 +25,7 @@ POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 7286
 BODIES = {f"AudioWAV/{i}.wav": bytes([i]) * 100_000 for i in range(1, 5)}
 BODIES["processedResults/votes.csv"] = b"a,b\n1,2\n"
 MANIFEST = {name: hashlib.sha256(body).hexdigest() for name, body in BODIES.items()}
-ONE = "AudioWAV/1.wav"
+CLIP = "AudioWAV/1.wav"
 
 
 class Server(http.server.ThreadingHTTPServer):
@@ -108,10 +108,10 @@ def test_fetches_everything_under_its_name(server, tmp_path):
 
 @pytest.mark.parametrize("fault", ["drop", "truncate", "corrupt", "other", "503", "500", "429"])
 def test_transient_faults_are_retried(server, tmp_path, fault):
-    server.faults = {ONE: [fault, fault, ""]}
+    server.faults = {CLIP: [fault, fault, ""]}
     assert get(tmp_path, server).failed == {}
-    assert server.asked[ONE] == 3
-    assert (tmp_path / ONE).read_bytes() == BODIES[ONE]
+    assert server.asked[CLIP] == 3
+    assert (tmp_path / CLIP).read_bytes() == BODIES[CLIP]
 
 
 def test_response_without_a_length_is_accepted_by_its_checksum(server, tmp_path):
@@ -138,19 +138,19 @@ def test_response_without_a_length_is_accepted_by_its_checksum(server, tmp_path)
 def test_permanent_faults_fail_one_file_only_and_leave_nothing_behind(
     server, tmp_path, fault, asked, reason
 ):
-    server.faults = {ONE: [fault]}
+    server.faults = {CLIP: [fault]}
     outcome = get(tmp_path, server)
     assert outcome.fetched == 4
-    assert outcome.failed.keys() == {ONE}
-    assert reason in outcome.failed[ONE]
-    assert server.asked[ONE] == asked
-    assert names(tmp_path) == set(BODIES) - {ONE}
+    assert outcome.failed.keys() == {CLIP}
+    assert reason in outcome.failed[CLIP]
+    assert server.asked[CLIP] == asked
+    assert names(tmp_path) == set(BODIES) - {CLIP}
 
 
 def test_stalled_connection_is_closed_and_retried(server, tmp_path):
-    server.faults = {ONE: ["stall", ""]}
+    server.faults = {CLIP: ["stall", ""]}
     assert get(tmp_path, server, timeout_s=0.2).failed == {}
-    assert server.asked[ONE] == 2
+    assert server.asked[CLIP] == 2
 
 
 def test_delay_doubles_unless_the_server_asks_for_longer(server, tmp_path, monkeypatch):
@@ -161,7 +161,7 @@ def test_delay_doubles_unless_the_server_asks_for_longer(server, tmp_path, monke
             waits.append(seconds)
 
     monkeypatch.setattr(data_prep_download, "threading", types.SimpleNamespace(Event=Hasty))
-    server.faults = {ONE: ["503", "503", "busy", "503"]}
+    server.faults = {CLIP: ["503", "503", "busy", "503"]}
     get(tmp_path, server, attempts=5, delay_s=1.0)
     assert waits == [1.0, 2.0, 7, 8.0]
 
@@ -178,12 +178,12 @@ def test_audio_and_tables_are_on_separate_hosts(server, tmp_path):
 
 
 def test_resume_fetches_only_what_is_missing(server, tmp_path):
-    server.faults = {ONE: ["404"], "AudioWAV/2.wav": ["404"]}
+    server.faults = {CLIP: ["404"], "AudioWAV/2.wav": ["404"]}
     get(tmp_path, server)
     before = {n: (tmp_path / n).stat().st_ino for n in names(tmp_path)}
     server.faults, server.asked = {}, Counter()
     assert get(tmp_path, server) == Outcome(kept=3, fetched=2, failed={})
-    assert server.asked == {ONE: 1, "AudioWAV/2.wav": 1}
+    assert server.asked == {CLIP: 1, "AudioWAV/2.wav": 1}
     assert {n: (tmp_path / n).stat().st_ino for n in before} == before
     server.asked = Counter()
     assert get(tmp_path, server) == Outcome(kept=5, fetched=0, failed={})
@@ -192,13 +192,13 @@ def test_resume_fetches_only_what_is_missing(server, tmp_path):
 
 def test_wrong_file_is_replaced_only_by_the_right_one(server, tmp_path):
     (tmp_path / "AudioWAV").mkdir()
-    (tmp_path / ONE).write_bytes(POINTER)
-    server.faults = {ONE: ["corrupt"]}
+    (tmp_path / CLIP).write_bytes(POINTER)
+    server.faults = {CLIP: ["corrupt"]}
     get(tmp_path, server)
-    assert (tmp_path / ONE).read_bytes() == POINTER
+    assert (tmp_path / CLIP).read_bytes() == POINTER
     server.faults = {}
     get(tmp_path, server)
-    assert (tmp_path / ONE).read_bytes() == BODIES[ONE]
+    assert (tmp_path / CLIP).read_bytes() == BODIES[CLIP]
 
 
 def test_unreachable_server_is_given_up(server, tmp_path):
@@ -234,7 +234,7 @@ def test_folder_that_cannot_be_written_is_a_user_error(server, tmp_path):
     (tmp_path / "AudioWAV").write_text("a file where the folder should be")
     with pytest.raises(UserError, match="cannot write"):
         get(tmp_path, server)
-    (tmp_path / "taken" / ONE).mkdir(parents=True)
+    (tmp_path / "taken" / CLIP).mkdir(parents=True)
     with pytest.raises(UserError, match="cannot write"):
         get(tmp_path / "taken", server)
 
@@ -255,7 +255,7 @@ def test_shipped_manifest_is_complete():
 def test_command_reports_failures_and_how_to_continue(server, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(Release, "checksums", lambda self: MANIFEST)
     monkeypatch.setattr("sys.argv", ["download", f"--root={tmp_path}", f"--base_url={server.url}"])
-    server.faults = {ONE: ["404"]}
+    server.faults = {CLIP: ["404"]}
     assert data_prep_download.main() == 1
     text = capsys.readouterr().out
     assert "4 were downloaded, 1 failed" in text

@@ -29,7 +29,7 @@ def write(path: Path, samples: np.ndarray, **kwargs) -> Path:
     return path
 
 
-def found(findings: tuple[Finding, ...]) -> set[tuple[str, tuple[str, ...]]]:
+def as_set(findings: tuple[Finding, ...]) -> set[tuple[str, tuple[str, ...]]]:
     return {(f.kind, f.files) for f in findings}
 
 
@@ -104,7 +104,7 @@ def test_every_fault_is_found_and_none_hides_another(ravdess):
 
     report = verify(ravdess, "ravdess")
 
-    assert found(report.wrong) == {
+    assert as_set(report.wrong) == {
         (kind, (f"Actor_02/{stem}.wav",)) for stem, kind in faults.items()
     }
     assert report.files == 3 + len(faults) + 1
@@ -124,7 +124,7 @@ def test_clipping_is_noted_and_not_wrong(ravdess):
     write(ravdess / "clipped.wav", clipped)
     write(ravdess / "stereo.flac", np.stack([peak, clipped], axis=1))
     report = verify(ravdess, "ravdess")
-    assert found(report.noted) == {("clipped", ("clipped.wav",)), ("clipped", ("stereo.flac",))}
+    assert as_set(report.noted) == {("clipped", ("clipped.wav",)), ("clipped", ("stereo.flac",))}
     assert not report.wrong
 
 
@@ -133,14 +133,14 @@ def test_clipping_across_decoded_blocks_is_found(ravdess, monkeypatch):
     samples = voice(8)
     samples[99:102] = 1.0
     write(ravdess / "clipped.wav", samples)
-    assert found(verify(ravdess, "ravdess").noted) == {("clipped", ("clipped.wav",))}
+    assert as_set(verify(ravdess, "ravdess").noted) == {("clipped", ("clipped.wav",))}
 
 
 def test_identical_clips_form_one_group(ravdess):
     for name in ("a.wav", "b.wav", "c.wav"):
         write(ravdess / name, voice(9))
     report = verify(ravdess, "ravdess")
-    assert found(report.wrong) == {("identical", ("a.wav", "b.wav", "c.wav"))}
+    assert as_set(report.wrong) == {("identical", ("a.wav", "b.wav", "c.wav"))}
 
 
 def test_byte_exact_corpus_passes_with_its_published_defects(crema_d):
@@ -148,7 +148,7 @@ def test_byte_exact_corpus_passes_with_its_published_defects(crema_d):
     assert report.wrong == ()
     assert report.checksums_right == 5
     twins = tuple(f"AudioWAV/1006_TIE_{code}_XX.wav" for code in ("HAP", "NEU"))
-    assert found(report.known) == {
+    assert as_set(report.known) == {
         ("silent", ("AudioWAV/1002_DFA_ANG_XX.wav",)),
         ("silent", ("AudioWAV/1076_MTI_SAD_XX.wav",)),
         ("identical", twins),
@@ -162,7 +162,7 @@ def test_what_differs_from_the_published_corpus_is_wrong(crema_d):
     (crema_d / "AudioWAV/1006_TIE_NEU_XX.wav").write_bytes(POINTER)
     (crema_d / "VideoDemographics.csv").write_text("ActorID,Age,Sex\n1001,15,Male\n")
     report = verify(crema_d)
-    assert found(report.wrong) == {
+    assert as_set(report.wrong) == {
         ("missing", ("AudioWAV/1076_MTI_SAD_XX.wav",)),
         ("unexpected", ("AudioWAV/1092_DFA_ANG_XX.wav",)),
         ("wrong checksum", ("AudioWAV/1001_DFA_ANG_XX.wav",)),
@@ -183,7 +183,7 @@ def test_clips_are_matched_by_name_in_any_folder_and_format(crema_d):
     report = verify(crema_d)
     assert report.wrong == ()
     assert report.checksums_right == 4
-    assert ("silent", ("1076_MTI_SAD_X.flac",)) in found(report.known)
+    assert ("silent", ("1076_MTI_SAD_X.flac",)) in as_set(report.known)
     assert [fact for fact in report.facts if "1 clips are .flac" in fact]
     assert [fact for fact in report.facts if "1 MP3s were skipped" in fact]
 
@@ -194,7 +194,7 @@ def test_copy_of_a_clip_is_wrong_although_its_bytes_are_right(crema_d):
     copy.write_bytes((crema_d / "AudioWAV/1001_DFA_ANG_XX.wav").read_bytes())
     report = verify(crema_d)
     names = ("AudioWAV/1001_DFA_ANG_XX.wav", "copy/1001_DFA_ANG_XX.wav")
-    assert ("identical", names) in found(report.wrong)
+    assert ("identical", names) in as_set(report.wrong)
     assert report.checksums_right == 5
 
 
@@ -203,17 +203,17 @@ def test_take_that_ravdess_published_twice_is_known_and_other_copies_are_wrong(r
     for name in pair:
         write(ravdess / name, voice(10))
     report = verify(ravdess, "ravdess")
-    assert (found(report.known), report.wrong) == ({("identical", pair)}, ())
+    assert (as_set(report.known), report.wrong) == ({("identical", pair)}, ())
     stranger = write(ravdess / "Actor_07/03-01-04-01-02-01-07.flac", voice(10))
     assert not verify(ravdess, "ravdess").known
     (ravdess / pair[0]).unlink()
     twins = (pair[1], stranger.relative_to(ravdess).as_posix())
-    assert found(verify(ravdess, "ravdess").wrong) == {("identical", twins)}
+    assert as_set(verify(ravdess, "ravdess").wrong) == {("identical", twins)}
 
 
 def test_faults_of_the_copy_are_wrong_in_crema_d_too(crema_d):
     write(crema_d / "AudioWAV/1001_DFA_ANG_XX.wav", np.zeros(RATE // 3))
-    wrong = found(verify(crema_d).wrong)
+    wrong = as_set(verify(crema_d).wrong)
     assert ("silent", ("AudioWAV/1001_DFA_ANG_XX.wav",)) in wrong
 
 
@@ -230,7 +230,7 @@ def test_files_that_a_csv_lists_but_are_missing_are_wrong(tmp_path):
     table = tmp_path / "corpus.csv"
     table.write_text("path,emotion,speaker\nclips/a.wav,joy,anna\nclips/b.wav,joy,anna\n")
     for root in (tmp_path, table):
-        assert found(verify(root, "csv").wrong) == {("missing", ("clips/b.wav",))}
+        assert as_set(verify(root, "csv").wrong) == {("missing", ("clips/b.wav",))}
 
 
 @pytest.mark.parametrize("corpus", ["crema_d", "ravdess", "csv", "synthetic"])
