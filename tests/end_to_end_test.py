@@ -1,4 +1,4 @@
-"""The program as a user starts it: what it leaves, and what it says when something is wrong."""
+"""launch.py as a user runs it: the files it writes, and its error messages."""
 
 import csv
 import json
@@ -54,17 +54,17 @@ def test_one_command_prepares_trains_evaluates_and_reports(finished):
     assert "Test (synthetic" in console
 
 
-def test_parts_of_the_job_do_what_all_of_it_does(finished, flags, tmp_path):
-    whole, _ = finished
+def test_single_modes_equal_the_whole_run(finished, flags, tmp_path):
+    whole_run, _ = finished
     for mode in ("prepare", "train", "evaluate", "report"):
         run = launch(*flags, f"--workdir={tmp_path / 'run'}", f"--mode={mode}")
         assert run.returncode == 0, run.stderr
     for name in ("results.json", "predictions.csv"):
-        assert (tmp_path / "run" / name).read_text() == (whole / name).read_text()
+        assert (tmp_path / "run" / name).read_text() == (whole_run / name).read_text()
 
 
 def make_corpus(root: Path, emotions: str = "ANG SAD", speakers: str = "1001 1002 1003") -> Path:
-    """Short noises under CREMA-D's names."""
+    """Short noise clips with CREMA-D's names."""
     root.mkdir()
     random = np.random.default_rng(0)
     for speaker in speakers.split():
@@ -74,7 +74,7 @@ def make_corpus(root: Path, emotions: str = "ANG SAD", speakers: str = "1001 100
     return root
 
 
-def stubs(root: Path) -> Path:
+def lfs_pointers(root: Path) -> Path:
     root.mkdir()
     text = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"
     for emotion in ("ANG", "SAD"):
@@ -84,11 +84,11 @@ def stubs(root: Path) -> Path:
 
 CREMA_D = ("--config.corpus.name=crema_d", "--config.augmentation.views=()")
 KFOLD = ("--config.split.name=speaker_kfold", "--config.split.n_folds=3")
-# name → (what makes corpus.root below tmp_path, further flags, what the sentence says)
+# name → (function that makes corpus.root below tmp_path, extra flags, part of the message)
 BAD_INPUT = {
     "no audio": (lambda p: p.mkdir(), CREMA_D, "there are no audio files below"),
     "no folder": (lambda p: None, CREMA_D, "does not exist"),
-    "LFS stubs": (stubs, CREMA_D, "Git LFS pointer, not audio; run `git lfs pull`"),
+    "LFS stubs": (lfs_pointers, CREMA_D, "Git LFS pointer, not audio; run `git lfs pull`"),
     "wrong reader": (
         make_corpus,
         (*CREMA_D, "--config.corpus.name=ravdess"),
@@ -124,20 +124,24 @@ BAD_INPUT = {
 
 
 @pytest.mark.parametrize("name", BAD_INPUT)
-def test_bad_input_gets_one_sentence(name, flags, tmp_path):
-    make, further, sentence = BAD_INPUT[name]
+def test_bad_input_gives_one_error_message(name, flags, tmp_path):
+    make, extra_flags, message = BAD_INPUT[name]
     root = tmp_path / "corpus"
     make(root)
-    if "--config.corpus.name" in " ".join(further):
-        further = (*further, f"--config.corpus.root={root}", f"--config.records_dir={tmp_path}/r")
-    run = launch(*flags, f"--workdir={tmp_path / 'run'}", *further)
+    if "--config.corpus.name" in " ".join(extra_flags):
+        extra_flags = (
+            *extra_flags,
+            f"--config.corpus.root={root}",
+            f"--config.records_dir={tmp_path}/r",
+        )
+    run = launch(*flags, f"--workdir={tmp_path / 'run'}", *extra_flags)
     assert run.returncode != 0
-    assert sentence in run.stderr
+    assert message in run.stderr
     assert "Traceback" not in run.stderr, run.stderr
     assert not (tmp_path / "run" / "results.json").exists()
 
 
-def test_a_part_of_a_study_is_refused(tmp_path):
+def test_a_study_refuses_single_modes(tmp_path):
     study = "--config=configs/study.py:demo"
     run = launch(study, "--mode=train", f"--workdir={tmp_path / 'study'}")
     assert run.returncode == 1
@@ -146,7 +150,7 @@ def test_a_part_of_a_study_is_refused(tmp_path):
 
 
 def test_real_recordings_with_ten_speakers_and_the_six_shared_classes(shared_data, tmp_path):
-    """RAVDESS as a user would try it, a tenth of it, for one epoch."""
+    """A tenth of RAVDESS for one epoch."""
     for actor in range(1, 11):
         folder = tmp_path / "ravdess" / f"Actor_{actor:02}"
         folder.mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""Examples: numbered by view and clip, normalised by those given, in a seeded order, none lost."""
+"""Records and examples: numbering, streaming, normalisation, batch order, damaged records."""
 
 import dataclasses
 import hashlib
@@ -13,9 +13,13 @@ from data_prep.augmentation import views
 from ser_jax import features
 from ser_jax.audio import waveform
 from ser_jax.common.errors import UserError
-from ser_jax.data import examples as data_examples
 from ser_jax.data import records
-from ser_jax.data.examples import Examples
+from ser_jax.data.examples import (
+    Examples,
+    fit_normalisation,
+    sequential_batches,
+    shuffled_batches,
+)
 from ser_jax.data.records import Records
 from ser_jax.features import FeatureSpec
 
@@ -39,12 +43,12 @@ def streamed(opened) -> Examples:
 
 @pytest.fixture
 def damaged(tiny_records, tmp_path) -> Path:
-    """A copy to spoil. TFDS wants to see a dataset's name and version in the path."""
+    """A copy to damage. TFDS expects the dataset's name and version in the path."""
     folder = tmp_path / "feature_records" / tiny_records.parent.name / tiny_records.name
     return shutil.copytree(tiny_records, folder)
 
 
-def test_opened_records_say_what_the_corpus_says(opened, made_corpus, tiny):
+def test_opened_records_describe_the_corpus(opened, made_corpus, tiny):
     corpus = corpora.read("synthetic", made_corpus)
     assert opened.corpus == corpus.title
     assert opened.spec == FeatureSpec(**tiny().features)
@@ -61,7 +65,7 @@ def test_opened_records_say_what_the_corpus_says(opened, made_corpus, tiny):
     assert opened.clips.sha256[5] == hashlib.sha256(waveform_S.tobytes()).hexdigest()
 
 
-def test_example_number_is_view_times_clips_plus_clip(opened, examples, made_corpus, tiny):
+def test_example_numbers_count_views_of_all_clips(opened, examples, made_corpus, tiny):
     np.testing.assert_array_equal(examples.clip_N, np.tile(np.arange(N_CLIPS), 2))
     np.testing.assert_array_equal(examples.label_N, np.tile(opened.clips.labels, 2))
     augmentation = views.Augmentation(**tiny().augmentation)
@@ -69,17 +73,17 @@ def test_example_number_is_view_times_clips_plus_clip(opened, examples, made_cor
     for view, name in enumerate(opened.views):
         for clip in (0, 41):
             clean_S = waveform.load(utterances[clip].path, rate)
-            heard_S = views.augment(augmentation, name, clean_S, rate, utterances[clip].id)
-            planes = features.extract(opened.spec, heard_S[None], np.array([len(heard_S)]))
+            view_S = views.augment(augmentation, name, clean_S, rate, utterances[clip].id)
+            planes = features.extract(opened.spec, view_S[None], np.array([len(view_S)]))
             example = view * N_CLIPS + clip
             n_frames = examples.n_frames_N[example]
-            assert n_frames == opened.spec.n_frames(len(heard_S))
+            assert n_frames == opened.spec.n_frames(len(view_S))
             x_TxF = examples.x_NxTxF[example]
             np.testing.assert_allclose(x_TxF[:n_frames], planes["mfcc"][0], rtol=1e-5, atol=1e-4)
             assert not x_TxF[n_frames:].any()
 
 
-def test_vector_holds_its_three_planes_side_by_side(opened, examples, made_corpus):
+def test_vector_concatenates_its_three_planes(opened, examples, made_corpus):
     vector = Examples(opened, kind="vector", max_frames=examples.max_frames)
     assert vector.width == opened.spec.n_mfcc + 2 == vector.x_NxTxF.shape[2]
     np.testing.assert_array_equal(vector.x_NxTxF[..., :-2], examples.x_NxTxF[:N_CLIPS])
@@ -91,7 +95,7 @@ def test_vector_holds_its_three_planes_side_by_side(opened, examples, made_corpu
         np.testing.assert_allclose(x_T, planes[plane][0, :, 0], rtol=1e-5, atol=1e-8)
 
 
-def test_in_memory_equals_streamed(examples, streamed):
+def test_streamed_equals_in_memory(examples, streamed):
     assert streamed.x_NxTxF is None and examples.x_NxTxF.nbytes == examples.n_bytes
     everything = np.arange(2 * N_CLIPS)
     np.testing.assert_array_equal(streamed.batch(everything), examples.x_NxTxF)
@@ -107,27 +111,27 @@ def test_reading_in_small_pieces_changes_nothing(opened, examples, monkeypatch, 
     np.testing.assert_array_equal(again.x_NxTxF, examples.x_NxTxF)
 
 
-def test_loading_decodes_nothing_but_what_it_wants(opened, monkeypatch):
-    asked = []
+def test_loading_decodes_only_the_fields_it_needs(opened, monkeypatch):
+    decoded = []
 
-    class Noted(records.Fields):
+    class Recorded(records.Fields):
         def text(self, name):
-            asked.append(name)
+            decoded.append(name)
             return super().text(name)
 
         def plane(self, name):
-            asked.append(name)
+            decoded.append(name)
             return super().plane(name)
 
-    monkeypatch.setattr(records, "Fields", Noted)
+    monkeypatch.setattr(records, "Fields", Recorded)
     Examples(opened, kind="mfcc", memory_limit_gb=0.0)
-    assert asked == ["id"] * N_CLIPS
-    asked.clear()
+    assert decoded == ["id"] * N_CLIPS
+    decoded.clear()
     Examples(opened, kind="mfcc", views=["noise"])
-    assert asked == 2 * N_CLIPS * ["id"] + 2 * N_CLIPS * ["mfcc"]
+    assert decoded == 2 * N_CLIPS * ["id"] + 2 * N_CLIPS * ["mfcc"]
 
 
-def test_decoded_fields_are_those_of_tfds(opened, tiny_records):
+def test_decoded_fields_equal_those_of_tfds(opened, tiny_records):
     builder = records.open_builder(tiny_records)
     planes, names = list(builder.info.features["planes"]), list(opened.attributes)
 
@@ -140,14 +144,14 @@ def test_decoded_fields_are_those_of_tfds(opened, tiny_records):
             [fields.plane(name) for name in planes],
         )
 
-    ours = [row for _, row in records.View(builder, "noise", take)]
-    for row, (speaker, n_frames, votes, attributes, found) in zip(
-        builder.as_data_source("noise"), ours, strict=True
+    rows = [row for _, row in records.View(builder, "noise", take)]
+    for row, (speaker, n_frames, votes, attributes, x_by_plane) in zip(
+        builder.as_data_source("noise"), rows, strict=True
     ):
         assert row["speaker"].decode() == speaker
         assert n_frames == (row["n_frames"],) and votes == tuple(row["votes"])
         assert attributes == [row["attributes"][name].decode() for name in names]
-        for name, x_TxF in zip(planes, found, strict=True):
+        for name, x_TxF in zip(planes, x_by_plane, strict=True):
             assert x_TxF.dtype == row["planes"][name].dtype
             np.testing.assert_array_equal(x_TxF, row["planes"][name])
 
@@ -165,36 +169,34 @@ def test_max_frames_is_the_longest_original_or_pads_and_cuts(opened, examples):
     np.testing.assert_array_equal(cut.n_frames_N, np.minimum(examples.n_frames_N, longest - 9))
 
 
-def numpy_normalisation(examples: Examples, some: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    frames = [examples.x_NxTxF[i, : examples.n_frames_N[i]].astype(np.float64) for i in some]
+def numpy_normalisation(examples: Examples, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    frames = [examples.x_NxTxF[i, : examples.n_frames_N[i]].astype(np.float64) for i in rows]
     x_KxF = np.concatenate(frames)
     return x_KxF.mean(axis=0), x_KxF.std(axis=0)
 
 
-@pytest.mark.parametrize("read_at_once", [7, 512])
-def test_normalisation_is_of_the_given_examples_valid_frames(
-    examples, streamed, monkeypatch, read_at_once
+@pytest.mark.parametrize("examples_per_fit", [7, 512])
+def test_normalisation_is_fitted_on_the_valid_frames_of_the_given_examples(
+    examples, streamed, monkeypatch, examples_per_fit
 ):
-    monkeypatch.setattr(data_examples, "_EXAMPLES_PER_FIT", read_at_once)
+    monkeypatch.setattr("ser_jax.data.examples._EXAMPLES_PER_FIT", examples_per_fit)
     train = np.array([*range(0, 40), *range(N_CLIPS, N_CLIPS + 40)])
     mean_F, sd_F = numpy_normalisation(examples, train)
-    for these in (examples, streamed):
-        fitted_mean_F, fitted_sd_F = data_examples.fit_normalisation(these, train)
+    for source in (examples, streamed):
+        fitted_mean_F, fitted_sd_F = fit_normalisation(source, train)
         assert fitted_mean_F.dtype == fitted_sd_F.dtype == np.float32
         np.testing.assert_allclose(fitted_mean_F, mean_F, rtol=1e-6, atol=1e-5)
         np.testing.assert_allclose(fitted_sd_F, sd_F, rtol=1e-6)
     test_clip = 60
-    other_mean_F, other_sd_F = data_examples.fit_normalisation(
-        examples, np.append(train, test_clip)
-    )
+    other_mean_F, other_sd_F = fit_normalisation(examples, np.append(train, test_clip))
     assert np.all(np.abs(other_mean_F - fitted_mean_F) > 0)
     np.testing.assert_allclose(
         other_sd_F, numpy_normalisation(examples, np.append(train, test_clip))[1], rtol=1e-6
     )
 
 
-class Constant:
-    """Examples whose first column is 3 and whose second is far from zero and narrow."""
+class ExtremeColumns:
+    """Examples with a constant column and one with a small spread far from zero."""
 
     max_frames = 50
     n_frames_N = np.array([50, 20])
@@ -204,40 +206,36 @@ class Constant:
         return np.stack([np.full((2, 50), 3.0), narrow_NxT], axis=-1)[example_B]
 
 
-def test_normalisation_keeps_a_constant_column_and_cancels_no_digits():
-    mean_F, sd_F = data_examples.fit_normalisation(Constant(), np.array([0, 1]))
+def test_normalisation_keeps_constant_columns_and_avoids_cancellation():
+    mean_F, sd_F = fit_normalisation(ExtremeColumns(), np.array([0, 1]))
     assert (mean_F[0], sd_F[0]) == (3, 1)
-    x = Constant().batch(np.array([0, 1]))
-    inside = np.concatenate([x[0, :, 1], x[1, :20, 1]])
-    assert sd_F[1] == pytest.approx(inside.std(), rel=1e-5)
+    x = ExtremeColumns().batch(np.array([0, 1]))
+    valid = np.concatenate([x[0, :, 1], x[1, :20, 1]])
+    assert sd_F[1] == pytest.approx(valid.std(), rel=1e-5)
 
 
-def test_shuffled_is_a_permutation_by_seed_and_epoch_and_loses_nothing():
+def test_shuffled_batches_are_a_permutation_fixed_by_seed_and_epoch():
     train = np.arange(100, 123)
-    order_SxB = data_examples.shuffled_batches(train, 5, seed=1, epoch=2)
+    order_SxB = shuffled_batches(train, 5, seed=1, epoch=2)
     assert order_SxB.shape == (5, 5)
     assert sorted(order_SxB.ravel()) == [-1, -1, *train]
     assert list(order_SxB[-1, -2:]) == [-1, -1]
     np.random.default_rng(7).random(3)
-    np.random.seed(3)  # nothing but seed and epoch matters
-    np.testing.assert_array_equal(
-        order_SxB, data_examples.shuffled_batches(train, 5, seed=1, epoch=2)
-    )
+    np.random.seed(3)  # global state has no influence
+    np.testing.assert_array_equal(order_SxB, shuffled_batches(train, 5, seed=1, epoch=2))
     for seed, epoch in ((1, 3), (2, 2), (2, 1)):
-        other = data_examples.shuffled_batches(train, 5, seed=seed, epoch=epoch)
+        other = shuffled_batches(train, 5, seed=seed, epoch=epoch)
         assert sorted(other.ravel()) == [-1, -1, *train]
         assert (other != order_SxB).any()
 
 
-def test_evaluation_batches_are_in_order_and_only_the_last_is_filled():
-    batches = data_examples.sequential_batches(np.array([4, 5, 6, 9, 8]), 2)
+def test_sequential_batches_keep_the_order_and_fill_only_the_last():
+    batches = sequential_batches(np.array([4, 5, 6, 9, 8]), 2)
     np.testing.assert_array_equal(batches, [[4, 5], [6, 9], [8, -1]])
-    np.testing.assert_array_equal(
-        data_examples.sequential_batches(np.arange(4), 2), [[0, 1], [2, 3]]
-    )
+    np.testing.assert_array_equal(sequential_batches(np.arange(4), 2), [[0, 1], [2, 3]])
 
 
-def test_missing_view_plane_and_kind_are_named(opened, damaged):
+def test_errors_name_a_missing_view_plane_or_kind(opened, damaged):
     with pytest.raises(UserError, match="has no pitch; add it to augmentation.views or to feat"):
         Examples(opened, kind="mfcc", views=["noise", "pitch"])
     with pytest.raises(UserError, match="input.kind='mfc' is unknown; use one of mfcc, log_mel"):
@@ -251,7 +249,7 @@ def test_missing_view_plane_and_kind_are_named(opened, damaged):
 
 
 @pytest.mark.parametrize("name", ["dataset_info.json", "features.json"])
-def test_folder_without_its_description_is_named(damaged, name):
+def test_error_names_a_folder_without_its_description(damaged, name):
     (damaged / name).unlink()
     with pytest.raises(UserError) as error:
         records.open_records(damaged)
@@ -259,12 +257,12 @@ def test_folder_without_its_description_is_named(damaged, name):
     assert "delete it and run with --mode=prepare" in str(error.value)
 
 
-def test_missing_folder_is_named(tmp_path):
+def test_error_names_a_missing_folder(tmp_path):
     with pytest.raises(UserError, match="nowhere holds no readable records"):
         records.open_records(tmp_path / "nowhere")
 
 
-def test_damaged_records_are_named(damaged):
+def test_error_names_damaged_records(damaged):
     (path,) = damaged.glob("*-original.array_record*")
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
@@ -278,27 +276,23 @@ def test_damaged_records_are_named(damaged):
         Examples(records.open_records(damaged), kind="mfcc")
 
 
-def test_views_of_different_clips_are_named(opened):
+def test_views_with_different_clips_are_damaged(opened):
     clips = opened.clips
-    more = dataclasses.replace(clips, ids=(*clips.ids, "one more"), labels=(*clips.labels, 0))
+    more = dataclasses.replace(clips, ids=(*clips.ids, "extra"), labels=(*clips.labels, 0))
     with pytest.raises(UserError, match="holds a damaged record .a view lacks clips.; delete"):
         Examples(dataclasses.replace(opened, clips=more), kind="mfcc")
 
 
 @pytest.mark.parametrize("content", ["", "{", "{}", None])
-def test_records_without_their_metadata_are_damaged(tiny_records, tmp_path, content):
-    folder = tmp_path / "feature_records" / tiny_records.parent.name / tiny_records.name
-    shutil.copytree(tiny_records, folder)
+def test_records_without_metadata_are_damaged(damaged, content):
     if content is None:
-        (folder / "metadata.json").unlink()
+        (damaged / "metadata.json").unlink()
     else:
-        (folder / "metadata.json").write_text(content)
+        (damaged / "metadata.json").write_text(content)
     with pytest.raises(UserError, match="no readable records"):
-        records.open_records(folder)
+        records.open_records(damaged)
 
 
-def test_class_names_do_not_hang_on_a_side_file(tiny_records, tmp_path):
-    folder = tmp_path / "feature_records" / tiny_records.parent.name / tiny_records.name
-    shutil.copytree(tiny_records, folder)
-    (folder / "label.labels.txt").unlink()
-    assert records.open_records(folder).labels[0] == "anger"
+def test_class_names_are_independent_of_the_label_file(damaged):
+    (damaged / "label.labels.txt").unlink()
+    assert records.open_records(damaged).labels[0] == "anger"

@@ -1,4 +1,4 @@
-"""Protocols give the published parts, and the audit stops what would leak."""
+"""Protocols reproduce the published splits, and the audit refuses every kind of leak."""
 
 import csv
 import dataclasses
@@ -28,7 +28,7 @@ def clips_of(ids: list[str], sha256: list[str] | None = None) -> Clips:
 
 @pytest.fixture
 def grid() -> Clips:
-    """91 actors × 12 sentences × 6 emotions, named as CREMA-D's clips are."""
+    """91 actors × 12 sentences × 6 emotions, named like CREMA-D's clips."""
     return clips_of(
         [f"{a}_{s}_{e}_XX" for a in range(1001, 1092) for s in sorted(SENTENCES) for e in EMOTIONS]
     )
@@ -66,18 +66,18 @@ def test_tfds_is_the_published_split(crema_d):
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_random_file_has_the_reports_sizes_and_keeps_equal_bytes_together(crema_d, seed):
+def test_random_file_has_the_reference_sizes_and_keeps_identical_audio_together(crema_d, seed):
     split = splits.make("random_file", crema_d, seed=seed)
     assert sizes(split) == (4948, 261, 2233)
     assert sorted(np.concatenate(list(split.parts().values()))) == list(range(7442))
     leakage.audit(split, crema_d, trained_on=split.train, normalised_on=split.train)
 
 
-def test_random_file_depends_on_the_seed_alone(grid):
-    def test_part(seed: int) -> list[int]:
+def test_random_file_depends_only_on_the_seed(grid):
+    def test_rows(seed: int) -> list[int]:
         return splits.make("random_file", grid, seed=seed).test.tolist()
 
-    assert test_part(0) == test_part(0) != test_part(1)
+    assert test_rows(0) == test_rows(0) != test_rows(1)
 
 
 def test_emosuperb5_tests_each_speaker_once(grid):
@@ -105,8 +105,8 @@ def test_speaker_sentence_tests_new_speakers_and_new_sentences(crema_d, seed):
     for fold in range(5):
         split = splits.make("speaker_sentence", crema_d, fold=fold, seed=seed)
         assert split.unseen_speakers and split.unseen_sentences
-        for of in (speakers, sentences):
-            train, val, test = (of(crema_d, rows) for rows in split.parts().values())
+        for values in (speakers, sentences):
+            train, val, test = (values(crema_d, rows) for rows in split.parts().values())
             assert not (train & val or train & test or val & test)
         assert "IEO" in train and (len(train), len(val), len(test)) == (6, 2, 4)
         for rows in split.parts().values():
@@ -115,7 +115,7 @@ def test_speaker_sentence_tests_new_speakers_and_new_sentences(crema_d, seed):
         leakage.audit(split, crema_d, trained_on=split.train, normalised_on=split.train)
 
 
-def test_speaker_sentence_on_crema_d_is_as_the_readme_says(crema_d):
+def test_speaker_sentence_sizes_on_crema_d_match_the_readme(crema_d):
     folds = [splits.make("speaker_sentence", crema_d, fold=fold) for fold in range(5)]
     assert [sizes(split) for split in folds] == [
         (2484, 216, 456),
@@ -137,42 +137,40 @@ def test_speaker_sentence_tests_the_speakers_of_speaker_kfold(grid):
             for name in ("speaker_sentence", "speaker_kfold")
         )
         for part, rows in split.parts().items():
-            said = sentences(grid, rows)
-            own = [row for row in kfold.parts()[part] if grid.sentences[row] in said]
-            assert rows.tolist() == own  # all that its speakers say of its sentences, in order
+            own = sentences(grid, rows)
+            expected = [row for row in kfold.parts()[part] if grid.sentences[row] in own]
+            assert rows.tolist() == expected
 
 
-def test_speaker_sentence_depends_on_the_seed_alone(grid):
+def test_speaker_sentence_depends_only_on_the_seed(grid):
     def test_sentences(seed: int) -> set[str]:
         return sentences(grid, splits.make("speaker_sentence", grid, seed=seed).test)
 
     assert test_sentences(0) == test_sentences(0) != test_sentences(1)
 
 
-@pytest.mark.parametrize(("n", "shares"), [(3, (1, 1, 1)), (4, (2, 1, 1)), (5, (3, 1, 1))])
-def test_speaker_sentence_shares_out_few_sentences(n, shares):
-    few = [f"{a}_{s}_{e}_XX" for a in range(1001, 1007) for s in SENTENCES[:n] for e in EMOTIONS]
-    clips = clips_of([*few, "1001_TIE_ANG_HI"])  # TIE is the most frequent here
+@pytest.mark.parametrize(("n", "sizes"), [(3, (1, 1, 1)), (4, (2, 1, 1)), (5, (3, 1, 1))])
+def test_speaker_sentence_with_few_sentences(n, sizes):
+    ids = [f"{a}_{s}_{e}_XX" for a in range(1001, 1007) for s in SENTENCES[:n] for e in EMOTIONS]
+    clips = clips_of([*ids, "1001_TIE_ANG_HI"])  # TIE is the most frequent here
     for fold in range(3):
         split = splits.make("speaker_sentence", clips, fold=fold, n_folds=3)
         parts = [sentences(clips, rows) for rows in split.parts().values()]
-        assert tuple(map(len, parts)) == shares and "TIE" in parts[0]
+        assert tuple(map(len, parts)) == sizes and "TIE" in parts[0]
 
 
-def test_speaker_sentence_needs_to_know_three_sentences(grid, tiny_records):
+def test_speaker_sentence_needs_three_known_sentences(grid, tiny_records):
     def refusal(clips: Clips) -> str:
         with pytest.raises(UserError, match="speaker_kfold") as refused:
             splits.make("speaker_sentence", clips, n_folds=3)
         return str(refused.value)
 
-    assert "lacks that of 1001_DFA_ANG_XX" in refusal(
-        dataclasses.replace(grid, sentences=())
-    )
+    assert "lacks that of 1001_DFA_ANG_XX" in refusal(dataclasses.replace(grid, sentences=()))
     gap = (*grid.sentences[:7], "", *grid.sentences[8:])
     assert f"that of {grid.ids[7]};" in refusal(dataclasses.replace(grid, sentences=gap))
-    made = records.open_records(tiny_records)
-    assert made.clips.sentences == made.attributes["sentence"]
-    assert "the corpus has 2" in refusal(made.clips)
+    synthetic = records.open_records(tiny_records)
+    assert synthetic.clips.sentences == synthetic.attributes["sentence"]
+    assert "the corpus has 2" in refusal(synthetic.clips)
 
 
 @pytest.mark.parametrize(
@@ -187,7 +185,7 @@ def test_speaker_sentence_needs_to_know_three_sentences(grid, tiny_records):
         ("speaker_kfold", 6, (6,)),
     ],
 )
-def test_folds_are_a_number_or_all(name, fold, numbers):
+def test_fold_selects_one_or_all(name, fold, numbers):
     assert splits.folds(name, fold, n_folds=7) == numbers
 
 
@@ -218,7 +216,7 @@ def test_folds_that_do_not_exist_are_refused(name, fold, n_folds, message):
         ("speaker_kfold", {"n_folds": 92}, "number of speakers, 91"),
     ],
 )
-def test_settings_that_do_not_fit_are_refused(grid, name, settings, message):
+def test_invalid_settings_are_refused(grid, name, settings, message):
     with pytest.raises(UserError, match=message):
         splits.make(name, grid, **settings)
 
@@ -230,19 +228,19 @@ def test_one_class_one_speaker_and_a_missing_class_are_refused():
     with pytest.raises(UserError, match="the corpus has 1"):
         splits.make("speaker_kfold", one_speaker)
     ids = [f"{a}_IEO_{e}_XX" for a in range(1001, 1011) for e in EMOTIONS]
-    lonely = clips_of([i for i in ids if "SAD" not in i or i.startswith("1001")])
+    one_sad_speaker = clips_of([i for i in ids if "SAD" not in i or i.startswith("1001")])
     with pytest.raises(UserError, match="set without SAD"):
-        splits.make("speaker_kfold", lonely)
+        splits.make("speaker_kfold", one_sad_speaker)
 
 
-def test_strangers_to_crema_d_are_sent_to_speaker_kfold():
-    strangers = Clips(("a", "b", "c"), ("x", "y", "z"), (0, 1, 0), ("1", "2", "3"), ("p", "q"))
+def test_crema_d_protocols_refuse_other_speakers():
+    other = Clips(("a", "b", "c"), ("x", "y", "z"), (0, 1, 0), ("1", "2", "3"), ("p", "q"))
     with pytest.raises(UserError, match="speaker_kfold"):
-        splits.make("tfds", strangers)
+        splits.make("tfds", other)
 
 
-def audit_of(clips: Clips, train, val, test, trained_on=None, normalised_on=None, **promise):
-    split = Split("p", True, *(np.array(part) for part in (train, val, test)), **promise)
+def audit_of(clips: Clips, train, val, test, trained_on=None, normalised_on=None, **promises):
+    split = Split("p", True, *(np.array(part) for part in (train, val, test)), **promises)
     train = np.array(train)
     leakage.audit(
         split,
@@ -252,10 +250,10 @@ def audit_of(clips: Clips, train, val, test, trained_on=None, normalised_on=None
     )
 
 
-def test_audit_stops_every_kind_of_leak():
+def test_audit_refuses_every_kind_of_leak():
     ids = ["1001_DFA_ANG_XX", "1002_DFA_ANG_XX", "1003_DFA_ANG_XX", "1001_TIE_ANG_XX"]
     clips = clips_of(ids)
-    audit_of(clips, [0], [1], [2])  # clean
+    audit_of(clips, [0], [1], [2])  # no leak
     with pytest.raises(LeakageError, match="the clip 1001_DFA_ANG_XX is in train and in val"):
         audit_of(clips, [0], [0], [2])
     with pytest.raises(LeakageError, match="the speaker 1001 is in train and in test"):
@@ -268,9 +266,9 @@ def test_audit_stops_every_kind_of_leak():
         audit_of(clips_of(ids, ["same", "b", "same", "d"]), [0], [1], [2])
 
 
-def test_audit_holds_a_protocol_to_its_unseen_sentences():
+def test_audit_checks_promised_unseen_sentences():
     clips = clips_of(["1001_DFA_ANG_XX", "1002_TIE_ANG_XX", "1003_DFA_SAD_XX", "1004_IOM_SAD_XX"])
-    audit_of(clips, [0], [1], [2])  # nothing was promised
+    audit_of(clips, [0], [1], [2])  # no promise
     audit_of(clips, [0], [1], [3], unseen_sentences=True)
     with pytest.raises(LeakageError, match="the sentence DFA is in train and in test"):
         audit_of(clips, [0], [1], [2], unseen_sentences=True)
@@ -278,7 +276,7 @@ def test_audit_holds_a_protocol_to_its_unseen_sentences():
         audit_of(clips, [1], [0], [2], unseen_sentences=True)
 
 
-def test_seen_speakers_are_no_leak_where_the_protocol_says_so():
+def test_audit_allows_seen_speakers_if_the_protocol_does_not_promise_otherwise():
     clips = clips_of(["1001_DFA_ANG_XX", "1001_TIE_ANG_XX", "1001_TIE_SAD_XX"])
     split = Split("random_file", False, np.array([0]), np.array([1]), np.array([2]))
     leakage.audit(split, clips, trained_on=split.train, normalised_on=split.train)
