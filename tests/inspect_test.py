@@ -1,3 +1,5 @@
+"""The page about a corpus: its numbers, its sample, its use in a browser, its replacement."""
+
 import csv
 import dataclasses
 import json
@@ -10,8 +12,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from data_prep.augmentation import views
-from data_prep.inspect import counts, measure, samples
+from data_prep.augmentation.views import Augmentation, augment
+from data_prep.inspect import counts, distributions, measure, samples
 from data_prep.inspect.inspection import inspect
 from data_prep.prepare import read_corpus
 from ser_jax.audio import waveform
@@ -25,7 +27,7 @@ NASTY = """<script>document.title = "run"</script> & "quoted" 'name'"""
 
 @pytest.fixture(scope="module")
 def page(tiny, tmp_path_factory):
-    """(config, index.html) of the made corpus, two clips of each emotion."""
+    """(config, index.html) of the synthetic corpus, with two clips per emotion."""
     out = tmp_path_factory.mktemp("page") / "inspect"
     return tiny(), inspect(tiny(), out, 2)
 
@@ -34,7 +36,7 @@ def numbers_of(index):
     return json.loads((index.parent / "inspect.json").read_text())
 
 
-def test_measures_are_those_of_the_samples(page):
+def test_measurements_equal_those_of_the_samples(page):
     config, index = page
     paths = {u.id: u.path for u in read_corpus(config).utterances}
     clips = numbers_of(index)["clips"]
@@ -55,13 +57,13 @@ def test_measures_are_those_of_the_samples(page):
 
 def test_silence_counts_frames_far_below_the_loudest():
     loud, quiet = np.full(400, 0.5, np.float32), np.full(400, 0.004, np.float32)
-    found = measure.measure(np.concatenate([loud, quiet, quiet, loud]), 16_000)
-    assert found.silence == 0.5 and found.peak_db == pytest.approx(-6.02, abs=0.01)
-    nothing = measure.measure(np.zeros(100, np.float32), 16_000)
-    assert (nothing.silence, nothing.peak_db, nothing.rms_db) == (1.0, -120.0, -120.0)
+    half = measure.measure(np.concatenate([loud, quiet, quiet, loud]), 16_000)
+    assert half.silence == 0.5 and half.peak_db == pytest.approx(-6.02, abs=0.01)
+    zeros = measure.measure(np.zeros(100, np.float32), 16_000)
+    assert (zeros.silence, zeros.peak_db, zeros.rms_db) == (1.0, -120.0, -120.0)
 
 
-def test_the_sample_is_seeded_and_of_different_speakers(page):
+def test_sample_is_seeded_and_has_different_speakers(page):
     config, index = page
     corpus = read_corpus(config)
     chosen = samples.choose(corpus.utterances, corpus.labels, 3, seed=0)
@@ -73,22 +75,22 @@ def test_the_sample_is_seeded_and_of_different_speakers(page):
     assert sorted(everything, key=lambda u: u.id) == list(corpus.utterances)
 
 
-def test_what_is_played_is_what_preparation_makes(page):
+def test_audio_of_the_sample_equals_the_views(page):
     config, index = page
     waveforms = {u.id: waveform.load(u.path, 16_000) for u in read_corpus(config).utterances}
-    augmentation = views.Augmentation(**config.augmentation)
+    augmentation = Augmentation(**config.augmentation)
     for card in numbers_of(index)["sample"][::5]:
         assert set(card["views"]) == {"original", "noise"}
         for view, shown in card["views"].items():
             clip = card["id"]
-            made = views.augment(augmentation, view, waveforms[clip], 16_000, clip)
-            heard, rate = soundfile.read(index.parent / shown["audio"], dtype="float32")
-            assert rate == 16_000 and np.abs(heard - np.clip(made, -1, 1)).max() < 2 / 2**15
+            expected = augment(augmentation, view, waveforms[clip], 16_000, clip)
+            actual, rate = soundfile.read(index.parent / shown["audio"], dtype="float32")
+            assert rate == 16_000 and np.abs(actual - np.clip(expected, -1, 1)).max() < 2 / 2**15
         snr = float(card["views"]["noise"]["what"].split()[2])
         assert 9 <= snr <= 31
 
 
-def test_the_page_sorts_filters_and_plays(page, browser):
+def test_page_sorts_filters_and_plays(page, browser):
     _, index = page
     with browsers.opened(browser, index) as shown:
         assert shown.inner_text("h1").startswith("synthetic voices (not speech)")
@@ -96,7 +98,7 @@ def test_the_page_sorts_filters_and_plays(page, browser):
         durations = "#clips tbody tr td:nth-last-child(5)"
         shown.click("#clips thead button >> text=duration")
         upward = [float(t) for t in shown.locator(durations).all_inner_texts()]
-        shown.keyboard.press("Enter")  # the button has kept the focus
+        shown.keyboard.press("Enter")  # the button still has the focus
         downward = [float(t) for t in shown.locator(durations).all_inner_texts()]
         assert upward == sorted(upward) and downward == upward[::-1] and len(set(upward)) > 5
         assert shown.locator("#clips [aria-sort=descending]").count() == 1
@@ -106,7 +108,7 @@ def test_the_page_sorts_filters_and_plays(page, browser):
         shown.select_option("#clips-filter select >> nth=1", label=speaker)
         assert shown.inner_text("#clips-count").startswith("2 clips;")
         shown.fill("#clips-filter input", "no such clip")
-        assert shown.inner_text("#clips-count") == "No clip fits."
+        assert shown.inner_text("#clips-count") == "No matching clip."
 
         assert shown.inner_text("#sample-count") == "12 clips shown."
         shown.select_option("#sample-filter select >> nth=0", label="fear")
@@ -119,7 +121,7 @@ def test_the_page_sorts_filters_and_plays(page, browser):
         assert duration > 0.3 and position > 0.1
 
 
-def test_the_page_is_readable_narrow_and_wide(page, browser):
+def test_page_is_accessible_and_fits_narrow_and_wide_windows(page, browser):
     _, index = page
     for size in (browsers.WIDE, browsers.NARROW):
         with browsers.opened(browser, index, size) as shown:
@@ -129,8 +131,8 @@ def test_the_page_is_readable_narrow_and_wide(page, browser):
             assert browsers.overflow(shown) <= 0
 
 
-def a_table(folder, made_corpus, n_rows=250):
-    """A csv corpus with names that are markup, one bad file, and more rows than a page has."""
+def write_table(folder, made_corpus, n_rows=250):
+    """Write a csv corpus with markup in names, a bad file and more clips than rows per page."""
     wav = sorted(made_corpus.rglob("*.wav"))[0]
     folder.mkdir()
     with (folder / "corpus.csv").open("w", newline="") as file:
@@ -148,15 +150,15 @@ def a_table(folder, made_corpus, n_rows=250):
     return folder / "corpus.csv"
 
 
-def test_names_are_text_bad_files_are_told_and_rows_are_paged(tiny, made_corpus, tmp_path, browser):
+def test_names_are_escaped_bad_files_reported_and_rows_paged(tiny, made_corpus, tmp_path, browser):
     config = tiny().copy_and_resolve_references()
-    config.corpus.update(name="csv", root=str(a_table(tmp_path / "mine", made_corpus)))
+    config.corpus.update(name="csv", root=str(write_table(tmp_path / "mine", made_corpus)))
     index = inspect(config, tmp_path / "out", 1)
-    found = numbers_of(index)
-    assert {card["emotion"] for card in found["sample"]} == {f"{NASTY} 0", f"{NASTY} 1"}
-    assert len(found["unreadable"]) == 1 and found["clips"][7]["seconds"] is None
+    numbers = numbers_of(index)
+    assert {card["emotion"] for card in numbers["sample"]} == {f"{NASTY} 0", f"{NASTY} 1"}
+    assert len(numbers["unreadable"]) == 1 and numbers["clips"][7]["seconds"] is None
     with browsers.opened(browser, index) as shown:
-        assert "what is in it" in shown.title()
+        assert "corpus overview" in shown.title()
         assert shown.locator("#clips tbody tr").count() == 100
         assert NASTY in shown.inner_text("#clips tbody")
         assert "not decoded" in shown.inner_text("#clips tbody")
@@ -176,29 +178,31 @@ def test_names_are_text_bad_files_are_told_and_rows_are_paged(tiny, made_corpus,
     assert text.count("<tr>") < 100 and "said: 250 different values" in text
 
 
-def test_values_are_counted_in_their_order_and_many_numbers_by_the_ten():
-    def counted(values):
+def test_values_are_counted_in_order_and_many_numbers_by_tens():
+    def count(values):
         clips = [{"emotion": "b", "speaker": "1", "attributes": {"seconds": v}} for v in values]
-        return counts.counts_of(clips, ["a", "b"])
+        return counts.count_values(clips, ["a", "b"])
 
-    found = counted(["10", "9", "", "9"])
-    assert list(found["emotion"].items()) == [("a", 0), ("b", 4)]
-    assert list(found["seconds"].items()) == [("", 1), ("9", 2), ("10", 1)]
-    assert list(counted(["10", "9", "x"])["seconds"]) == ["10", "9", "x"]
-    many = counted([*map(str, range(5, 45)), "", "007"])["seconds"]
+    counted = count(["10", "9", "", "9"])
+    assert list(counted["emotion"].items()) == [("a", 0), ("b", 4)]
+    assert list(counted["seconds"].items()) == [("", 1), ("9", 2), ("10", 1)]
+    assert list(count(["10", "9", "x"])["seconds"]) == ["10", "9", "x"]
+    many = count([*map(str, range(5, 45)), "", "007"])["seconds"]
     tens = {"": 1, "0 to 9": 6, "10 to 19": 10, "20 to 29": 10, "30 to 39": 10, "40 to 49": 5}
     assert list(many.items()) == list(tens.items())
 
 
-def test_a_clip_of_zeros_does_not_flatten_the_charts_of_levels(tmp_path, monkeypatch):
+def test_clip_of_zeros_is_left_out_of_the_level_charts(tmp_path, monkeypatch):
     drawn = {}
     monkeypatch.setattr(
-        "data_prep.inspect.figures.histogram", lambda *a: drawn.update({a[1]: a[2]}) or NoPicture()
+        "data_prep.inspect.figures.histogram",
+        lambda quantity, values: drawn.update({quantity.title: values}) or NoPicture(),
     )
     measures = [measure.measure(np.float32([x, 0]), 8000) for x in (0, 0.1, 0.2)]
-    blocks = counts.distributions(tmp_path, [dataclasses.asdict(m) for m in measures])
+    blocks = distributions.blocks(tmp_path, [dataclasses.asdict(m) for m in measures])
     page = "".join(map(html.render, blocks))
-    assert len(drawn["peak_db"]) == len(drawn["rms_db"]) == 2 and min(drawn["peak_db"]) > -30
+    assert len(drawn["Peak level"]) == len(drawn["RMS level"]) == 2
+    assert min(drawn["Peak level"]) > -30
     assert "1 clip of zeros" in page and "-120.0" in page
 
 
@@ -207,14 +211,14 @@ class NoPicture:
         path.touch()
 
 
-def test_an_older_page_is_replaced_and_another_folder_is_not(tiny, tmp_path):
+def test_older_page_is_replaced_and_other_files_are_not(tiny, tmp_path):
     out = tmp_path / "inspect"
     inspect(tiny(), out, 1)
     for name in ("notes.txt", "audio/mine.flac", "ravdess/inspect.json"):
         mine = out / name
         mine.parent.mkdir(exist_ok=True)
         mine.write_text("mine")
-        with pytest.raises(UserError, match="is not of the page that would be replaced"):
+        with pytest.raises(UserError, match="does not belong to it"):
             inspect(tiny(), out, 0)
         assert mine.read_text() == "mine"
         mine.unlink()
@@ -224,13 +228,13 @@ def test_an_older_page_is_replaced_and_another_folder_is_not(tiny, tmp_path):
     mine = tmp_path / "mine"
     mine.mkdir()
     (mine / "thesis.txt").write_text("mine")
-    with pytest.raises(UserError, match="mine is not an inspection page"):
+    with pytest.raises(UserError, match="mine/thesis.txt does not belong to it"):
         inspect(tiny(), mine, 1)
     assert (mine / "thesis.txt").read_text() == "mine"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["inspect", "mine"]
 
 
-def test_what_goes_wrong_keeps_the_older_page(tiny, tmp_path, monkeypatch):
+def test_failure_keeps_the_older_page(tiny, tmp_path, monkeypatch):
     index = inspect(tiny(), tmp_path / "inspect", 0)
     before = index.read_bytes()
     monkeypatch.setattr("data_prep.inspect.page.write", lambda *_: 1 / 0)
@@ -240,19 +244,19 @@ def test_what_goes_wrong_keeps_the_older_page(tiny, tmp_path, monkeypatch):
     assert [p.name for p in tmp_path.iterdir()] == ["inspect"]
 
 
-def test_the_command_line_says_what_is_wrong(tmp_path):
+def test_command_line_errors_are_one_line(tmp_path):
     def run(*arguments):
         command = [sys.executable, "-m", "data_prep.inspect", *arguments]
         return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
 
     config, out = "--config=configs/cnn2d.py", f"--out={tmp_path / 'page'}"
-    for arguments, said in (
+    for arguments, message in (
         ((config,), "out"),
         ((config, out, "--config.corpus.rooot=x"), "rooot"),
         ((config, out, f"--config.corpus.root={tmp_path / 'none'}"), "does not exist"),
-        ((config, out, "stray"), "belongs to no flag"),
+        ((config, out, "stray"), "is not a flag"),
     ):
-        ended = run(*arguments)
-        assert ended.returncode == 1 and said in ended.stderr, ended.stderr
-        assert "Traceback" not in ended.stderr
+        process = run(*arguments)
+        assert process.returncode == 1 and message in process.stderr, process.stderr
+        assert "Traceback" not in process.stderr
     assert "--clips" in run("--help").stdout

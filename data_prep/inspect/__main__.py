@@ -1,11 +1,11 @@
-"""A page that shows a corpus and lets one hear it: what a model will see and hear.
+"""Write a page to see and hear a corpus.
 
     python -m data_prep.inspect --config=configs/cnn2d.py --out=inspect/
     python -m data_prep.inspect --config=configs/cnn2d.py --config.corpus.name=ravdess \\
         --config.corpus.root=data/ravdess --out=inspect-ravdess/ --clips=5
 
---out gets index.html, which opens from disk, its pictures and audio, and inspect.json with every
-number. A page that is there is replaced once the new one is whole.
+--out receives index.html, which opens from disk, its pictures and audio, and inspect.json with all
+numbers. An older page is replaced once the new one is complete.
 """
 
 import sys
@@ -14,20 +14,18 @@ from pathlib import Path
 from absl import flags
 from ml_collections import config_flags
 
-from data_prep.inspect.inspection import inspect
 from ser_jax.common import cli
-from ser_jax.common.cli import exit_with_message
 
 
 def main() -> None:
-    """Reads flags of its own: launch.py has others of the same names."""
+    # Not the global flags: those of launch.py have the same names.
     values = flags.FlagValues()
     config = config_flags.DEFINE_config_file(
-        "config", None, "A file of configs/.", flag_values=values, lock_config=True
+        "config", None, "A file in configs/.", flag_values=values, lock_config=True
     )
-    out = flags.DEFINE_string("out", None, "The page's folder.", flag_values=values)
+    out = flags.DEFINE_string("out", None, "The folder of the page.", flag_values=values)
     clips = flags.DEFINE_integer(
-        "clips", 3, "So many clips of each emotion to see and hear.", flag_values=values
+        "clips", 3, "Clips per emotion to see and hear.", flag_values=values
     )
     flags.mark_flags_as_required(["config", "out"], flag_values=values)
     if {"--help", "-h"} & set(sys.argv):
@@ -35,10 +33,14 @@ def main() -> None:
         return
     rest = cli.parser(values, config)(sys.argv)
     if rest[1:]:
-        sys.exit(f"error: the argument {rest[1]!r} belongs to no flag; see --help.")
-    exit_with_message(
-        lambda: print(f"The page is {inspect(config.value, Path(out.value), clips.value)}.")
-    )
+        sys.exit(f"error: the argument {rest[1]!r} is not a flag; see --help.")
+
+    def write() -> None:
+        from data_prep.inspect.inspection import inspect  # only now: --help is quick
+
+        print(f"The page is {inspect(config.value, Path(out.value), clips.value)}.")
+
+    cli.exit_with_message(write)
 
 
 if __name__ == "__main__":

@@ -1,33 +1,28 @@
-"""The charts of an inspection: how many clips of each kind, and how measures are distributed."""
+"""The charts of an inspection: bar charts of counts and histograms of measurements."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ser_jax.pages import figure
+from data_prep.inspect.measure import Quantity
+from ser_jax.pages import figure, html
+from ser_jax.pages.blocks import Figure, Html
 
-MOST_BARS = 12  # beyond it bars have no name
+MAX_NAMED_BARS = 12
 SIZE = (4.2, 2.4)  # inches
-UNITS = {
-    "seconds": "seconds",
-    "sampling_rate": "Hz",
-    "peak_db": "dB re full scale",
-    "rms_db": "dB re full scale",
-    "silence": "share of the frames",
-}
 
 
-def counts(title: str, count_of: Mapping[str, int]) -> Any:
-    """A figure: a bar a value."""
+def bar_chart(title: str, count_of: Mapping[str, int]) -> Any:
+    """Return a bar chart: one bar per value."""
     import matplotlib
 
     names, values = figure.shorten(count_of), list(count_of.values())
     with matplotlib.rc_context({**figure.STYLE, "font.size": 9}):
-        many = len(names) > MOST_BARS
         sheet = figure.new_figure(*SIZE, layout="constrained")
         axes = sheet.add_subplot()
-        if many:
+        if len(names) > MAX_NAMED_BARS:
             axes.bar(range(len(names)), values, color=figure.BLUE, width=1, edgecolor="white")
             axes.set_xticks([])
             axes.set_xlabel(f"{len(names)} values, in order")
@@ -44,22 +39,33 @@ def counts(title: str, count_of: Mapping[str, int]) -> Any:
     return sheet
 
 
-def histogram(title: str, key: str, values: Sequence[float]) -> Any:
-    """A figure: how a measure is distributed, its median marked."""
+def histogram(quantity: Quantity, values: Sequence[float]) -> Any:
+    """Return a histogram with the median marked."""
     import matplotlib
 
     with matplotlib.rc_context({**figure.STYLE, "font.size": 9}):
         sheet = figure.new_figure(*SIZE, layout="constrained")
         axes = sheet.add_subplot()
-        # Of thousands the outermost few go, or one silent clip would press all others together.
+        # A few outliers among thousands are left out: a silent clip would compress all others.
         low = np.quantile(values, 0.001, method="lower")
         high = np.quantile(values, 0.999, method="higher")
         axes.hist(values, bins=40, range=(low, high), color=figure.BLUE)
         axes.axvline(float(np.median(values)), color=figure.VERMILION, linewidth=1.5)
-        axes.set_xlabel(UNITS[key])
+        axes.set_xlabel(quantity.axis)
         axes.set_ylabel("clips")
-        axes.set_title(title, loc="left", fontweight="bold")
+        axes.set_title(quantity.title, loc="left", fontweight="bold")
         axes.set_title("line: median", loc="right", color=figure.GREY, fontsize=8)
-        if key == "silence":
+        if quantity.unit == "%":
             figure.percent_axis(axes.xaxis)
     return sheet
+
+
+def save(sheet: Any, folder: Path, name: str, alt: str) -> Figure:
+    """Write a chart to `folder` and return it as a block with the text `alt`."""
+    figure.save(sheet, folder / name, dpi=110)
+    return Figure(name, alt)
+
+
+def grid(charts: Sequence[Figure]) -> Html:
+    """Return charts side by side."""
+    return Html(f'<div class="charts">{"".join(map(html.render, charts))}</div>')

@@ -1,22 +1,26 @@
-"""Writes the page about a corpus."""
+"""Inspect a corpus: measure and verify its clips, choose a sample, and write the page."""
 
-import contextlib
 import dataclasses
 import json
 import re
-import shutil
-import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
 
+from data_prep import corpora
+from data_prep.augmentation.views import Augmentation
+from data_prep.inspect import measure, page, samples
+from data_prep.prepare import read_corpus
+from data_prep.synthetic.corpus import write_corpus
+from data_prep.verify.corpus import verify
 from ser_jax.common import files
 from ser_jax.common.errors import UserError
+from ser_jax.features import FeatureSpec
 
 NUMBERS = "inspect.json"
-_MARK = "ser_jax inspection"  # by which a folder is known as ours to replace, if it holds only
+_MARK = "ser_jax inspection"  # in inspect.json, so that only a folder with a page is replaced
 _OWN = re.compile(
     r"index\.html|page\.css|inspect\.js|inspect\.json|(counts|distribution)-\w+\.png"
     r"|(audio|pictures)(/\d+-\w+\.(flac|png))?"
@@ -24,53 +28,52 @@ _OWN = re.compile(
 
 
 def inspect(config: ConfigDict, out: Path, n_clips: int) -> Path:
-    """Writes the page.
+    """Write a page about a corpus.
 
     Args:
-      config: see configs/default.py; corpus, features, augmentation and seed count.
-      out: its folder.
-      n_clips: of each emotion, to look at and listen to.
+      config: see configs/default.py; only corpus, features, augmentation and seed are used.
+      out: the folder of the page; an older page in it is replaced once the new one is complete.
+      n_clips: the number of clips per emotion to see and hear.
 
     Returns:
       The path of index.html.
 
     Raises:
-      UserError: no corpus, or `out` holds something else.
+      UserError: there is no corpus, or `out` holds anything but an older page.
     """
-    from data_prep.inspect import page as inspect_page
-    from data_prep.prepare import read_corpus
-
     if n_clips < 0:
         raise UserError(f"--clips={n_clips} must be 0 or more.")
-    _refuse_others(out)
-    if config.corpus.name == "synthetic":
-        from data_prep.synthetic.corpus import write_corpus
-
-        write_corpus(Path(config.corpus.root), **config.corpus.made)
-    corpus = read_corpus(config)
-    with _replacing(out) as folder:
-        found = _found(config, corpus, folder, n_clips)
-        inspect_page.write(folder, found)
-        files.write_json(folder / NUMBERS, found)
+    with files.replacing_folder(out, _is_own(out)) as folder:
+        if config.corpus.name == "synthetic":
+            write_corpus(Path(config.corpus.root), **config.corpus.made)
+        contents = _contents(config, read_corpus(config), folder, n_clips)
+        page.write(folder, contents)
+        files.write_json(folder / NUMBERS, contents)
     return out / "index.html"
 
 
-def _found(config: ConfigDict, corpus: Any, folder: Path, n_clips: int) -> dict[str, Any]:
-    """What inspect.json holds; the sample's audio and pictures are written."""
-    from data_prep.augmentation import views
-    from data_prep.inspect import measure, samples
-    from data_prep.inspect import page as inspect_page
-    from data_prep.verify.corpus import verify
-    from ser_jax.features import FeatureSpec
+def _is_own(out: Path) -> Callable[[Path], bool]:
+    """Return a function that tells whether an entry of `out` belongs to a page in it."""
+    try:
+        is_page = json.loads((out / NUMBERS).read_text(encoding="utf-8"))["made_by"] == _MARK
+    except (OSError, ValueError, KeyError, TypeError):
+        is_page = False
+    return lambda entry: is_page and _OWN.fullmatch(entry.as_posix()) is not None
 
-    good, bad = measure.measure_all(corpus.utterances)
-    if not good:
+
+def _contents(
+    config: ConfigDict, corpus: corpora.Corpus, folder: Path, n_clips: int
+) -> dict[str, Any]:
+    """Return the contents of inspect.json; write the sample's audio and pictures to `folder`."""
+    measures, unreadable = measure.measure_all(corpus.utterances)
+    if not measures:
         raise UserError(f"no clip of {corpus.title} can be decoded; run data_prep.verify.")
-    labels = inspect_page.labels_of(corpus)
+    emotions = {utterance.emotion for utterance in corpus.utterances}
+    labels = [label for label in corpus.labels if label in emotions]
     spec = FeatureSpec(**config.features)
-    # At the features' rate a clip of a sample or two may have none left.
-    long_enough = {i for i, found in good.items() if found.seconds * spec.sampling_rate >= 1}
-    usable = [utterance for utterance in corpus.utterances if utterance.id in long_enough]
+    # Resampling may leave nothing of a clip of one or two samples.
+    audible = {i for i, m in measures.items() if m.seconds * spec.sampling_rate >= 1}
+    usable = [utterance for utterance in corpus.utterances if utterance.id in audible]
     unknown = dict.fromkeys(field.name for field in dataclasses.fields(measure.Measure))
     return {
         "made_by": _MARK,
@@ -86,61 +89,20 @@ def _found(config: ConfigDict, corpus: Any, folder: Path, n_clips: int) -> dict[
                 "speaker": utterance.speaker,
                 "attributes": dict(utterance.attributes),
                 "votes": list(utterance.votes),
-                **(dataclasses.asdict(good[utterance.id]) if utterance.id in good else unknown),
+                **(
+                    dataclasses.asdict(measures[utterance.id])
+                    if utterance.id in measures
+                    else unknown
+                ),
             }
             for utterance in corpus.utterances
         ],
-        "unreadable": bad,
+        "unreadable": unreadable,
         "verify": dataclasses.asdict(verify(Path(config.corpus.root), corpus.name)),
         "sample": samples.write(
             folder,
             samples.choose(usable, labels, n_clips, config.seed),
             spec,
-            views.Augmentation(**config.augmentation),
+            Augmentation(**config.augmentation),
         ),
     }
-
-
-def _refuse_others(out: Path) -> None:
-    """Raises a UserError if the folder holds anything but an older page."""
-    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
-        return
-    try:
-        ours = json.loads((out / NUMBERS).read_text(encoding="utf-8"))["made_by"] == _MARK
-    except (OSError, ValueError, KeyError, TypeError):
-        ours = False
-    if not ours:
-        raise UserError(f"{out} is not an inspection page; choose another --out, or an empty one.")
-    for path in sorted(out.rglob("*")):
-        if not _OWN.fullmatch(path.relative_to(out).as_posix()):
-            raise UserError(
-                f"{path} is not of the page that would be replaced; move it away, or choose "
-                "another --out."
-            )
-
-
-@contextlib.contextmanager
-def _replacing(out: Path) -> Iterator[Path]:
-    """Yields a new folder, which takes the place of `out` if the block succeeds."""
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
-    except OSError as error:
-        raise UserError(
-            f"cannot write {out} ({error.strerror}); choose another --out or change its rights."
-        ) from error
-    try:
-        page = temporary / "page"
-        page.mkdir()
-        yield page
-        old = temporary / "old"
-        if out.exists():
-            out.rename(old)
-        try:
-            page.rename(out)
-        except BaseException:
-            if old.exists():
-                old.rename(out)
-            raise
-    finally:
-        shutil.rmtree(temporary)

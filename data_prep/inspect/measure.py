@@ -1,6 +1,6 @@
-"""What can be measured of a clip without any feature: length, rate, level, silence.
+"""Measurements of a clip that need no features: duration, rate, level, silence.
 
-Axes: S samples, K frames, L samples a frame.
+Shapes: S samples, C channels, K frames.
 """
 
 import dataclasses
@@ -13,24 +13,24 @@ from data_prep import corpora, workers
 from data_prep.workers import map_with_progress
 
 FRAME_SECONDS = 0.025
-QUIET_DB = 40.0  # a frame so far below the clip's loudest one counts as silence
+QUIET_DB = 40.0  # a frame this far below the clip's loudest frame counts as silence
 SILENCE = (
     f"the share of a clip's {1000 * FRAME_SECONDS:.0f} ms frames whose level is {QUIET_DB:.0f} dB "
     "or more below that of its loudest frame"
 )
-FLOOR_DB = -120.0  # what an all-zero signal counts as
+FLOOR_DB = -120.0  # the level of an all-zero signal
 
 
 @dataclasses.dataclass(frozen=True)
 class Measure:
-    """One file as it lies on disk, its channels averaged.
+    """Measurements of a file as it is on disk, channels averaged.
 
     Attributes:
       seconds: duration.
       sampling_rate: Hz.
-      channels: how many.
-      peak_db: greatest sample, dB re full scale.
-      rms_db: root mean square, dB re full scale.
+      channels: number of channels.
+      peak_db: peak level, dB re full scale.
+      rms_db: RMS level, dB re full scale.
       silence: see SILENCE; 1 for a clip of zeros.
     """
 
@@ -42,25 +42,71 @@ class Measure:
     silence: float
 
 
+@dataclasses.dataclass(frozen=True)
+class Quantity:
+    """How a field of Measure is shown.
+
+    Attributes:
+      title: its name.
+      unit: "s", "Hz", "dB", or "%" for a fraction.
+      digits: after the decimal point.
+      axis: the axis label of its histogram.
+    """
+
+    title: str
+    unit: str
+    digits: int
+    axis: str
+
+    def shown(self, value: float) -> float:
+        """Return a value in `unit`, rounded."""
+        return round(value * (100 if self.unit == "%" else 1), self.digits) + 0.0  # no −0
+
+
+QUANTITIES = {
+    "seconds": Quantity("Duration", "s", 2, "seconds"),
+    "sampling_rate": Quantity("Sampling rate", "Hz", 0, "Hz"),
+    "peak_db": Quantity("Peak level", "dB", 1, "dB re full scale"),
+    "rms_db": Quantity("RMS level", "dB", 1, "dB re full scale"),
+    "silence": Quantity("Silence", "%", 1, "share of the frames"),
+}
+
+
 def measure_all(
     utterances: Sequence[corpora.Utterance],
 ) -> tuple[dict[str, Measure], dict[str, str]]:
-    """Measures every clip, under a progress bar.
+    """Measure every clip, under a progress bar.
 
     Returns:
-      {id: Measure}, and {id: why} of those that cannot be decoded.
+      {id: Measure}, and {id: reason} for clips that cannot be decoded.
     """
-    good, bad = {}, {}
-    done = map_with_progress(_measured, utterances, workers.n_processors(), "measuring")
-    for utterance, result in done:
-        (bad if isinstance(result, str) else good)[utterance.id] = result
-    return dict(sorted(good.items())), dict(sorted(bad.items()))
+    measures, unreadable = {}, {}
+    jobs = workers.n_processors()
+    for utterance, result in map_with_progress(_measure_file, utterances, jobs, "measuring"):
+        (unreadable if isinstance(result, str) else measures)[utterance.id] = result
+    return dict(sorted(measures.items())), dict(sorted(unreadable.items()))
+
+
+def _measure_file(utterance: corpora.Utterance) -> Measure | str:
+    import soundfile
+
+    try:
+        samples_SxC, rate = soundfile.read(
+            os.fspath(utterance.path), dtype="float32", always_2d=True
+        )
+    except (OSError, RuntimeError) as error:  # soundfile.LibsndfileError is a RuntimeError
+        return f"cannot be decoded ({str(error).rstrip('.')})"
+    if not len(samples_SxC):
+        return "holds no samples"
+    if not np.isfinite(samples_SxC).all():
+        return "holds NaN or infinite samples"
+    return measure(samples_SxC.mean(axis=1), rate, samples_SxC.shape[1])
 
 
 def measure(waveform_S: np.ndarray, sampling_rate: int, channels: int = 1) -> Measure:
-    """The measures of a waveform, float32 [samples], full scale ±1."""
+    """Measure a waveform, float32 [S], full scale ±1."""
     size = max(1, round(FRAME_SECONDS * sampling_rate))
-    # The last frame is shorter: zeros would make it quieter than it is.
+    # The last frame is shorter, not padded: zeros would make it quieter.
     starts = np.arange(0, len(waveform_S), size)
     squares_S = np.square(waveform_S, dtype=np.float64)
     lengths_K = np.minimum(starts + size, len(waveform_S)) - starts
@@ -75,22 +121,6 @@ def measure(waveform_S: np.ndarray, sampling_rate: int, channels: int = 1) -> Me
         rms_db=_decibel(float(squares_S.mean())),
         silence=float(quiet_K.mean()) if loudest else 1.0,
     )
-
-
-def _measured(utterance: corpora.Utterance) -> Measure | str:
-    import soundfile
-
-    try:
-        samples_SxC, rate = soundfile.read(
-            os.fspath(utterance.path), dtype="float32", always_2d=True
-        )
-    except (OSError, RuntimeError) as error:  # soundfile's own error is a RuntimeError
-        return f"cannot be decoded ({str(error).rstrip('.')})"
-    if not len(samples_SxC):
-        return "holds no samples"
-    if not np.isfinite(samples_SxC).all():
-        return "holds NaN or infinite samples"
-    return measure(samples_SxC.mean(axis=1), rate, samples_SxC.shape[1])
 
 
 def _decibel(power: float) -> float:

@@ -1,75 +1,79 @@
-"""An inspection as HTML: index.html of the folder that data_prep.inspect writes."""
+"""The page of an inspection: index.html."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from data_prep import corpora
-from data_prep.inspect import counts
+from data_prep.inspect import counts, distributions
+from data_prep.inspect.measure import QUANTITIES
 from data_prep.verify.findings import remedy
 from ser_jax.pages import html
 from ser_jax.pages.blocks import Block, Heading, Html, Paragraph, Table
 
 SCRIPT = Path(__file__).parent / "assets" / "inspect.js"
-MOST_FINDINGS = 5  # of a kind; inspect.json has all
+MAX_FINDINGS = 5  # per kind; inspect.json has all
 
 
-def write(folder: Path, found: Mapping[str, Any]) -> None:
-    """Writes index.html and the charts; `found` is what inspect.json holds."""
-    blocks = [
-        _summary(found),
+def write(folder: Path, contents: Mapping[str, Any]) -> None:
+    """Write index.html, its charts and its script.
+
+    Args:
+      folder: the folder of the page.
+      contents: the contents of inspect.json.
+    """
+    clips = contents["clips"]
+    parts = [
+        _summary(clips),
         Heading("Counts"),
-        *counts.counts(folder, found["clips"], found["labels"]),
+        *counts.blocks(folder, clips, contents["labels"]),
         Heading("Distributions"),
-        *counts.distributions(folder, found["clips"]),
+        *distributions.blocks(folder, clips),
         Heading("Findings"),
-        *_findings(found["verify"], found["unreadable"]),
+        *_findings(contents["verify"], len(contents["unreadable"])),
         Heading("Listen"),
-        *_sample(found["sample"]),
+        *_sample(contents["sample"]),
         Heading("All clips"),
         _all_clips(),
-        html.data("inspection", _for_script(found)),
+        html.data("inspection", _data_of_script(contents)),
     ]
-    html.write(folder, f"{found['corpus']}: what is in it", blocks, [SCRIPT])
+    html.write(folder, f"{contents['corpus']}: corpus overview", parts, [SCRIPT])
 
 
-def _summary(found: Mapping[str, Any]) -> Paragraph:
-    clips = found["clips"]
+def _summary(clips: Sequence[Mapping[str, Any]]) -> Paragraph:
     hours = sum(clip["seconds"] or 0 for clip in clips) / 3600
-    speakers = {clip["speaker"] for clip in clips}
+    speakers, emotions = (len({clip[key] for clip in clips}) for key in ("speaker", "emotion"))
     return Paragraph(
-        f"{len(clips):,} clips, {hours:.2f} hours, {len(speakers)} speakers, "
-        f"{len(found['labels'])} emotions."
+        f"{len(clips):,} clips, {hours:.2f} hours, {speakers} speakers, {emotions} emotions."
     )
 
 
-def _findings(report: Mapping[str, Any], unreadable: Mapping[str, str]) -> list[Block]:
-    parts: list[Block] = list(map(Paragraph, report["facts"]))
+def _findings(verification: Mapping[str, Any], n_unreadable: int) -> list[Block]:
+    parts: list[Block] = list(map(Paragraph, verification["facts"]))
     for title, key in (
         ("Wrong", "wrong"),
-        ("Known: the corpus was published like this", "known"),
+        ("Known: published like this", "known"),
         ("Worth knowing", "noted"),
     ):
         by_kind: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
-        for finding in report[key]:
+        for finding in verification[key]:
             by_kind[finding["kind"]].append(finding)
         rows = []
-        for kind, some in by_kind.items():
-            shown = [" = ".join(f["files"]) or f["detail"] for f in some[:MOST_FINDINGS]]
-            rest = len(some) - len(shown)
-            more = [f"and {rest:,} more, all in inspect.json"] if rest > 0 else []
-            todo = remedy(kind, report["corpus"], report["root"])
-            rows.append([kind, f"{len(some):,}", ", ".join([*shown, *more]), todo])
+        for kind, findings in by_kind.items():
+            texts = [" = ".join(f["files"]) or f["detail"] for f in findings[:MAX_FINDINGS]]
+            if len(findings) > MAX_FINDINGS:
+                texts.append(f"and {len(findings) - MAX_FINDINGS:,} more in inspect.json")
+            action = remedy(kind, verification["corpus"], verification["root"])
+            rows.append([kind, f"{len(findings):,}", ", ".join(texts), action])
         if rows:
-            columns = ["what", "how many", "which", "what to do"]
-            parts.append(Table(columns, rows, title, text_columns=4))
-    if not (report["wrong"] or report["known"] or report["noted"]):
-        parts.append(Paragraph("Nothing is wrong: checksums, decoding, silence, copies."))
-    if unreadable:
-        n = len(unreadable)
-        what = "1 clip is" if n == 1 else f"{n:,} clips are"
-        parts.append(Paragraph(f"{what} not measured, for the file cannot be decoded."))
+            parts.append(Table(["kind", "count", "files", "remedy"], rows, title, text_columns=4))
+    if not (verification["wrong"] or verification["known"] or verification["noted"]):
+        parts.append(
+            Paragraph("Nothing is wrong: checksums, decoding, silence and copies were checked.")
+        )
+    if n_unreadable:
+        clips = "1 clip" if n_unreadable == 1 else f"{n_unreadable:,} clips"
+        parts.append(Paragraph(f"{clips} could not be decoded and measured."))
     return parts
 
 
@@ -77,9 +81,9 @@ def _sample(cards: Sequence[Mapping[str, Any]]) -> list[Block]:
     emotions, speakers = len({c["emotion"] for c in cards}), len({c["speaker"] for c in cards})
     return [
         Paragraph(
-            f"{len(cards)} clips of {emotions} emotions and {speakers} speakers, drawn by lot. "
-            "Each stands beside its augmented views as training gets them: what is played is what "
-            "the features are computed from, one channel at the features' sampling rate."
+            f"{len(cards)} clips of {emotions} emotions and {speakers} speakers, drawn at "
+            "random, each with its augmented views as used in training. The audio is what the "
+            "features are computed from: one channel at the features' sampling rate."
         ),
         Html(
             '<form id="sample-filter" aria-label="Choose clips to listen to"></form>\n'
@@ -100,38 +104,29 @@ def _all_clips() -> Html:
     )
 
 
-def _for_script(found: Mapping[str, Any]) -> dict[str, Any]:
-    """What the page's script shows: the sample's cards, and a row a clip."""
-    attributes = list(found["clips"][0]["attributes"])
+def _data_of_script(contents: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what inspect.js shows: the cards of the sample, and one row per clip."""
+    clips = contents["clips"]
+    attributes = list(clips[0]["attributes"])
     return {
-        "sample": found["sample"],
-        "labels": found["labels"],
-        "voted": found["voted"],
+        "sample": contents["sample"],
+        "labels": contents["labels"],
+        "voted": contents["voted"],
         "columns": [
             *(["id", ""], ["emotion", ""], ["speaker", ""]),
             *([name.replace("_", " "), ""] for name in attributes),
-            *([title.lower(), unit] for title, unit, _ in counts.MEASURES.values()),
+            *([quantity.title.lower(), quantity.unit] for quantity in QUANTITIES.values()),
         ],
-        "digits": [digits for _, _, digits in counts.MEASURES.values()],
+        "digits": [quantity.digits for quantity in QUANTITIES.values()],
         "rows": [
             [
                 *(clip["id"], clip["emotion"], clip["speaker"]),
                 *(clip["attributes"][name] for name in attributes),
-                *(_rounded(clip[key], *about[1:]) for key, about in counts.MEASURES.items()),
+                *(
+                    None if clip[key] is None else quantity.shown(clip[key])
+                    for key, quantity in QUANTITIES.items()
+                ),
             ]
-            for clip in found["clips"]
+            for clip in clips
         ],
     }
-
-
-def _rounded(value: float | None, unit: str, digits: int) -> float | None:
-    """As the page shows it: shares as per cent, and no −0."""
-    if value is None:
-        return None
-    return round(value * (100 if unit == "%" else 1), digits) + 0.0
-
-
-def labels_of(corpus: corpora.Corpus) -> list[str]:
-    """The emotions that occur, in the corpus's order."""
-    there = {utterance.emotion for utterance in corpus.utterances}
-    return [label for label in corpus.labels if label in there]

@@ -1,6 +1,7 @@
-"""A few clips of each emotion, to be seen and heard: the original and its augmented views."""
+"""The sample: a few clips of each emotion to see and hear, with their augmented views."""
 
 import hashlib
+import itertools
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,8 +10,8 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from data_prep import corpora
-from data_prep.augmentation import views as augmentation_views
+from data_prep.augmentation.views import ORIGINAL, Augmentation, make_views
+from data_prep.corpora import Utterance
 from ser_jax import features
 from ser_jax.audio import waveform
 from ser_jax.features import FeatureSpec
@@ -21,20 +22,23 @@ MFCC_TITLE = "MFCC, each about its mean over the clip, in its sd"
 
 
 def choose(
-    utterances: Sequence[corpora.Utterance], labels: Sequence[str], n: int, seed: int
-) -> list[corpora.Utterance]:
-    """`n` clips of each emotion in a seeded order, of as many speakers as there are."""
+    utterances: Sequence[Utterance], labels: Sequence[str], n: int, seed: int
+) -> list[Utterance]:
+    """Draw n clips of each emotion, from as many speakers as possible.
 
-    def lot(*parts: str) -> bytes:
+    The draw depends on the seed and the clips' ids only.
+    """
+
+    def rank(*parts: str) -> bytes:
         return hashlib.sha256("\0".join([str(seed), *parts]).encode()).digest()
 
     chosen = []
     for label in labels:
-        by_speaker: dict[str, list[corpora.Utterance]] = defaultdict(list)
+        by_speaker: dict[str, list[Utterance]] = defaultdict(list)
         of_label = [u for u in utterances if u.emotion == label]
-        for utterance in sorted(of_label, key=lambda u: lot(u.id)):
+        for utterance in sorted(of_label, key=lambda u: rank(u.id)):
             by_speaker[utterance.speaker].append(utterance)
-        speakers = sorted(by_speaker, key=lambda speaker: lot(label, speaker))
+        speakers = sorted(by_speaker, key=lambda speaker: rank(label, speaker))
         rounds = max(map(len, by_speaker.values()), default=0)
         in_turn = (
             by_speaker[s][turn]
@@ -42,36 +46,39 @@ def choose(
             for s in speakers
             if turn < len(by_speaker[s])
         )
-        chosen += [u for _, u in zip(range(n), in_turn, strict=False)]
+        chosen += itertools.islice(in_turn, n)
     return chosen
 
 
 def write(
     folder: Path,
-    utterances: Sequence[corpora.Utterance],
+    utterances: Sequence[Utterance],
     spec: FeatureSpec,
-    augmentation: augmentation_views.Augmentation,
+    augmentation: Augmentation,
 ) -> list[dict[str, Any]]:
-    """Writes audio/<n>-<view>.flac and pictures/<n>-<view>.png; returns what the page lists.
+    """Write audio/<n>-<view>.flac and pictures/<n>-<view>.png.
 
-    The audio is what features are computed from: decoded, averaged over channels and resampled.
+    The audio is the input of the features: decoded, averaged over channels and resampled.
+
+    Returns:
+      One card per clip, for the page.
     """
     cards = []
     progress = tqdm(utterances, "drawing", unit="clip", disable=None, leave=False)
     for number, utterance in enumerate(progress):
         waveform_S = waveform.load(utterance.path, spec.sampling_rate)
         views = {}
-        for view in (augmentation_views.ORIGINAL, *augmentation.views):
-            view_S = augmentation_views.augment(
-                augmentation, view, waveform_S, spec.sampling_rate, utterance.id
-            )
+        names = (ORIGINAL, *augmentation.views)
+        for view, view_S in make_views(
+            augmentation, names, waveform_S, spec.sampling_rate, utterance.id
+        ):
             name = f"{number}-{view}"
             waveform.write(folder / "audio" / f"{name}.flac", view_S, spec.sampling_rate)
             figure.save(_picture(spec, view_S), folder / "pictures" / f"{name}.png", dpi=100)
             views[view] = {
                 "audio": f"audio/{name}.flac",
                 "picture": f"pictures/{name}.png",
-                "what": _what(augmentation, view, waveform_S, view_S),
+                "what": _caption(augmentation, view, waveform_S, view_S),
             }
         cards.append(
             {
@@ -88,7 +95,7 @@ def write(
 
 
 def _picture(spec: FeatureSpec, waveform_S: np.ndarray) -> Any:
-    # Whole seconds: few shapes to compile. Frames past the clip's end are not drawn.
+    # Padded to whole seconds, so that few shapes are compiled; padding frames are not drawn.
     n_samples = -(-len(waveform_S) // spec.sampling_rate) * spec.sampling_rate
     padded_S = np.pad(waveform_S, (0, n_samples - len(waveform_S)))
     planes = features.extract(spec, padded_S[None], np.array([len(waveform_S)]))
@@ -99,16 +106,16 @@ def _picture(spec: FeatureSpec, waveform_S: np.ndarray) -> Any:
         panels.append(Panel("log_mel", planes["log_mel"], "log-mel, dB"))
     if "mfcc" in planes:
         panels.append(Panel("mfcc", planes["mfcc"], MFCC_TITLE))
-    return clip_figure.sheet(spec, panels)
+    return clip_figure.draw(spec, panels)
 
 
-def _what(
-    augmentation: augmentation_views.Augmentation,
+def _caption(
+    augmentation: Augmentation,
     view: str,
     original_S: np.ndarray,
     view_S: np.ndarray,
 ) -> str:
-    """What a view is, with the amount that was drawn where it can be told from the samples."""
+    """Describe a view, with its parameter where that follows from the samples."""
     if view == "noise":
         noise = float(np.mean((view_S.astype(np.float64) - original_S) ** 2))
         signal = float(np.mean(original_S.astype(np.float64) ** 2))

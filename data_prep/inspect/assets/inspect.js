@@ -1,16 +1,16 @@
-// The sample of clips and the table of all of them: filtered, sorted, and made some rows at a time.
+// The sample and the table of all clips: filtered and sorted; the table is built page by page.
 "use strict";
 
-const ROWS_A_PAGE = 100;
+const ROWS_PER_PAGE = 100;
 const data = JSON.parse(document.getElementById("inspection").textContent);
 const count = (n, noun) => `${n.toLocaleString("en")} ${noun}${n === 1 ? "" : "s"}`;
 const natural = new Intl.Collator("en", { numeric: true });
 
 function element(name, text = "", attributes = {}) {
-  const made = document.createElement(name);
-  made.textContent = text;
-  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
-  return made;
+  const node = document.createElement(name);
+  node.textContent = text;
+  for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
+  return node;
 }
 
 function field(title, control) {
@@ -19,10 +19,10 @@ function field(title, control) {
   return label;
 }
 
-// [value, shown] pairs → a select.
+// A select of [value, text] pairs.
 function choice(options) {
   const select = element("select");
-  for (const [value, shown] of options) select.append(element("option", shown, { value }));
+  for (const [value, text] of options) select.append(element("option", text, { value }));
   return select;
 }
 
@@ -34,16 +34,14 @@ function emotionsAndSpeakers(items) {
   ];
 }
 
-const fits = (select, value) => !select.value || select.value === `=${value}`;
+const matches = (select, value) => !select.value || select.value === `=${value}`;
 
-function fieldsetOf(form, ...fields) {
+function addFieldset(form, ...fields) {
   const set = element("fieldset");
   set.append(...fields);
   form.append(set);
   form.addEventListener("submit", (event) => event.preventDefault());
 }
-
-// --- the sample ---------------------------------------------------------------------------------
 
 function card(clip) {
   const item = element("li", "", { class: "card" });
@@ -82,24 +80,22 @@ function sample() {
   const show = () => {
     const other = order.value === "emotion" ? "speaker" : "emotion";
     const shown = cards
-      .filter(([clip]) => fits(emotion, clip.emotion) && fits(speaker, clip.speaker))
+      .filter(([clip]) => matches(emotion, clip.emotion) && matches(speaker, clip.speaker))
       .sort(([a], [b]) => natural.compare(a[order.value], b[order.value])
         || natural.compare(a[other], b[other]) || natural.compare(a.id, b.id));
-    list.replaceChildren(...shown.map(([, made]) => made));
+    list.replaceChildren(...shown.map(([, item]) => item));
     document.getElementById("sample-count").textContent = `${count(shown.length, "clip")} shown.`;
   };
   for (const select of [emotion, speaker, order]) select.addEventListener("change", show);
-  fieldsetOf(document.getElementById("sample-filter"),
+  addFieldset(document.getElementById("sample-filter"),
     field("emotion", emotion), field("speaker", speaker), field("sort by", order));
   show();
 }
 
-// --- the table ----------------------------------------------------------------------------------
-
 function table() {
   const nText = data.columns.length - data.digits.length;
-  const made = document.getElementById("clips");
-  const body = made.createTBody();
+  const clips = document.getElementById("clips");
+  const body = clips.createTBody();
   const [previous, next] = ["clips-previous", "clips-next"].map((id) => document.getElementById(id));
   const [emotion, speaker] = emotionsAndSpeakers(
     data.rows.map((row) => ({ emotion: row[1], speaker: row[2] })));
@@ -113,7 +109,7 @@ function table() {
   };
 
   const draw = () => {
-    const shown = rows.slice(start, start + ROWS_A_PAGE).map((row) => {
+    const shown = rows.slice(start, start + ROWS_PER_PAGE).map((row) => {
       const line = element("tr");
       row.forEach((_, i) => line.append(i
         ? element("td", cell(row, i), i < nText ? {} : { class: "number" })
@@ -121,30 +117,30 @@ function table() {
       return line;
     });
     body.replaceChildren(...shown);
-    const end = Math.min(start + ROWS_A_PAGE, rows.length);
+    const end = Math.min(start + ROWS_PER_PAGE, rows.length);
     document.getElementById("clips-count").textContent = rows.length
       ? `${count(rows.length, "clip")}; ${(start + 1).toLocaleString("en")} to ${end.toLocaleString("en")} shown.`
-      : "No clip fits.";
+      : "No matching clip.";
     previous.disabled = start === 0;
     next.disabled = end >= rows.length;
   };
 
   const compare = (a, b) => {
     const [x, y] = [a[sorted], b[sorted]];
-    if (x === null || y === null) return (x === null) - (y === null); // last, either way
+    if (x === null || y === null) return (x === null) - (y === null); // last in both directions
     return (upward ? 1 : -1) * (sorted < nText ? natural.compare(x, y) : x - y);
   };
 
   const update = () => {
-    const wanted = text.value.trim().toLowerCase();
-    rows = data.rows.filter((row) => fits(emotion, row[1]) && fits(speaker, row[2])
-      && (!wanted || row.slice(0, nText).some((value) => value.toLowerCase().includes(wanted))));
+    const query = text.value.trim().toLowerCase();
+    rows = data.rows.filter((row) => matches(emotion, row[1]) && matches(speaker, row[2])
+      && (!query || row.slice(0, nText).some((value) => value.toLowerCase().includes(query))));
     rows.sort((a, b) => compare(a, b) || natural.compare(a[0], b[0]));
     start = 0;
     draw();
   };
 
-  const head = made.createTHead().insertRow();
+  const head = clips.createTHead().insertRow();
   const heads = data.columns.map(([title, unit], i) => {
     const th = element("th", "", { scope: "col", class: i < nText ? "" : "number" });
     const button = element("button", unit ? `${title}, ${unit}` : title, { type: "button", class: "sort" });
@@ -166,14 +162,14 @@ function table() {
   const turn = (by) => {
     start += by;
     draw();
-    made.scrollIntoView({ block: "start" });
+    clips.scrollIntoView({ block: "start" });
   };
-  previous.addEventListener("click", () => turn(-ROWS_A_PAGE));
-  next.addEventListener("click", () => turn(ROWS_A_PAGE));
+  previous.addEventListener("click", () => turn(-ROWS_PER_PAGE));
+  next.addEventListener("click", () => turn(ROWS_PER_PAGE));
   emotion.addEventListener("change", update);
   speaker.addEventListener("change", update);
   text.addEventListener("input", update);
-  fieldsetOf(document.getElementById("clips-filter"),
+  addFieldset(document.getElementById("clips-filter"),
     field("emotion", emotion), field("speaker", speaker), field("text", text));
   update();
 }
