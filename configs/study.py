@@ -8,7 +8,8 @@
     python launch.py --config=configs/study.py:demo
 
 Fifteen runs, one after another; the same command resumes where it stopped. The page shows the
-comparisons and claims listed below; another run, comparison or claim is another entry here.
+comparisons and claims listed below; another run, comparison or claim is another entry here. Their
+texts describe the runs as they stand here: where you change what a run is, change them too.
 
 All other keys are shared by all runs: a flag such as --config.corpus.root reaches every run, and
 --config.split those with unseen speakers. A value that a run sets itself stays, unless the flag

@@ -386,6 +386,10 @@ PAIR = ("nowhere", "cnn1d_seen", "a change")
             "config.claims has an entry with the keys claim, run; it needs claim, reported, run.",
         ),
         (
+            lambda c: c.__delitem__("claims"),
+            "the study's config lacks claims; see configs/study.py.",
+        ),
+        (
             lambda c: c.update(table1=("nowhere",)),
             "config.table1 names the run 'nowhere', which is not in config.runs.",
         ),

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from ml_collections import ConfigDict
 
 from ser_jax.common.errors import UserError
-from ser_jax.evaluate.finished_run import chosen_replicas, validation
+from ser_jax.evaluate.finished_run import chosen_replicas, validation_score
 from ser_jax.metrics.classification import HEADLINE
 from ser_jax.pages import numbers
 from ser_jax.study.comparisons import Comparison, Section, check_keys
@@ -146,7 +146,7 @@ def _exceeds_listeners(claim: str, rivals: tuple[StudyRun, ...], metric: str) ->
 
 def _validation(run: StudyRun) -> float:
     results = run.finished.results
-    return validation(chosen_replicas(results), results["monitor"])
+    return validation_score(chosen_replicas(results), results["monitor"])
 
 
 def _missing(claim: str, runs: tuple[StudyRun, ...]) -> Claim:

@@ -60,8 +60,12 @@ def expand(config: ConfigDict, workdir: Path) -> list[StudyRun]:
     An init_from that names another run becomes that run's folder.
 
     Raises:
-      UserError: a run sets an unknown key, or a value of another type.
+      UserError: the config lacks one of STUDY_KEYS, or a run sets an unknown key or a value of
+        another type.
     """
+    missing = [key for key in STUDY_KEYS if key not in config]
+    if missing:
+        raise UserError(f"the study's config lacks {', '.join(missing)}; see configs/study.py.")
     base = config.copy_and_resolve_references()  # else a run's views would be the corpus's too
     with base.unlocked():
         runs = base.runs
