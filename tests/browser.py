@@ -1,4 +1,4 @@
-"""Headless Chromium, and what is asked of every page."""
+"""Headless Chromium, and the checks that every page must pass."""
 
 import contextlib
 import shutil
@@ -12,7 +12,7 @@ WIDE, NARROW = (1280, 900), (360, 740)
 
 @contextlib.contextmanager
 def chromium() -> Iterator[object]:
-    """A Playwright browser; the test is skipped where there is none."""
+    """A Playwright browser; skips the test where there is none."""
     program = shutil.which("chromium") or shutil.which("chromium-browser")
     if program is None:
         pytest.skip("Chromium is not installed (Debian: apt-get install chromium)")
@@ -30,7 +30,7 @@ def chromium() -> Iterator[object]:
 
 @contextlib.contextmanager
 def opened(browser, index: Path, size: tuple[int, int] = WIDE) -> Iterator[object]:
-    """A page from disk. Afterwards: no script failed, and nothing was asked of a network."""
+    """Open a page from disk; at the end, check that no script failed and no network was used."""
     context = browser.new_context(viewport={"width": size[0], "height": size[1]})
     page, complaints = context.new_page(), []
     page.on("pageerror", lambda error: complaints.append(str(error)))
@@ -48,16 +48,16 @@ def opened(browser, index: Path, size: tuple[int, int] = WIDE) -> Iterator[objec
 
 
 def violations(page) -> list[str]:
-    """What axe-core finds wrong: contrast, names, roles, alt texts, keyboard."""
+    """Violations found by axe-core: contrast, names, roles, alt texts, keyboard."""
     from axe_playwright_python.sync_playwright import Axe
 
-    # Its preloading of style sheets would be stopped by the pages' own policy.
-    found = Axe().run(page, options={"preload": False}).response["violations"]
-    return [f"{v['id']}: {v['help']} ({v['nodes'][0]['html'][:200]})" for v in found]
+    # The pages' Content-Security-Policy would block the preloading of style sheets.
+    violations = Axe().run(page, options={"preload": False}).response["violations"]
+    return [f"{v['id']}: {v['help']} ({v['nodes'][0]['html'][:200]})" for v in violations]
 
 
 def load_pictures(page) -> None:
-    """Waits for all pictures, those out of sight too; fails if one is broken or has no text."""
+    """Load all pictures, also those out of sight; fail if one is broken or has no alt text."""
     page.evaluate(
         """async () => {
             for (const picture of document.images) {
@@ -70,14 +70,14 @@ def load_pictures(page) -> None:
 
 
 def overflow(page) -> int:
-    """Pixels by which a page is wider than its window."""
+    """How many pixels a page is wider than its window."""
     return page.evaluate(
         "document.documentElement.scrollWidth - document.documentElement.clientWidth"
     )
 
 
 def played(page, selector: str = "audio") -> tuple[float, float]:
-    """(duration, seconds played) of a player that was started; a busy machine starts it late."""
+    """Start a player; return (duration, seconds played). A busy machine starts it late."""
     return tuple(
         page.eval_on_selector(
             selector,

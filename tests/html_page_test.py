@@ -1,4 +1,4 @@
-"""The page of a run, as a reader uses it: by mouse, by keyboard, wide and narrow."""
+"""The HTML run report as a reader uses it: by mouse and keyboard, wide and narrow."""
 
 import csv
 import dataclasses
@@ -28,7 +28,7 @@ VOTES = (3, 0, 1, 0, 0, 2)
 
 @pytest.fixture(scope="module")
 def finished(tiny, tiny_records, tmp_path_factory) -> Path:
-    """A run of two seeds."""
+    """A run with two seeds."""
     config = tiny()
     config.replicas.seeds = 2
     config.train.epochs = 2
@@ -40,7 +40,7 @@ def finished(tiny, tiny_records, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def utterances(tiny) -> dict:
-    """The first has been rated."""
+    """All have the same votes."""
     found = read_corpus(tiny()).utterances
     return {u.id: dataclasses.replace(u, votes=VOTES) for u in found}
 
@@ -76,11 +76,11 @@ def notes(page) -> str:
     return page.inner_text('section[aria-labelledby="confusion"]')
 
 
-def spoilt(finished: Path, folder: Path, *ignored: str) -> Path:
+def copy_run(finished: Path, folder: Path, *ignored: str) -> Path:
     return shutil.copytree(finished, folder, ignore=shutil.ignore_patterns("report", *ignored))
 
 
-def test_the_cells_are_the_predictions(browser, finished, index):
+def test_cells_count_the_predictions(browser, finished, index):
     results, cells = json.loads((finished / "results.json").read_text()), predicted(finished)
     with browsers.opened(browser, index) as page:
         rows = page.locator(".matrix").first.locator("tbody tr").all()
@@ -95,7 +95,7 @@ def test_the_cells_are_the_predictions(browser, finished, index):
         assert name.endswith(f"{len(cells[largest(finished)])} predictions")
 
 
-def test_a_click_lists_a_cells_clips_most_confident_first(browser, finished, index):
+def test_click_lists_the_clips_of_a_cell_most_confident_first(browser, finished, index):
     cell = largest(finished)
     rows, label = predicted(finished)[cell], predicted(finished)[cell][0]["predicted"]
     confidences = {
@@ -117,9 +117,10 @@ def test_a_click_lists_a_cells_clips_most_confident_first(browser, finished, ind
         first = page.locator("#clips-list > li").first
         assert f"speaker {mine[0]['speaker']}" in first.inner_text()
         assert "sentence" in first.inner_text() and "level" in first.inner_text()
-        said = sum(row["predicted"] == label for row in mine)
-        assert f"by {said} of 2 replicas, confidence {100 * confidences[expected[0]]:.1f} %" in (
-            first.inner_text()
+        n_replicas = sum(row["predicted"] == label for row in mine)
+        assert (
+            f"by {n_replicas} of 2 replicas, confidence {100 * confidences[expected[0]]:.1f} %"
+            in (first.inner_text())
         )
         bars, votes = first.locator("table.bars").all()
         names = json.loads((finished / "results.json").read_text())["labels"]
@@ -131,7 +132,7 @@ def test_a_click_lists_a_cells_clips_most_confident_first(browser, finished, ind
         assert widths[0] == pytest.approx(3 * widths[2], rel=0.05) and widths[1] <= 1
 
 
-def test_by_keyboard_focus_goes_to_the_list_and_back(browser, finished, index):
+def test_keyboard_moves_focus_to_the_list_and_back(browser, finished, index):
     cell = largest(finished)
     focused = "document.activeElement.id || document.activeElement.dataset.cell"
     with browsers.opened(browser, index) as page:
@@ -148,7 +149,7 @@ def test_by_keyboard_focus_goes_to_the_list_and_back(browser, finished, index):
         assert page.locator('[aria-pressed="true"]').count() == 0
 
 
-def test_clips_play_and_pictures_say_what_they_show(browser, finished, utterances, index):
+def test_clips_play_and_pictures_have_alt_texts(browser, finished, utterances, index):
     cell = largest(finished)
     with browsers.opened(browser, index) as page:
         page.click(f'button[data-cell="{cell}"]')
@@ -165,15 +166,15 @@ def test_clips_play_and_pictures_say_what_they_show(browser, finished, utterance
 
 
 @pytest.mark.parametrize("size", [browsers.WIDE, browsers.NARROW])
-def test_open_and_shut_the_page_passes_axe_and_fits_the_window(browser, finished, index, size):
+def test_page_passes_axe_and_fits_the_window_open_and_closed(browser, finished, index, size):
     with browsers.opened(browser, index, size) as page:
         assert browsers.violations(page) == []
         page.click(f'button[data-cell="{largest(finished)}"]')
         assert browsers.violations(page) == [] and browsers.overflow(page) <= 0
 
 
-def test_without_audio_the_page_is_whole_and_says_why(browser, finished, tmp_path):
-    workdir = spoilt(finished, tmp_path / "run")
+def test_without_audio_the_page_is_complete_and_says_why(browser, finished, tmp_path):
+    workdir = copy_run(finished, tmp_path / "run")
     with browsers.opened(browser, run_report.write(workdir)) as page:
         assert "the recordings were not available" in notes(page)
         page.click(f'button[data-cell="{largest(finished)}"]')
@@ -182,11 +183,9 @@ def test_without_audio_the_page_is_whole_and_says_why(browser, finished, tmp_pat
     assert not list((workdir / "report").glob("clips-*"))
 
 
-def test_one_of_several_processes_leaves_the_clips_to_a_later_report(
-    finished, utterances, tmp_path, monkeypatch
-):
-    """To read the checkpoint alone would wait for the others for ever."""
-    workdir = spoilt(finished, tmp_path / "run")
+def test_one_of_several_processes_writes_no_clips(finished, utterances, tmp_path, monkeypatch):
+    """Reading the checkpoint alone would wait for the others for ever."""
+    workdir = copy_run(finished, tmp_path / "run")
     monkeypatch.setattr(jax, "process_count", lambda: 2)
     monkeypatch.delattr(trained_model, "load")
     assert (
@@ -195,8 +194,8 @@ def test_one_of_several_processes_leaves_the_clips_to_a_later_report(
     )
 
 
-def test_without_a_checkpoint_there_is_all_but_saliency(browser, finished, utterances, tmp_path):
-    workdir = spoilt(finished, tmp_path / "run", "checkpoints")
+def test_without_a_checkpoint_only_saliency_is_missing(browser, finished, utterances, tmp_path):
+    workdir = copy_run(finished, tmp_path / "run", "checkpoints")
     tested = sorted({row["id"] for row in predicted(workdir)[largest(workdir)]})
     known = {clip: utterances[clip] for clip in tested[:3]}
     lost = tested[1]
@@ -215,26 +214,26 @@ def test_without_a_checkpoint_there_is_all_but_saliency(browser, finished, utter
         assert "saliency" not in page.locator("#clips img").first.get_attribute("alt")
 
 
-def test_a_run_without_predictions_has_matrices_and_no_buttons(browser, tmp_path):
+def test_run_without_predictions_has_matrices_without_buttons(browser, tmp_path):
     results = some_results(seeds=(1, 2), human=some_human(), labels=["a", "b", *"cdef"])
     fill(tmp_path, some_epochs(3) + some_epochs(3, 1), results)
     with browsers.opened(browser, run_report.write(tmp_path), browsers.NARROW) as page:
         assert "there is no predictions.csv" in notes(page)
         assert page.locator("button").count() == 0
-        model, heard, more = page.locator(".matrix").all()
-        assert heard.locator("tbody td").first.inner_text() == "55 %"  # 6 of 11 votes
+        model, human, more = page.locator(".matrix").all()
+        assert human.locator("tbody td").first.inner_text() == "55 %"  # 6 of 11 votes
         shares = [
             float(matrix.locator("tbody td").first.inner_text().split()[0])
-            for matrix in (model, heard)
+            for matrix in (model, human)
         ]
         text = more.locator("tbody td").first.inner_text().replace("−", "-")
         assert float(text) == pytest.approx(shares[0] - shares[1], abs=1)
         assert browsers.violations(page) == [] and browsers.overflow(page) <= 0
 
 
-def test_names_are_shown_and_never_run_nor_followed(browser, finished, utterances, tmp_path):
-    """A clip's id, a label and an attribute that would leave the folder and the page."""
-    workdir = spoilt(finished, tmp_path / "run")
+def test_names_are_shown_but_neither_executed_nor_followed(browser, finished, utterances, tmp_path):
+    """A clip id, a label and an attribute that contain markup and a path out of the folder."""
+    workdir = copy_run(finished, tmp_path / "run")
     with (workdir / "predictions.csv").open(newline="") as file:
         columns, *rows = csv.reader(file)
     clip, label = rows[0][1], rows[0][3]
@@ -250,8 +249,8 @@ def test_names_are_shown_and_never_run_nor_followed(browser, finished, utterance
     one = dataclasses.replace(utterances[clip], attributes={NASTY: NASTY})
     before = {path for path in tmp_path.rglob("*") if "report" not in path.parts}
     index = run_report.write(workdir, {NASTY: one}, 0)
-    made = {path for path in tmp_path.rglob("*") if "report" not in path.parts}
-    assert made == before
+    after = {path for path in tmp_path.rglob("*") if "report" not in path.parts}
+    assert after == before
     assert "the checkpoint has other classes" in index.read_text()
     assert index.read_text().count("<script") == 2  # the data, and result.js
     with browsers.opened(browser, index) as page:
@@ -266,13 +265,15 @@ def test_names_are_shown_and_never_run_nor_followed(browser, finished, utterance
         assert browsers.violations(page) == []
 
 
-def test_the_old_page_stays_until_the_new_one_is_whole(finished, utterances, tmp_path, monkeypatch):
-    workdir = spoilt(finished, tmp_path / "run")
-    some = {row["id"] for row in predicted(workdir)[largest(workdir)][:3]}
-    utterances = {clip: utterances[clip] for clip in some}
+def test_previous_page_stays_until_the_new_one_is_complete(
+    finished, utterances, tmp_path, monkeypatch
+):
+    workdir = copy_run(finished, tmp_path / "run")
+    playable = {row["id"] for row in predicted(workdir)[largest(workdir)][:3]}
+    utterances = {clip: utterances[clip] for clip in playable}
     index = run_report.write(workdir, utterances, 0)
     clips = page_data(index)["clips"]
-    assert {clip for clip in clips if clips[clip]["player"]} == some
+    assert {clip for clip in clips if clips[clip]["player"]} == playable
     (folder,) = index.parent.glob("clips-*")
     old, text = {path.name for path in folder.iterdir()}, index.read_text()
     (folder / "mine.txt").write_text("a note")
@@ -288,37 +289,38 @@ def test_the_old_page_stays_until_the_new_one_is_whole(finished, utterances, tmp
     assert {path.name for path in index.parent.glob("clips-*")} == {folder.name}
     assert {path.name for path in folder.iterdir()} == old | {"mine.txt"}
     run_report.write(workdir, utterances, 0)
-    assert [path.name for path in folder.iterdir()] == ["mine.txt"]  # is not ours to remove
+    assert [path.name for path in folder.iterdir()] == ["mine.txt"]  # not written by the report
     players = {clip["player"] for clip in page_data(index)["clips"].values()} - {""}
-    assert len(players) == len(some) and all((index.parent / p).is_file() for p in players)
+    assert len(players) == len(playable) and all((index.parent / p).is_file() for p in players)
 
 
-def test_pictures_are_of_the_predictions_or_the_page_says_that_they_are_not(
-    finished, utterances, tmp_path, monkeypatch
-):
+def test_page_warns_if_predictions_have_changed(finished, utterances, tmp_path, monkeypatch):
     monkeypatch.setattr(clip_media, "CHANGED", 1e-4)
-    workdir, words = spoilt(finished, tmp_path / "run"), "checkpoint or the recordings have changed"
+    workdir, words = (
+        copy_run(finished, tmp_path / "run"),
+        "checkpoint or the recordings have changed",
+    )
     assert words not in run_report.write(workdir, utterances, 1).read_text()
     other = dict(zip(utterances, list(utterances.values())[1:], strict=False))
     assert words in run_report.write(workdir, other, 1).read_text()
 
 
 def test_integrated_gradients_of_a_trained_run_add_up(finished, utterances):
-    found = trained_model.load(finished)
+    model = trained_model.load(finished)
     waveforms = [soundfile.read(u.path, dtype="float32")[0] for u in utterances.values()][:16]
     waveform_BxS = np.zeros((16, max(map(len, waveforms))), np.float32)
     for row_S, waveform_S in zip(waveform_BxS, waveforms, strict=True):
         row_S[: len(waveform_S)] = waveform_S
-    batch = found.examples(waveform_BxS, np.array([len(w) for w in waveforms]))
-    gradient = saliency.make_gradient(found)
-    for weights in found.weights:
-        made = saliency.integrated_gradients(gradient, weights, *batch, np.zeros(16, int), 64)
-        assert made.values_BxTxF.shape == batch[0].shape
-        assert np.median(np.abs(made.gap_B / made.change_B)) < 0.05
+    batch = model.examples(waveform_BxS, np.array([len(w) for w in waveforms]))
+    gradient = saliency.make_gradient(model)
+    for weights in model.weights:
+        result = saliency.integrated_gradients(gradient, weights, *batch, np.zeros(16, int), 64)
+        assert result.values_BxTxF.shape == batch[0].shape
+        assert np.median(np.abs(result.gap_B / result.change_B)) < 0.05
     assert gradient._cache_size() == 1  # one program for all replicas
 
 
-def test_cells_of_folds_count_the_replicas_that_met_a_clip():
+def test_cells_of_folds_count_the_replicas_that_tested_a_clip():
     """Clip b is in the test part of replica 1 only."""
     probability_PxC = np.array([[0.9, 0.1], [0.6, 0.4], [0.2, 0.8]])
     predictions = Predictions(

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from matplotlib.text import Text
 
+import ser_jax
 from ser_jax.common.errors import UserError
 from ser_jax.evaluate import finished_run
 from ser_jax.metrics import classification, listeners
@@ -63,7 +64,7 @@ def spread(values):
 
 
 def some_results(labels=LABELS[:6], seeds=(17,), folds=(0,), rates=(), actors=5, **changes):
-    """Every seed, fold and rate is a replica; of several rates the first is chosen."""
+    """One replica per seed, fold and rate; of several rates the first is chosen."""
     n, random = len(labels), np.random.default_rng(0)
     replicas = []
     for rate, fold, seed in itertools.product(rates or [None], folds, seeds):
@@ -147,7 +148,7 @@ def fill(workdir, epochs=None, results=None):
 
 
 def epochs_of(results, n_epochs=3):
-    """Every other replica stops an epoch early."""
+    """Every other replica stops one epoch early."""
     numbers = [r["replica"] for r in results["replicas"]]
     return {number: some_epochs(n_epochs - number % 2, number) for number in numbers}
 
@@ -163,7 +164,7 @@ def page(**changes):
 
 
 def cells(text, first, after=""):
-    """The cells of the page's table row that begins with `first`, the first one after `after`."""
+    """The cells of the first table row after `after` that begins with `first`."""
     lines = text[text.index(after) :].splitlines()
     line = next(line for line in lines if line.startswith(f"| {first} |"))
     return [cell.strip() for cell in line.strip("|").split(" | ")]
@@ -174,11 +175,11 @@ def texts(figure):
 
 
 def overlapping(figure):
-    """Pairs of texts that lie on each other. Slanted ones are left to the eye."""
+    """Pairs of overlapping texts; rotated ones are not checked."""
     figure.canvas.draw()
     seen = [t for t in figure.findobj(Text) if t.get_visible() and t.get_text()]
     boxes = {}
-    for axes in figure.axes:  # matplotlib keeps ticks that lie outside the axes, unseen
+    for axes in figure.axes:  # matplotlib keeps invisible ticks outside the axes
         low, high = sorted(axes.get_xlim())
         seen = [
             t for t in seen if t not in axes.get_xticklabels() or low <= t.get_position()[0] <= high
@@ -192,7 +193,7 @@ def overlapping(figure):
     return [(a, b) for (a, x), (b, y) in itertools.combinations(boxes, 2) if x.overlaps(y)]
 
 
-def test_writes_pictures_and_a_page_that_shows_them(tmp_path):
+def test_write_creates_figures_and_a_page_with_them(tmp_path):
     fill(tmp_path, results=some_results(human=some_human()))
     path = run_report.write(tmp_path)
     assert path == tmp_path / "report" / "index.html"
@@ -204,7 +205,7 @@ def test_writes_pictures_and_a_page_that_shows_them(tmp_path):
         assert f"({name})" in path.read_text()
 
 
-def test_without_listeners_nothing_is_said_of_them(tmp_path):
+def test_without_listeners_the_report_does_not_mention_them(tmp_path):
     values = {"emotion": LABELS[:6], "sex": ["female", "male"]}
     groups = {name: some_groups(value, human=None) for name, value in values.items()}
     results = some_results(breakdown=groups)
@@ -242,7 +243,7 @@ def test_breakdown_is_legible(actors, n_classes):
     assert not overlapping(breakdown.draw(results))
 
 
-def test_breakdown_of_many_classes_and_of_a_single_one_are_drawn():
+def test_breakdown_draws_many_classes_and_a_single_one():
     many = some_results([f"class {i}" for i in range(20)], actors=1)
     assert not overlapping(breakdown.draw(many))
     one = some_results(breakdown={"emotion": some_groups(["anger"]), "actor": some_groups(["a"])})
@@ -265,7 +266,7 @@ def test_long_names_are_wrapped_or_cut():
     assert figure.axes[0].title.get_window_extent().width < 5.5 * figure.dpi
 
 
-def test_confusion_shows_rows_as_shares_with_counts_and_recall():
+def test_confusion_shows_normalised_rows_counts_and_recall():
     results = some_results(["a", "b"], confusion=[[30, 10], [1, 3]], n_test=44)
     figure = confusion.draw(results)
     for text in ("75 %", "30", "25 %", "10", "75.0 % of 40", "75.0 % of 4"):
@@ -276,7 +277,7 @@ def test_confusion_shows_rows_as_shares_with_counts_and_recall():
         assert text in title
 
 
-def test_listeners_confusion_stands_beside_the_models_on_one_scale():
+def test_listeners_confusion_has_the_models_scale():
     human = listeners.agreement([[3, 1], [0, 2]], [0, 1])
     results = some_results(["a", "b"], confusion=[[2, 2], [1, 3]], human=human)
     figure = confusion.draw_listeners(results)
@@ -299,7 +300,7 @@ def test_clips_and_replicas_are_counted(replicas, words):
     assert wording.test_clips(some_results(**replicas)) == words
 
 
-def test_every_picture_of_scores_tells_how_much_was_tested():
+def test_every_figure_of_scores_says_how_much_was_tested():
     results = some_results(seeds=(1, 2, 3), human=some_human())
     for draw in (
         confusion.draw,
@@ -310,7 +311,7 @@ def test_every_picture_of_scores_tells_how_much_was_tested():
         assert "1,800 test clips × 3 replicas" in " ".join(texts(draw(results)))
 
 
-def test_a_class_without_test_clips_and_a_run_that_diverged_are_drawn(tmp_path, recwarn):
+def test_class_without_test_clips_and_diverged_run_are_drawn(tmp_path, recwarn):
     epochs = some_epochs(3)
     epochs[1] |= {"train/loss": float("nan"), "val/loss": None}
     results = some_results(["a", "b"], confusion=[[3, 1], [0, 0]], n_test=4)
@@ -323,7 +324,7 @@ def test_a_class_without_test_clips_and_a_run_that_diverged_are_drawn(tmp_path, 
     assert not recwarn.list
 
 
-def test_names_are_drawn_as_they_stand():
+def test_names_are_drawn_verbatim():
     figure = confusion.draw(some_results(["$x^2$", r"$\frac{$"]))
     figure.canvas.draw()
     assert "$x^2$" in [t.get_text() for t in figure.axes[0].get_xticklabels()]
@@ -353,7 +354,7 @@ def test_curves_show_each_replica_and_the_mean_of_those_still_running():
     assert "mean of the replicas still running" in legend
 
 
-def test_of_a_sweep_the_curves_are_those_of_the_chosen_setting():
+def test_curves_of_a_sweep_are_those_of_the_chosen_setting():
     results = some_results(seeds=(1, 2), rates=(1e-3, 3e-4, 1e-4))
     figure = training.draw(epochs_of(results), results)
     assert len(figure.axes[3].lines) == 2 + 1  # learning rates, and the best epochs
@@ -385,7 +386,7 @@ def test_breakdown_marks_accuracy_interval_and_listeners():
     assert len(actors.get_xticklabels()) == 0
 
 
-def test_headline_puts_the_model_beside_guessing():
+def test_scores_are_shown_beside_chance_and_majority_class():
     results = some_results(["a", "b"], confusion=[[15, 5], [10, 30]])
     for key, mean in {"accuracy": 0.75, "uar": 0.75, "macro_f1": 0.7368}.items():
         results["intervals"][key] |= {"mean": mean, "low": mean - 0.125, "high": mean + 0.125}
@@ -396,7 +397,7 @@ def test_headline_puts_the_model_beside_guessing():
     assert cells(text, "macro-F1")[:2] == ["macro-F1", "**73.7 %**"]
 
 
-def test_listeners_stand_beside_the_model():
+def test_listeners_are_shown_beside_the_model():
     human = listeners.agreement([[3, 1], [2, 2], [1, 3]], [0, 1, 1])
     text = page(
         labels=["a", "b"], **classification.summary([[3, 1], [2, 4]], ["a", "b"]), human=human
@@ -407,7 +408,7 @@ def test_listeners_stand_beside_the_model():
     assert "12 ratings of 3 clips" in text
 
 
-def test_what_listeners_heard_stands_beside_what_was_intended():
+def test_perceived_emotion_is_shown_beside_the_intended():
     perceived = {"accuracy": 0.25, "uar": 0.125, "low": 0.2, "high": 0.3, "n_clips": 1799}
     row = cells(page(perceived=perceived), "perceived emotion")
     assert row == ["perceived emotion", "25.0 %", "20.0–30.0 %", "12.5 %", "1,799"]
@@ -422,7 +423,7 @@ def test_page_says_what_was_in_training():
     assert titles[1].endswith("test speakers and sentences unseen in training")
 
 
-def test_page_tells_sizes_and_how_to_reproduce():
+def test_page_gives_sizes_and_how_to_reproduce():
     text = page()
     for words in ("5,144 clips, 20,576 examples", "738 clips", "1 of 3", "seed was 17", "0.125"):
         assert words in text
@@ -456,7 +457,7 @@ def test_replicas_have_mean_and_standard_deviation():
     assert "seeds were 3, 4" in text and "1–2 of 3" in text
 
 
-def test_a_sweep_is_a_table_of_settings_by_validation():
+def test_sweep_is_a_table_of_settings():
     results = some_results(seeds=(3, 4), rates=(1e-3, 3e-4, 1e-4))
     results["settings"][2]["val"] = {"mean": None, "sd": None}  # one of its replicas diverged
     text = page_of(results)
@@ -469,11 +470,11 @@ def test_a_sweep_is_a_table_of_settings_by_validation():
     assert "over 2 trainings, seeds 3, 4 × fold 0" in text
 
 
-def test_a_monitored_loss_is_no_percentage():
+def test_a_monitored_loss_is_not_a_percentage():
     assert cells(page(seeds=(3, 4), monitor="loss"), "1")[4] == "0.510"
 
 
-def test_breakdown_is_a_table_an_attribute():
+def test_breakdown_has_one_table_per_attribute():
     text = page(actors=91)
     assert cells(text, "HI") == ["HI", "100", "19", "30.0 %", "20.0–40.0 %", "40.0 %"]
     assert "| corner |" not in text
@@ -481,7 +482,7 @@ def test_breakdown_is_a_table_an_attribute():
     assert cells(page(actors=19), "1001")[4] == r"20.0–40.0 %\*"  # over clips
 
 
-def test_certainty_is_a_sentence():
+def test_calibration_is_a_sentence():
     text = " ".join(page().split())
     assert "calibration error is 6.2 %: with a mean confidence of 75.0 % and an accuracy" in text
     assert "of 50.0 %, the model is overconfident" in text
@@ -501,7 +502,7 @@ def test_names_cannot_break_the_page():
     assert "configs/x____rm_.py:rf " in page(config="x\n```rm -rf")
 
 
-# As versions that knew no replicas wrote it.
+# As written by versions without replicas.
 NEW = "intervals monitor settings calibration coverage breakdown unseen_sentences".split()
 OLD = json.dumps({key: value for key, value in some_results().items() if key not in NEW})
 
@@ -533,13 +534,13 @@ def test_bad_files_are_named_with_the_remedy(tmp_path, name, text, message):
     assert not (tmp_path / "report").exists()
 
 
-def test_of_a_repeated_epoch_the_last_counts(tmp_path):
+def test_the_last_row_of_a_repeated_epoch_counts(tmp_path):
     fill(tmp_path, some_epochs(2) + [some_epochs(2)[1] | {"train/l2": 9.0}])
     epochs = finished_run.read_epochs(tmp_path / "metrics.jsonl")
     assert [row["train/l2"] for row in epochs[0]] == [0.125, 9.0]
 
 
-def test_epochs_are_kept_by_replica_and_old_lines_are_of_the_first(tmp_path):
+def test_epochs_are_grouped_by_replica_and_old_rows_belong_to_the_first(tmp_path):
     old = [{k: v for k, v in row.items() if k != "replica"} for row in some_epochs(2)]
     fill(tmp_path, [some_epochs(2, 1)[1], *old, some_epochs(2, 1)[0]])
     epochs = finished_run.read_epochs(tmp_path / "metrics.jsonl")
@@ -547,14 +548,9 @@ def test_epochs_are_kept_by_replica_and_old_lines_are_of_the_first(tmp_path):
     assert found == {0: [(1, 0.4), (2, 0.4)], 1: [(1, 0.4 + 0.01), (2, 0.4 + 0.01)]}
 
 
-def test_matplotlib_is_imported_where_it_draws_only():
-    for path in Path(run_report.__file__).parent.glob("*.py"):
-        tree = ast.parse(path.read_text())
-        body = tree.body if path.stem.startswith("plots") else ast.walk(tree)
-        names = [
-            name
-            for node in body
-            if isinstance(node, ast.Import | ast.ImportFrom)
-            for name in [getattr(node, "module", "") or "", *(alias.name for alias in node.names)]
-        ]
-        assert not [n for n in names if n.startswith("matplotlib")], path.name
+def test_matplotlib_is_imported_inside_functions_only():
+    for path in Path(ser_jax.__file__).parent.rglob("*.py"):
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                names = [getattr(node, "module", "") or "", *(alias.name for alias in node.names)]
+                assert not [n for n in names if n.startswith("matplotlib")], path
