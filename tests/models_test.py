@@ -16,7 +16,8 @@ from ser_jax.evaluate import test_set
 from ser_jax.models import cnn, layers, registry
 from ser_jax.models.network import Network
 from ser_jax.predict import trained_model
-from ser_jax.train import console, loop
+from ser_jax.train import loop
+from ser_jax.train.experiment import parameter_table
 
 SMALL = {"widths": (6, 5), "kernels": (3, 3), "dense": 7}
 SHAPES = {"cnn1d": (60,), "cnn2d": (24, 12), "paper": (24, 12)}
@@ -324,7 +325,7 @@ def test_a_model_with_fields_of_its_own_trains(mean_frame, tiny, tiny_records, t
     config.train.epochs = 1
     loop.train(config, tiny_records, tmp_path)
     assert test_set.evaluate(config, tiny_records, tmp_path)["model"] == "mean_frame"
-    assert trained_model.load(tmp_path).model == registry.build("mean_frame", 6, {"units": 8})
+    assert trained_model.load(tmp_path).network == registry.build("mean_frame", 6, {"units": 8})
 
 
 def test_the_demo_keeps_fields_that_are_not_the_cnns(mean_frame):
@@ -333,7 +334,7 @@ def test_the_demo_keeps_fields_that_are_not_the_cnns(mean_frame):
 
 def test_parameter_table_is_aligned_and_adds_up():
     params = {"Conv_0": {"kernel": jnp.zeros((5, 1, 256)), "bias": jnp.zeros(256)}}
-    lines = console.parameter_table(params).splitlines()
+    lines = parameter_table(params).splitlines()
     assert lines[-1].split() == ["total", "1,536"]
     assert lines[1].split() == ["Conv_0/kernel", "5×1×256", "1,280"]
     assert len({len(line) for line in lines}) == 1

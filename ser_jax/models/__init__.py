@@ -1,1 +1,1 @@
-"""Networks and their layers; a new one is a file here and a line in registry.py."""
+"""Networks, a file per family (CNNs; recurrent, attention, pretrained to come), and layers."""
