@@ -1,1 +1,1 @@
-"""The test set: predictions, results.json, and finished runs read back."""
+"""Evaluation on the test set, its results.json and predictions.csv, and finished runs read back."""

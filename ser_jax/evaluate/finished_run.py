@@ -103,7 +103,7 @@ def chosen_replicas(results: dict[str, Any]) -> list[dict[str, Any]]:
     return [replica for replica in results["replicas"] if replica["chosen"]]
 
 
-def validation(replicas: Sequence[dict[str, Any]], monitor: str) -> float:
+def validation_score(replicas: Sequence[dict[str, Any]], monitor: str) -> float:
     """Return the replicas' mean monitored value, larger is better; −∞ if one diverged."""
     values = [replica["val"] for replica in replicas]
     if None in values:

@@ -1,1 +1,1 @@
-"""Metrics of classification, their intervals, and listeners on the same clips."""
+"""Classification metrics, their confidence intervals, calibration, and human listeners."""
