@@ -100,10 +100,10 @@ def build(options: argparse.Namespace) -> tuple[float, int]:
 
 def load(options: argparse.Namespace, limit_gb: float) -> tuple[float, int]:
     from ser_jax.data import records as data_records
-    from ser_jax.train import experiment
+    from ser_jax.train.experiment import make_experiment
 
     with clock() as seconds:
-        experiment.make(config_of(limit_gb, 1), data_records.open_records(records_of(options)))
+        make_experiment(config_of(limit_gb, 1), data_records.open_records(records_of(options)))
     return seconds[0], options.utterances
 
 

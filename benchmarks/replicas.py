@@ -4,7 +4,7 @@
     python -m benchmarks.replicas --model=cnn1d --widths=64,64,32 --replicas=1,2,4,8
 
 Made examples of the shape of CREMA-D's MFCC with librosa's frames; every strategy of
-ser_jax/devices.py on the devices there are. The alternative is R times one replica alone, measured
+ser_jax/parallel/mesh.py on the devices there are. The alternative is R times one replica alone, measured
 in the same run; rounds are taken in turns.
 """
 
@@ -20,13 +20,12 @@ from ml_collections import ConfigDict
 from benchmarks.networks import DROPOUT, L2, LEARNING_RATE, N_CLASSES, N_EXAMPLES
 from benchmarks.turns import spread
 from ser_jax import features
+from ser_jax.data.loader import ResidentExamples, take
 from ser_jax.models import registry
 from ser_jax.parallel import mesh, placement, programs
-from ser_jax.train import optimizer
-from ser_jax.train import state as train_state
-from ser_jax.train import step as train_step
-from ser_jax.train.loader import ResidentExamples, take
-from ser_jax.train.state import Normalisation
+from ser_jax.train.optimizer import make_optimizer, make_plateau
+from ser_jax.train.state import Normalisation, create_state, make_hyper
+from ser_jax.train.step import make_train_step, skip_if_idle
 
 N_FRAMES, N_COLUMNS = 94, 20
 WIDTH = {"vector": N_COLUMNS + 2}  # zero crossings and energy beside the MFCC
@@ -50,26 +49,26 @@ def make(
 ):
     """A function that trains some steps of all replicas and waits for them; and their states."""
     config.replicas.strategy = strategy
-    layout = mesh.layout(config, n_replicas)
+    layout = mesh.make_layout(config, n_replicas)
     width = WIDTH.get(config.input.kind, N_COLUMNS)
     random = np.random.default_rng(0)
-    pool = ResidentExamples(
+    resident = ResidentExamples(
         random.standard_normal((n_examples, n_frames, width), np.float32),
         np.full(n_examples, n_frames, np.int32),
         random.integers(0, N_CLASSES, n_examples, np.int32),
     )
-    pool = jax.device_put(pool, layout.whole)
+    resident = jax.device_put(resident, layout.replicated)
     fields = {k: v for k, v in config.model.items() if k != "name"}
     model = registry.build(
         config.model.name, N_CLASSES, fields, dtype=config.train.compute_dtype
     ).clone(**model_fields)
-    state = train_state.create(
+    state = create_state(
         model,
-        optimizer.make(config.optimizer.name),
-        optimizer.plateau(config.optimizer),
+        make_optimizer(config.optimizer.name),
+        make_plateau(config.optimizer),
         features.model_input(np.zeros((1, n_frames, width), np.float32), config.input.kind),
         seed=0,
-        hyper=train_state.make_hyper(
+        hyper=make_hyper(
             learning_rate=LEARNING_RATE,
             min_learning_rate=0.0,
             l2=L2,
@@ -79,11 +78,9 @@ def make(
         ),
         normalisation=Normalisation(np.zeros(width, np.float32), np.ones(width, np.float32)),
     )
-    step = train_step.make_train_step(
-        model, optimizer.make(config.optimizer.name), config.input.kind
-    )
+    step = make_train_step(model, make_optimizer(config.optimizer.name), config.input.kind)
     if n_replicas > 1:
-        step = train_step.busy_only(step)
+        step = skip_if_idle(step)
     steps = programs.compile_steps(step, take, layout)
     groups = placement.place([state] * n_replicas, layout)
     batch = config.train.batch_size
@@ -93,9 +90,9 @@ def make(
         for first in range(0, n_steps, shape[1]):
             drawn = [random.permutation(n_examples) for _ in range(shape[0])]
             order = np.stack([np.resize(order_N, shape[1:]) for order_N in drawn])
-            order = jax.device_put(order.astype(np.int32), layout.orders)
+            order = jax.device_put(order.astype(np.int32), layout.order_sharding)
             for i, group in enumerate(groups):
-                groups[i] = steps(group, pool, order, 0, min(shape[1], n_steps - first))
+                groups[i] = steps(group, resident, order, 0, min(shape[1], n_steps - first))
         jax.block_until_ready(groups)
 
     return run, groups

@@ -113,12 +113,12 @@ def tiny_records(tiny) -> Path:
 
 
 @pytest.fixture(scope="module")
-def tiny_task(tiny, tiny_records):
-    """The task of both."""
+def tiny_experiment(tiny, tiny_records):
+    """The experiment of `tiny` on `tiny_records`."""
     from ser_jax.data import records
-    from ser_jax.train import experiment
+    from ser_jax.train.experiment import make_experiment
 
-    return experiment.make(tiny(), records.open_records(tiny_records))
+    return make_experiment(tiny(), records.open_records(tiny_records))
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""Training: it learns, it stops and goes on bit for bit, and refuses what it should."""
+"""Training learns, resumes bit for bit, and refuses invalid input."""
 
 import json
 import os
@@ -16,13 +16,13 @@ from ser_jax.common import files
 from ser_jax.common.errors import Interrupted, UserError
 from ser_jax.data.leakage import LeakageError
 from ser_jax.evaluate import test_set
-from ser_jax.train import checkpoints, loop, metric_log, trainer
+from ser_jax.train import checkpoints, loop, trainer
 
 CLOCK = ("seconds", "examples_per_second")
 
 
 def history(workdir: Path) -> list[dict]:
-    """metrics.jsonl without the clock."""
+    """metrics.jsonl without the timings."""
     rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
     return [{k: v for k, v in row.items() if k not in CLOCK} for row in rows]
 
@@ -31,30 +31,30 @@ def best(workdir: Path) -> list[np.ndarray]:
     return [np.asarray(leaf) for leaf in jax.tree.leaves(checkpoints.load_best(workdir)[0])]
 
 
-def assert_same_run(one: Path, other: Path) -> None:
-    """Bit for bit: the whole history, and the best weights."""
-    assert history(one) == history(other)
-    for a, b in zip(best(one), best(other), strict=True):
+def assert_same_run(first: Path, second: Path) -> None:
+    """Compare the whole history and the best weights bit for bit."""
+    assert history(first) == history(second)
+    for a, b in zip(best(first), best(second), strict=True):
         np.testing.assert_array_equal(a, b)
 
 
 def signal_at_step(step: int, number: signal.Signals):
-    """train.TrainingLoop._after_some_steps, and a signal before it after some step."""
-    after_some_steps = loop.TrainingLoop._after_some_steps
+    """Return TrainingLoop._check, preceded by a signal after step `step`."""
+    check = loop.TrainingLoop._check
 
-    def signal_and_look(self, epoch):
+    def signal_and_check(self, epoch):
         if self._done == step:
             os.kill(os.getpid(), number)
-        after_some_steps(self, epoch)
+        check(self, epoch)
 
-    return signal_and_look
+    return signal_and_check
 
 
 @pytest.fixture
 def step_by_step(monkeypatch):
-    """The host looks in after every step, so that a signal falls in the middle of an epoch."""
-    monkeypatch.setattr(trainer, "SECONDS_A_CALL", 0.0)
-    monkeypatch.setattr(trainer, "STEPS_A_LOOK", 1)
+    """Make the host check after every step, so that a signal arrives within an epoch."""
+    monkeypatch.setattr(trainer, "SECONDS_PER_CALL", 0.0)
+    monkeypatch.setattr(trainer, "STEPS_PER_CHECK", 1)
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +66,7 @@ def finished(tiny, tiny_records, tmp_path_factory) -> Path:
 
 @pytest.fixture
 def uninterrupted(finished, tmp_path) -> Path:
-    """A finished run that a test may spoil."""
+    """A copy of the finished run that a test may change."""
     return shutil.copytree(finished, tmp_path / "uninterrupted")
 
 
@@ -81,20 +81,20 @@ def test_history_and_console(tiny, tiny_records, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_stopped_run_goes_on_bit_for_bit(
+def test_resume_equals_uninterrupted(
     tiny, tiny_records, tmp_path, uninterrupted, step_by_step, monkeypatch, number
 ):
     workdir = tmp_path / "stopped"
     with monkeypatch.context() as patch:
-        patch.setattr(loop.TrainingLoop, "_after_some_steps", signal_at_step(5, number))
-        with pytest.raises(Interrupted, match="after step 5; all is saved"):
+        patch.setattr(loop.TrainingLoop, "_check", signal_at_step(5, number))
+        with pytest.raises(Interrupted, match="after step 5; everything is saved"):
             loop.train(tiny(), tiny_records, workdir)
-    assert len(history(workdir)) == 1  # the signal came in the second epoch
+    assert len(history(workdir)) == 1  # interrupted in the second epoch
     loop.train(tiny(), tiny_records, workdir)
     assert_same_run(workdir, uninterrupted)
 
 
-def test_a_signal_in_the_last_steps_keeps_from_what_would_follow(
+def test_signal_in_the_last_steps_finishes_the_training_only(
     tiny, tiny_records, tmp_path, uninterrupted, monkeypatch
 ):
     def signal_at_the_end(self, epoch):
@@ -103,7 +103,7 @@ def test_a_signal_in_the_last_steps_keeps_from_what_would_follow(
 
     workdir = tmp_path / "stopped"
     with monkeypatch.context() as patch:
-        patch.setattr(loop.TrainingLoop, "_after_some_steps", signal_at_the_end)
+        patch.setattr(loop.TrainingLoop, "_check", signal_at_the_end)
         with pytest.raises(Interrupted, match="the training is finished and saved"):
             loop.train(tiny(), tiny_records, workdir)
     assert_same_run(workdir, uninterrupted)
@@ -111,23 +111,23 @@ def test_a_signal_in_the_last_steps_keeps_from_what_would_follow(
 
 @pytest.mark.parametrize("key", ["dropout", "label_smoothing"])
 @pytest.mark.parametrize("value", [1.0, 20.0, -0.5, float("nan")])
-def test_a_share_lies_between_0_and_1(tiny, tiny_records, tmp_path, key, value):
+def test_dropout_and_smoothing_must_be_fractions(tiny, tiny_records, tmp_path, key, value):
     config = tiny()
     config.train[key] = value
-    with pytest.raises(UserError, match=rf"train\.{key}={value:g} is no share; give 0 or more"):
+    with pytest.raises(UserError, match=rf"train\.{key}={value:g} must be in \[0, 1\)"):
         loop.train(config, tiny_records, tmp_path / "run")
 
 
-def test_a_device_without_memory_is_the_users_to_relieve(tiny, tiny_records, tmp_path, monkeypatch):
-    def full(self, order_RxSxB, first):
+def test_out_of_memory_names_the_settings_to_lower(tiny, tiny_records, tmp_path, monkeypatch):
+    def out_of_memory(self, order_RxSxB, first):
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to …")
 
-    monkeypatch.setattr(trainer.Trainer, "advance", full)
+    monkeypatch.setattr(trainer.Trainer, "advance", out_of_memory)
     with pytest.raises(UserError, match="out of memory; lower replicas.at_once or"):
         loop.train(tiny(), tiny_records, tmp_path / "run")
 
 
-def test_a_killed_run_goes_on_bit_for_bit(tiny, tiny_records, tmp_path, uninterrupted):
+def test_killed_run_resumes_bit_for_bit(tiny, tiny_records, tmp_path, uninterrupted):
     workdir, config = tmp_path / "killed", tiny()
     (tmp_path / "config.json").write_text(config.to_json())
     program = f"""
@@ -136,11 +136,11 @@ from pathlib import Path
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 import conftest, train_test
 from ml_collections import ConfigDict
-from ser_jax import crowd, train
-crowd.SECONDS_A_CALL = 0.0
-train.TrainingLoop._after_some_steps = train_test.signal_at_step(5, signal.SIGKILL)
+from ser_jax.train import loop, trainer
+trainer.SECONDS_PER_CALL = 0.0
+loop.TrainingLoop._check = train_test.signal_at_step(5, signal.SIGKILL)
 config = ConfigDict(json.loads(Path({str(tmp_path / "config.json")!r}).read_text()))
-train.train(config, Path({str(tiny_records)!r}), Path({str(workdir)!r}))
+loop.train(config, Path({str(tiny_records)!r}), Path({str(workdir)!r}))
 """
     root = Path(__file__).parents[1]
     killed = subprocess.run([sys.executable, "-c", program], cwd=root, capture_output=True)
@@ -150,10 +150,10 @@ train.train(config, Path({str(tiny_records)!r}), Path({str(workdir)!r}))
     assert_same_run(workdir, uninterrupted)
 
 
-def test_a_lost_line_of_the_log_and_a_surplus_one_do_no_harm(tiny, tiny_records, uninterrupted):
+def test_line_cut_short_by_a_kill_is_dropped_from_the_log(tiny, tiny_records, uninterrupted):
     before = history(uninterrupted)
     with (uninterrupted / "metrics.jsonl").open("a") as file:
-        file.write('{"epoch": 4')  # a line cut short by a kill
+        file.write('{"epoch": 4')
     loop.train(tiny(), tiny_records, uninterrupted)
     assert history(uninterrupted) == before
 
@@ -166,11 +166,11 @@ def test_streamed_equals_resident(tiny, tiny_records, tmp_path, uninterrupted):
         assert a == pytest.approx(b, rel=1e-4)
 
 
-def test_early_stopping_ends_the_run_and_stays_ended(tiny, tiny_records, tmp_path, capsys):
+def test_early_stopping_ends_the_run_for_good(tiny, tiny_records, tmp_path, capsys):
     config = tiny()
     config.train.epochs = 9
     config.train.stopping_patience = 1
-    config.optimizer.learning_rate = 0.0  # no epoch is better than the first
+    config.optimizer.learning_rate = 0.0  # no epoch improves on the first
     loop.train(config, tiny_records, tmp_path / "run")
     assert len(history(tmp_path / "run")) == 2
     loop.train(config, tiny_records, tmp_path / "run")
@@ -178,7 +178,7 @@ def test_early_stopping_ends_the_run_and_stays_ended(tiny, tiny_records, tmp_pat
     assert "early stopping" in capsys.readouterr().out
 
 
-def test_another_config_is_refused_with_the_keys_that_differ(tiny, tiny_records, uninterrupted):
+def test_other_config_is_refused_naming_the_differing_keys(tiny, tiny_records, uninterrupted):
     config, before = tiny(), history(uninterrupted)
     config.optimizer.l2 = 0.5
     with pytest.raises(UserError, match=r"optimizer\.l2 was 0\.01 and is 0\.5"):
@@ -186,7 +186,7 @@ def test_another_config_is_refused_with_the_keys_that_differ(tiny, tiny_records,
     assert history(uninterrupted) == before
 
 
-def test_a_run_may_be_made_longer(tiny, tiny_records, tmp_path, uninterrupted):
+def test_run_can_be_extended(tiny, tiny_records, tmp_path, uninterrupted):
     config = tiny()
     config.train.epochs = 2
     loop.train(config, tiny_records, tmp_path / "longer")
@@ -196,7 +196,7 @@ def test_a_run_may_be_made_longer(tiny, tiny_records, tmp_path, uninterrupted):
     assert files.read_json(tmp_path / "longer" / "config.json")["train"]["epochs"] == 3
 
 
-def test_a_loss_that_is_not_finite_stops_with_advice(tiny, tiny_records, tmp_path):
+def test_non_finite_loss_is_an_error_with_advice(tiny, tiny_records, tmp_path):
     config = tiny()
     config.optimizer.l2 = 1e38
     with pytest.raises(UserError, match="not finite in epoch 1, step 1; lower optimizer.learning"):
@@ -218,7 +218,7 @@ def test_unwritable_workdir_is_refused(tiny, tiny_records, tmp_path):
 
 
 @pytest.mark.parametrize("which", ["last", "best"])
-def test_a_damaged_checkpoint_is_named(tiny, tiny_records, uninterrupted, which):
+def test_damaged_checkpoint_is_named(tiny, tiny_records, uninterrupted, which):
     for path in (uninterrupted / "checkpoints" / which).rglob("*"):
         if path.is_file() and ("/d/" in str(path) or path.name == "manifest.ocdbt"):
             path.write_bytes(path.read_bytes()[:7])
@@ -229,7 +229,7 @@ def test_a_damaged_checkpoint_is_named(tiny, tiny_records, uninterrupted, which)
             test_set.evaluate(tiny(), tiny_records, uninterrupted)
 
 
-def test_a_damaged_record_is_named(tiny, tiny_records, tmp_path):
+def test_damaged_record_is_named(tiny, tiny_records, tmp_path):
     folder = tmp_path / "feature_records" / tiny_records.parent.name / tiny_records.name
     shutil.copytree(tiny_records, folder)
     for path in folder.glob("*-noise.array_record*"):
@@ -240,7 +240,7 @@ def test_a_damaged_record_is_named(tiny, tiny_records, tmp_path):
         loop.train(tiny(), folder, tmp_path / "run")
 
 
-def test_second_training_starts_from_the_best_weights(tiny, tiny_records, tmp_path, uninterrupted):
+def test_warm_start_uses_the_best_weights(tiny, tiny_records, tmp_path, uninterrupted):
     config = tiny()
     config.init_from = str(uninterrupted)
     config.train.epochs = 1
@@ -251,7 +251,7 @@ def test_second_training_starts_from_the_best_weights(tiny, tiny_records, tmp_pa
         np.testing.assert_array_equal(a, b)
 
 
-def test_second_training_on_another_split_is_a_leak(tiny, tiny_records, tmp_path, uninterrupted):
+def test_warm_start_on_another_split_is_a_leak(tiny, tiny_records, tmp_path, uninterrupted):
     config = tiny()
     config.init_from = str(uninterrupted)
     config.split.fold = "1"
@@ -259,7 +259,7 @@ def test_second_training_on_another_split_is_a_leak(tiny, tiny_records, tmp_path
         loop.train(config, tiny_records, tmp_path / "second")
 
 
-def test_evaluation_wants_a_trained_model(tiny, tiny_records, tmp_path):
+def test_evaluation_requires_a_trained_model(tiny, tiny_records, tmp_path):
     with pytest.raises(UserError, match="no trained model; run with --mode=train"):
         test_set.evaluate(tiny(), tiny_records, tmp_path / "nothing")
 
@@ -268,9 +268,3 @@ def test_damaged_json_is_named(tmp_path):
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(UserError, match="config.json cannot be read"):
         files.read_json(tmp_path / "config.json")
-
-
-def test_a_validation_loss_that_is_not_finite_is_null_in_the_log(tmp_path):
-    log = metric_log.MetricLog(tmp_path, 0)
-    log.write([{"epoch": 1, "val/loss": float("nan")}])
-    assert history(tmp_path) == [{"epoch": 1, "val/loss": None}]

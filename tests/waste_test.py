@@ -1,4 +1,4 @@
-"""No hidden waste: programs are compiled once, epochs move nothing unseen, states are donated."""
+"""No hidden waste: compile once, no implicit transfers, donated states."""
 
 import collections
 import contextlib
@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
-from ser_jax.data import examples, records
-from ser_jax.train import experiment, loop
+from ser_jax.data.examples import shuffled_batches, stack_batches
+from ser_jax.data.records import open_records
+from ser_jax.train import loop
 from ser_jax.train.evaluator import Evaluator
+from ser_jax.train.experiment import initial_states, make_experiment
 from ser_jax.train.trainer import Trainer
 
-# Name → what differs from one replica on one device, its examples in the device's memory.
+# Name → how the run differs from one replica on one device with resident examples.
 RUNS = {
     "resident": {},
     "loop on the device": {"devices": {"replica": 1, "data": 1}},
@@ -28,7 +30,7 @@ RUNS = {
         "devices": {"replica": 2, "data": 2},
     },
 }
-# The training step's program; elsewhere the host counts the steps.
+# The program that trains, where it is not step_and_count.
 PROGRAM = {
     "loop on the device": "train_steps",
     "streamed": "train_step",
@@ -38,7 +40,7 @@ PROGRAM = {
 
 @pytest.fixture
 def get_config(tiny, monkeypatch):
-    """A run of RUNS; the last batch is not full, neither in training nor in validation."""
+    """The config of one of RUNS; the last batches of training and validation are partial."""
 
     def get_config(name: str):
         if "loop" in name:  # as on an accelerator
@@ -55,7 +57,7 @@ def get_config(tiny, monkeypatch):
 
 @pytest.fixture
 def empty_cache(tmp_path) -> Iterator[None]:
-    """JAX as in a first process of a machine: nothing is compiled, in memory or on disk."""
+    """JAX with nothing compiled, in memory or on disk."""
     before = jax.config.jax_compilation_cache_dir
 
     def start_with(cache: str) -> None:
@@ -69,7 +71,7 @@ def empty_cache(tmp_path) -> Iterator[None]:
 
 
 class Programs:
-    """What XLA has compiled and what the cache on disk had, by the program's name."""
+    """Counts programs compiled by XLA, and those found in the cache on disk, by name."""
 
     def __init__(self):
         self.compiled, self.found = collections.Counter(), collections.Counter()
@@ -83,7 +85,7 @@ class Programs:
         self._hit |= event == "/jax/compilation_cache/cache_hits"
 
     def _duration(self, event: str, seconds: float, *, fun_name: str = "", **_) -> None:
-        if event == "/jax/core/compile/backend_compile_duration":  # also where the cache had it
+        if event == "/jax/core/compile/backend_compile_duration":  # also on a cache hit
             name = fun_name.removeprefix("jit(").removesuffix(")")
             (self.found if self._hit else self.compiled)[name] += 1
             self._hit = False
@@ -101,39 +103,41 @@ def listening() -> Iterator[Programs]:
         jax.monitoring.unregister_event_duration_listener(programs._duration)
 
 
-def unseen_is_refused():
-    """What is not put on the devices by name may not go there from this thread.
+def no_implicit_transfers():
+    """Refuse implicit transfers to the devices from this thread.
 
-    Batches that are read ahead come from a thread of their own, for which this does not hold.
+    Streamed batches come from another thread, to which this does not apply.
     """
     return jax.transfer_guard("disallow")
 
 
 @pytest.mark.parametrize("name", ["loop on the device", "groups", "streamed mesh"])
-def test_epochs_compile_once_move_nothing_unseen_and_leave_nothing(
+def test_epochs_compile_once_and_neither_transfer_implicitly_nor_leak_arrays(
     get_config, tiny_records, tmp_path, empty_cache, monkeypatch, name
 ):
     config, n_programs, n_arrays = get_config(name), [], []
-    whole_epoch = loop.TrainingLoop._epoch
+    run_epoch = loop.TrainingLoop._run_epoch
 
-    def watched(self, *args):
+    def watched_epoch(self, *args):
         n_programs.append(programs.total)
-        with unseen_is_refused():  # steps, validation, end of epoch, and what the host looks at
-            rows = whole_epoch(self, *args)
+        with no_implicit_transfers():  # steps, validation, end of epoch, and fetched metrics
+            rows = run_epoch(self, *args)
         gc.collect()
         n_arrays.append(len(jax.live_arrays()))
         return rows
 
-    monkeypatch.setattr(loop.TrainingLoop, "_epoch", watched)
+    monkeypatch.setattr(loop.TrainingLoop, "_run_epoch", watched_epoch)
     with listening() as programs:
         loop.train(config, tiny_records, tmp_path / "run")
     expected = [PROGRAM.get(name, "step_and_count"), "evaluate", "end"]
     assert [programs.compiled[program] for program in expected] == [1, 1, 1]
-    assert not programs.found  # what the cache has is compiled a second time, if by another jit
-    assert n_programs[1:] == [programs.total] * 2  # all in the first epoch, checkpoints included
+    assert not programs.found  # a hit would mean that two jits compile the same program
+    assert (
+        n_programs[1:] == [programs.total] * 2
+    )  # all within the first epoch, checkpoints included
     assert n_arrays == [n_arrays[0]] * 3
 
-    # A second process finds what the first has compiled; only a checkpoint's way in is new.
+    # A second process finds them in the cache; only loading a checkpoint is compiled.
     jax.clear_caches()
     config.train.epochs = 4
     with listening() as programs:
@@ -142,58 +146,57 @@ def test_epochs_compile_once_move_nothing_unseen_and_leave_nothing(
     assert programs.compiled.keys() <= {"part"}
 
 
-def test_the_guard_watches_the_cpu_too():
-    with pytest.raises(Exception, match="Disallowed host-to-device"), unseen_is_refused():
+def test_transfer_guard_works_on_a_cpu():
+    with pytest.raises(Exception, match="Disallowed host-to-device"), no_implicit_transfers():
         jax.jit(lambda i: i)(1)
 
 
 @pytest.fixture
-def make_crowd(get_config, tiny_records):
-    """A run's replicas before their first step, and an order of their examples."""
+def make_trainer(get_config, tiny_records):
+    """An experiment, its trainer before the first step, and an order of the examples."""
 
-    def make_crowd(name: str):
+    def make_trainer(name: str):
         config = get_config(name)
-        this = experiment.make(config, records.open_records(tiny_records))
-        order_SxB = examples.shuffled_batches(this.train_M(0), config.train.batch_size, 0, 1)
-        return this, Trainer(this, experiment.initial_states(this)), order_SxB
+        experiment = make_experiment(config, open_records(tiny_records))
+        order_SxB = shuffled_batches(experiment.train_M(0), config.train.batch_size, 0, 1)
+        return experiment, Trainer(experiment, initial_states(experiment)), order_SxB
 
-    return make_crowd
+    return make_trainer
 
 
 @pytest.mark.parametrize("name", RUNS)
-def test_the_state_is_donated(make_crowd, monkeypatch, name):
-    this, crowd, order_SxB = make_crowd(name)
-    order_RxSxB = examples.stack_batches([order_SxB] * len(this.replicas))
-    given = []
+def test_states_are_donated(make_trainer, monkeypatch, name):
+    experiment, trainer, order_SxB = make_trainer(name)
+    n_replicas, donated = len(experiment.replicas), []
 
-    def noted(program):
+    def recording(program):
         def call(group, *rest):
-            given.append(group)
+            donated.append(group)
             return program(group, *rest)
 
         return call
 
     for program in ("_steps", "_step", "_end_of_epoch"):
-        monkeypatch.setattr(crowd, program, noted(getattr(crowd, program)))
-    list(crowd.advance(order_RxSxB, 0))
-    evaluator = Evaluator(this, crowd.feed, crowd.layout)
-    n_given = len(given)
-    sums = evaluator.sums(crowd.weights(), [this.splits[0].val] * len(this.replicas))
-    crowd.end_epoch(sums, 1)
-    assert len(given) == n_given + len(crowd.layout.groups) > n_given > 0
-    for leaf in jax.tree.leaves(given):
+        monkeypatch.setattr(trainer, program, recording(getattr(trainer, program)))
+    list(trainer.advance(stack_batches([order_SxB] * n_replicas), 0))
+    evaluator = Evaluator(experiment, trainer.loader, trainer.layout)
+    n_by_steps = len(donated)
+    sums = evaluator.sums(trainer.weights(), [experiment.splits[0].val] * n_replicas)
+    trainer.end_epoch(sums, 1)
+    assert len(donated) == n_by_steps + len(trainer.layout.groups) > n_by_steps > 0
+    for leaf in jax.tree.leaves(donated):
         assert leaf.is_deleted()
-    assert not any(leaf.is_deleted() for leaf in jax.tree.leaves(crowd._groups))
+    assert not any(leaf.is_deleted() for leaf in jax.tree.leaves(trainer._groups))
 
 
-def test_steps_in_memory_move_nothing_each(make_crowd, monkeypatch):
-    _, crowd, order_SxB = make_crowd("resident")
-    put, moved = jax.device_put, []
-    monkeypatch.setattr(jax, "device_put", lambda *args: moved.append(args) or put(*args))
-    numbers = []
+def test_steps_on_resident_examples_transfer_nothing(make_trainer, monkeypatch):
+    _, trainer, order_SxB = make_trainer("resident")
+    put, transfers = jax.device_put, []
+    monkeypatch.setattr(jax, "device_put", lambda *args: transfers.append(args) or put(*args))
+    counts = []
     for n_times in (1, 2):
-        crowd._steps_a_call = n_steps = len(order_SxB) * n_times
-        assert list(crowd.advance(np.tile(order_SxB, (1, n_times, 1)), 0)) == [n_steps]
-        numbers.append(len(moved))
-        moved.clear()
-    assert numbers == [2, 2]  # the order, and the first step's number
+        trainer._steps_per_call = n_steps = len(order_SxB) * n_times
+        assert list(trainer.advance(np.tile(order_SxB, (1, n_times, 1)), 0)) == [n_steps]
+        counts.append(len(transfers))
+        transfers.clear()
+    assert counts == [2, 2]  # the order, and the number of the first step

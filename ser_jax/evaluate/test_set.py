@@ -8,6 +8,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from ser_jax.common import files
+from ser_jax.data.loader import BatchLoader
 from ser_jax.data.records import open_records
 from ser_jax.evaluate import predictions_csv
 from ser_jax.evaluate.results import collect_results, headline
@@ -16,9 +17,7 @@ from ser_jax.parallel import mesh, placement, processes
 from ser_jax.train import checkpoints, replicas
 from ser_jax.train import workdir as train_workdir
 from ser_jax.train.evaluator import Evaluator
-from ser_jax.train.experiment import Experiment
-from ser_jax.train.experiment import make as make_experiment
-from ser_jax.train.loader import BatchLoader
+from ser_jax.train.experiment import Experiment, make_experiment
 
 
 def evaluate(config: ConfigDict, records_folder: Path, workdir: Path) -> dict[str, Any]:
@@ -32,11 +31,11 @@ def evaluate(config: ConfigDict, records_folder: Path, workdir: Path) -> dict[st
     Raises:
       UserError: the workdir has no trained model, or one trained with another config.
     """
-    layout = mesh.layout(config, len(replicas.expand(config)))
+    layout = mesh.make_layout(config, len(replicas.expand(config)))
     # One replica per device: evaluation is no faster with more, and memory then suffices for any
     # number of replicas.
     layout = dataclasses.replace(layout, at_once=layout.mesh.shape["replica"])
-    weights, _ = checkpoints.load_best(workdir, layout.whole)
+    weights, _ = checkpoints.load_best(workdir, layout.replicated)
     train_workdir.claim(workdir, config, records_folder.parent.name)
     experiment = make_experiment(config, open_records(records_folder))
     predictions, loss_R = _predict(experiment, weights, layout)
@@ -54,7 +53,7 @@ def _predict(
     experiment: Experiment, weights: dict[str, Any], layout: mesh.Layout
 ) -> tuple[Predictions, np.ndarray]:
     """Return the test predictions of all replicas, and each replica's mean cross-entropy."""
-    groups = placement.cut(checkpoints.weights_of(weights), layout)
+    groups = placement.split(checkpoints.weights_of(weights), layout)
     rows = [experiment.splits[replica.fold].test for replica in experiment.replicas]
     evaluator = Evaluator(experiment, BatchLoader(experiment.examples, layout), layout)
     sums, probabilities = evaluator(groups, rows)

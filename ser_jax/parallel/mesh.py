@@ -1,6 +1,6 @@
-"""Which devices train what: the mesh, the replicas of one program, and several machines.
+"""The device mesh, and how replicas and batches are laid out on it.
 
-Axes: R replicas, G replicas of one program, B batch.
+Axes: R replicas, G replicas of one program, S steps, B batch.
 """
 
 import dataclasses
@@ -15,21 +15,21 @@ from ser_jax.common.errors import UserError
 
 AXES = ("replica", "data")
 STRATEGIES = ("vmap", "map", "device")
-SHARE_OF_MEMORY = 0.8  # the rest is for what the compiler's estimate leaves out
+USABLE_MEMORY = 0.8  # fraction of the free memory; the compiler's estimate is not complete
 
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """How R replicas lie on the devices.
+    """How R replicas are distributed over the devices.
 
-    The replicas are cut into groups of G, one program a group; a group is shared out along the
-    mesh's "replica" axis, and each replica's batch along "data".
+    The replicas are cut into groups of G, each run by one program. A group is sharded along the
+    mesh's "replica" axis, and the batch of each replica along "data".
 
     Attributes:
-      mesh: AXES.
+      mesh: with the axes AXES.
       n_replicas: R.
-      at_once: G, which divides R and is a multiple of the "replica" axis.
-      strategy: of STRATEGIES; how a device runs its own replicas of a group.
+      at_once: G, a divisor of R and a multiple of the "replica" axis.
+      strategy: how a device runs its replicas of a group, one of STRATEGIES.
     """
 
     mesh: Mesh
@@ -39,7 +39,7 @@ class Layout:
 
     @property
     def n_local(self) -> int:
-        """Replicas of a group on one device."""
+        """Replicas of a group per device."""
         return self.at_once // self.mesh.shape["replica"]
 
     @property
@@ -48,71 +48,71 @@ class Layout:
         return [slice(i, i + self.at_once) for i in range(0, self.n_replicas, self.at_once)]
 
     @property
-    def each(self) -> NamedSharding:
-        """Of arrays with a leading replica axis."""
+    def replica_sharding(self) -> NamedSharding:
+        """For arrays with a leading replica axis."""
         return NamedSharding(self.mesh, PartitionSpec("replica"))
 
     @property
-    def rows(self) -> NamedSharding:
-        """Of batches, GxB…"""
+    def batch_sharding(self) -> NamedSharding:
+        """For batches, GxB…"""
         return NamedSharding(self.mesh, PartitionSpec("replica", "data"))
 
     @property
-    def orders(self) -> NamedSharding:
-        """Of orders, GxSxB."""
+    def order_sharding(self) -> NamedSharding:
+        """For orders, GxSxB."""
         return NamedSharding(self.mesh, PartitionSpec("replica", None, "data"))
 
     @property
-    def whole(self) -> NamedSharding:
-        """Of what each device holds all of."""
+    def replicated(self) -> NamedSharding:
+        """For arrays that every device holds in full."""
         return NamedSharding(self.mesh, PartitionSpec())
 
     def describe(self) -> str:
-        """For the console; empty for one replica on one device."""
+        """Return a sentence for the console; "" for one replica on one device."""
         if self.n_replicas == 1 and self.mesh.size == 1:
             return ""
-        cut = f", {self.at_once} at once" if self.at_once < self.n_replicas else ""
+        at_once = f", {self.at_once} at once" if self.at_once < self.n_replicas else ""
         replica, data = self.mesh.shape["replica"], self.mesh.shape["data"]
-        shared = f" × {data} for each batch" if data > 1 else ""
-        where = f", {replica} for replicas{shared}" if self.mesh.size > 1 else ""
+        per_batch = f" × {data} for each batch" if data > 1 else ""
+        axes = f", {replica} for replicas{per_batch}" if self.mesh.size > 1 else ""
         return (
-            f"{self.n_replicas} replica{'s' * (self.n_replicas > 1)}{cut} (strategy "
-            f"{self.strategy}) on {self.mesh.size} device{'s' * (self.mesh.size > 1)}{where}."
+            f"{self.n_replicas} replica{'s' * (self.n_replicas > 1)}{at_once} (strategy "
+            f"{self.strategy}) on {self.mesh.size} device{'s' * (self.mesh.size > 1)}{axes}."
         )
 
 
-def layout(config: ConfigDict, n_replicas: int) -> Layout:
-    """The layout that the config asks for, as yet with all that memory may have to cut.
+def make_layout(config: ConfigDict, n_replicas: int) -> Layout:
+    """Return the layout that the config describes, before memory limits the group size.
 
     Args:
-      config: all of it; `replicas`, `devices` and the batch sizes count.
+      config: the whole config; `replicas`, `devices` and the batch sizes are read.
       n_replicas: R.
 
     Raises:
-      UserError: no such strategy, or numbers that do not divide one another.
+      UserError: an unknown strategy, or numbers that do not divide one another.
     """
-    wanted, strategy, at_once = config.devices, config.replicas.strategy, config.replicas.at_once
+    devices, strategy, at_once = config.devices, config.replicas.strategy, config.replicas.at_once
     on_cpu = jax.default_backend() == "cpu"
     if strategy == "auto":
-        # Measured (docs/benchmarks.md): on the CPU, replicas in one program gain nothing.
+        # Measured (docs/benchmarks.md): on a CPU, running replicas in one program gains nothing.
         strategy = "device" if on_cpu else "vmap"
     if strategy not in STRATEGIES:
         raise UserError(
             f"replicas.strategy={strategy!r} is unknown; use auto or one of "
             f"{', '.join(STRATEGIES)}."
         )
-    # The CPU counts as one device unless more are asked for: they would be the same cores.
-    there = jax.device_count()
-    free = there if jax.process_count() > 1 or not on_cpu else 1
-    replica = wanted.replica or math.gcd(n_replicas, max(1, free // (wanted.data or 1)))
-    data = wanted.data or max(1, free // replica)
-    if not wanted.data and jax.process_count() == 1:  # of several, each has to have a share
+    # A CPU counts as one device unless the config asks for more: they would share its cores.
+    n_devices, n_processes = jax.device_count(), jax.process_count()
+    n_default = n_devices if n_processes > 1 or not on_cpu else 1
+    replica = devices.replica or math.gcd(n_replicas, max(1, n_default // (devices.data or 1)))
+    data = devices.data or max(1, n_default // replica)
+    if not devices.data and n_processes == 1:  # several processes must all take part
         sizes = math.gcd(config.train.batch_size, config.evaluate.batch_size)
         data = max(n for n in range(1, data + 1) if sizes % n == 0)
-    if replica * data > there or (jax.process_count() > 1 and replica * data != there):
+    if replica * data > n_devices or (n_processes > 1 and replica * data != n_devices):
         raise UserError(
-            f"devices.replica={replica} × devices.data={data} does not fit the {there} devices "
-            "there are; change them, or set both to 0."
+            f"devices.replica={replica} × devices.data={data} does not fit the {n_devices} "
+            "available devices; change them, or set both to 0."
         )
     for key, size in (
         ("train.batch_size", config.train.batch_size),
@@ -120,12 +120,12 @@ def layout(config: ConfigDict, n_replicas: int) -> Layout:
     ):
         if size % data:
             raise UserError(
-                f"{key}={size} is not divisible among {data} devices; make it a multiple, or set "
+                f"{key}={size} is not divisible by {data} devices; make it a multiple, or set "
                 "devices.data."
             )
     if n_replicas % replica:
         raise UserError(
-            f"{n_replicas} replicas are not divisible among devices.replica={replica} groups of "
+            f"{n_replicas} replicas are not divisible by devices.replica={replica} groups of "
             "devices; change replicas.seeds, or set devices.replica to 0."
         )
     if at_once and (strategy != "vmap" or n_replicas % at_once or at_once % replica):
@@ -137,33 +137,33 @@ def layout(config: ConfigDict, n_replicas: int) -> Layout:
         (replica, data),
         AXES,
         devices=jax.devices()[: replica * data],
-        axis_types=(AxisType.Auto,) * 2,  # Flax's convolutions know no other under vmap
+        axis_types=(AxisType.Auto,) * 2,  # the only type that Flax's convolutions accept under vmap
     )
     return Layout(
         mesh, n_replicas, at_once or (replica if strategy == "device" else n_replicas), strategy
     )
 
 
-def replicas_that_fit(layout: Layout, bytes_a_replica: int, free_bytes: int) -> int:
-    """The most replicas a program whose working memory fits; at least one a device.
+def replicas_that_fit(layout: Layout, bytes_per_replica: int, free_bytes: int) -> int:
+    """Return the largest number of replicas per program that fits in memory, at least one a device.
 
     Args:
-      layout: its replicas and mesh.
-      bytes_a_replica: that one replica's step takes beside its state.
-      free_bytes: of one device.
+      layout: of all replicas.
+      bytes_per_replica: working memory of one replica's step, beside its state.
+      free_bytes: free memory of one device.
     """
     n_rows = layout.mesh.shape["replica"]
-    possible = [
+    candidates = [
         n for n in range(n_rows, layout.n_replicas + 1, n_rows) if layout.n_replicas % n == 0
     ]
-    fit = [n for n in possible if n // n_rows * bytes_a_replica <= SHARE_OF_MEMORY * free_bytes]
-    return max(fit, default=n_rows)
+    usable = USABLE_MEMORY * free_bytes
+    return max((n for n in candidates if n // n_rows * bytes_per_replica <= usable), default=n_rows)
 
 
 def free_bytes() -> int:
-    """Memory that is left on the first of this process's devices, or on the machine."""
+    """Return the free memory of this process's first device, or of the machine."""
     statistics = jax.local_devices()[0].memory_stats()
     if statistics and "bytes_limit" in statistics:
         return statistics["bytes_limit"] - statistics["bytes_in_use"]
-    free = "SC_AVPHYS_PAGES" if "SC_AVPHYS_PAGES" in os.sysconf_names else "SC_PHYS_PAGES"
-    return os.sysconf(free) * os.sysconf("SC_PAGE_SIZE")
+    pages = "SC_AVPHYS_PAGES" if "SC_AVPHYS_PAGES" in os.sysconf_names else "SC_PHYS_PAGES"
+    return os.sysconf(pages) * os.sysconf("SC_PAGE_SIZE")

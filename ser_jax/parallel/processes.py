@@ -1,4 +1,4 @@
-"""Several processes, on one machine or many: who is first, meetings, arrays that all can see."""
+"""Several processes on one machine or many: start, first process, barriers, arrays of all."""
 
 import itertools
 import os
@@ -12,41 +12,31 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from ser_jax.common.errors import UserError
 
-Made = TypeVar("Made")
-
-
-_MEETINGS = itertools.count()  # no two of a program may have one name
-
-
 LONGEST_WAIT_MS = 7 * 24 * 3_600_000  # for a process that prepares records
+_BARRIERS = itertools.count()  # each barrier of a program needs a name of its own
 
-
-def everywhere() -> jax.sharding.Sharding:
-    """Where a checkpoint is loaded to: the first device, or with several processes every one."""
-    if jax.process_count() == 1:
-        return jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    return NamedSharding(jax.make_mesh((jax.device_count(),), ("all",)), PartitionSpec())
+Result = TypeVar("Result")
 
 
 def initialise(coordinator: str, n_processes: int, process: int) -> bool:
-    """Joins the processes of several machines; to be called before anything touches a device.
+    """Connect this process to the others; call it before anything uses a device.
 
-    Without a coordinator JAX asks Slurm, Kubernetes, Open MPI or the TPU's own metadata. All but
-    the first process are silent on stdout from here on.
+    Without a coordinator JAX reads it from Slurm, Kubernetes, Open MPI or the TPU's metadata. From
+    here on only the first process writes to stdout.
 
     Args:
       coordinator: HOST:PORT of the first process, or "".
-      n_processes: how many; −1 with no coordinator.
-      process: the number of this one; −1 with no coordinator.
+      n_processes: number of processes; −1 without a coordinator.
+      process: number of this process; −1 without a coordinator.
 
     Returns:
       Whether this process is the first.
 
     Raises:
-      UserError: the processes do not find each other.
+      UserError: the processes cannot connect.
     """
-    # Accelerators queue their work; CPUs may swap programs, and then two processes wait for ever,
-    # each in another exchange.
+    # Asynchronous dispatch on CPUs may start programs in another order in each process, which then
+    # wait for each other in different collectives. Accelerators queue their programs.
     jax.config.update("jax_cpu_enable_async_dispatch", False)
     try:
         jax.distributed.initialize(
@@ -55,9 +45,9 @@ def initialise(coordinator: str, n_processes: int, process: int) -> bool:
             process if process >= 0 else None,
         )
     except (RuntimeError, ValueError) as error:
-        first = (str(error).splitlines() or [""])[0].rstrip(".")
+        reason = (str(error).splitlines() or [""])[0].rstrip(".")
         raise UserError(
-            f"--distributed found no other processes ({first}); start it under Slurm or "
+            f"--distributed found no other processes ({reason}); start it under Slurm or "
             "Kubernetes, or give --coordinator, --num_processes and --process_id."
         ) from error
     if not is_first():
@@ -66,44 +56,35 @@ def initialise(coordinator: str, n_processes: int, process: int) -> bool:
 
 
 def is_first() -> bool:
-    """Whether this process is the one that writes and speaks."""
+    """Whether this process is the one that writes files and prints."""
     return jax.process_index() == 0
 
 
-def first_then_others(make: Callable[[], Made]) -> Made:
-    """What `make` gives, called by the first process, then by the others, which find what it left.
+def first_then_others(make: Callable[[], Result]) -> Result:
+    """Call `make` in the first process, then in the others, which find what the first has made.
 
     Raises:
-      UserError: `make` did, in this process or in the first.
+      UserError: `make` failed in this process or in the first.
     """
     if jax.process_count() == 1:
         return make()
-    failed, made = False, None
+    failed, result = False, None
     try:
         if is_first():
-            made = make()
+            result = make()
     except Exception:
         failed = True
         raise
     finally:
-        _meet()  # devices wait half a minute for one another, and `make` may take hours
-        failed = anywhere(failed)
+        _barrier()  # collectives time out after half a minute, and `make` may take hours
+        failed = any_process(failed)
     if failed:
-        raise UserError("the first process has failed; what it printed says why.")
-    return made if is_first() else make()
+        raise UserError("the first process failed; its output says why.")
+    return result if is_first() else make()
 
 
-def _meet() -> None:
-    """Returns when all processes have called it as often."""
-    from orbax.checkpoint import multihost
-
-    multihost.get_barrier_sync_fn()(
-        key=f"ser_jax meeting {next(_MEETINGS)}", timeout_ms=LONGEST_WAIT_MS
-    )
-
-
-def anywhere(flag: bool) -> bool:
-    """Whether any process says so; all must ask at the same point."""
+def any_process(flag: bool) -> bool:
+    """Whether the flag is set in any process; all processes must call it at the same point."""
     if jax.process_count() == 1:
         return flag
     from jax.experimental import multihost_utils
@@ -112,9 +93,25 @@ def anywhere(flag: bool) -> bool:
 
 
 def fetch(tree: Any) -> Any:
-    """The whole of every array, on the host of every process."""
+    """Fetch arrays to the host, in full in every process."""
     if jax.process_count() == 1:
         return jax.device_get(tree)
     from jax.experimental import multihost_utils
 
     return multihost_utils.process_allgather(tree, tiled=True)
+
+
+def default_sharding() -> jax.sharding.Sharding:
+    """Return the first device, or with several processes all devices, each with a full copy."""
+    if jax.process_count() == 1:
+        return jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    return NamedSharding(jax.make_mesh((jax.device_count(),), ("all",)), PartitionSpec())
+
+
+def _barrier() -> None:
+    """Wait until every process has reached this call."""
+    from orbax.checkpoint import multihost
+
+    multihost.get_barrier_sync_fn()(
+        key=f"ser_jax barrier {next(_BARRIERS)}", timeout_ms=LONGEST_WAIT_MS
+    )

@@ -1,7 +1,7 @@
-"""Functions of one replica → compiled programs of a group: vmap, shard_map, jit, donation.
+"""Compiled programs for a group of replicas: vmap, shard_map, jit and donation.
 
-A step knows one replica and no device; here it gets its leading axis and its shardings. States,
-batches and sums are pytrees of whatever kind the function takes.
+Steps are written for one replica and no particular device; here they get the leading replica axis
+and their shardings. States, batches and sums are pytrees of any kind.
 Axes: G replicas of one program, S steps, B batch.
 """
 
@@ -17,22 +17,22 @@ from ser_jax.parallel.placement import put_numbers
 PyTree: TypeAlias = Any
 
 
-def each(function: Callable[..., Any], layout: Layout) -> Callable[..., Any]:
-    """A function of one replica → of a group, as the layout's strategy has it."""
+def over_replicas(function: Callable[..., Any], layout: Layout) -> Callable[..., Any]:
+    """Turn a function of one replica into one of a group, by the layout's strategy."""
 
-    @functools.wraps(function)  # a program is called after what it does
+    @functools.wraps(function)  # a compiled program has the function's name
     def local(*arguments):
         if layout.n_local == 1:
-            alone = function(*jax.tree.map(lambda leaf: leaf[0], arguments))
-            return jax.tree.map(lambda leaf: leaf[None], alone)
+            result = function(*jax.tree.map(lambda leaf: leaf[0], arguments))
+            return jax.tree.map(lambda leaf: leaf[None], result)
         if layout.strategy == "map":
-            return jax.lax.map(lambda members: function(*members), arguments)
+            return jax.lax.map(lambda replica: function(*replica), arguments)
         return jax.vmap(function)(*arguments)
 
     if layout.mesh.shape["replica"] == 1:
         return local
-    spec = layout.each.spec
-    # By hand along "replica", where nothing crosses devices; the compiler shares out "data".
+    spec = layout.replica_sharding.spec
+    # Manual along "replica", where nothing crosses devices; the compiler partitions "data".
     return jax.shard_map(
         local,
         mesh=layout.mesh,
@@ -48,68 +48,76 @@ def compile_steps(
     take: Callable[[PyTree, jax.Array], PyTree],
     layout: Layout,
 ) -> Callable[..., PyTree]:
-    """(group, pool, order_GxSxB, start, stop) → group, after the steps start … stop − 1.
+    """Return (group, resident, order_GxSxB, start, stop) → group after steps start … stop − 1.
 
-    `take` makes a batch of the resident pool and the numbers of its rows. One program serves any
-    number of steps, so the host may look in as often as it likes. The state is donated: the
-    argument is gone after the call.
+    `take` gathers a batch from the resident examples by row number. One program serves any number
+    of steps, so the host may return as often as it likes. The state is donated: the argument is
+    deleted by the call.
     """
-    step_of_group = each(step, layout)
+    group_step = over_replicas(step, layout)
 
-    def one(group, pool, order_GxSxB, i):
+    def step_at(group, resident, order_GxSxB, i):
         row_GxB = jax.lax.dynamic_index_in_dim(order_GxSxB, i, axis=1, keepdims=False)
-        return step_of_group(group, take(pool, row_GxB))
+        return group_step(group, take(resident, row_GxB))
 
-    @functools.partial(jax.jit, donate_argnums=0, out_shardings=layout.each)
-    def train_steps(group, pool, order_GxSxB, start, stop):
+    @functools.partial(jax.jit, donate_argnums=0, out_shardings=layout.replica_sharding)
+    def train_steps(group, resident, order_GxSxB, start, stop):
         return jax.lax.fori_loop(
-            start, stop, lambda i, group: one(group, pool, order_GxSxB, i), group
+            start, stop, lambda i, group: step_at(group, resident, order_GxSxB, i), group
         )
 
-    # The step's number stays on the devices and counts itself, so that a step moves nothing.
-    @functools.partial(jax.jit, donate_argnums=(0, 3), out_shardings=(layout.each, layout.whole))
-    def step_and_count(group, pool, order_GxSxB, i):
-        return one(group, pool, order_GxSxB, i), i + 1
+    # The step number stays on the devices and is incremented there, so a step transfers nothing.
+    @functools.partial(
+        jax.jit,
+        donate_argnums=(0, 3),
+        out_shardings=(layout.replica_sharding, layout.replicated),
+    )
+    def step_and_count(group, resident, order_GxSxB, i):
+        return step_at(group, resident, order_GxSxB, i), i + 1
 
-    def loop_on_device(group, pool, order_GxSxB, start, stop):
-        return train_steps(group, pool, order_GxSxB, *put_numbers((start, stop), layout))
+    def loop_on_device(group, resident, order_GxSxB, start, stop):
+        return train_steps(group, resident, order_GxSxB, *put_numbers((start, stop), layout))
 
-    def loop_on_host(group, pool, order_GxSxB, start, stop):
+    def loop_on_host(group, resident, order_GxSxB, start, stop):
         (i,) = put_numbers((start,), layout)
         for _ in range(start, stop):
-            group, i = step_and_count(group, pool, order_GxSxB, i)
+            group, i = step_and_count(group, resident, order_GxSxB, i)
         return group
 
-    # Inside a loop XLA:CPU convolves some fifty times slower (cnn2d, batch 8, jax 0.10.2: 8 s a
-    # step against 0.15), and there the host costs nothing that could be noticed.
+    # Inside a loop XLA:CPU convolves some fifty times slower (cnn2d, batch 8, jax 0.10.2: 8 s per
+    # step instead of 0.15 s), and on a CPU the host's share of a step is negligible.
     return loop_on_host if jax.default_backend() == "cpu" else loop_on_device
 
 
 def compile_step(
     step: Callable[[PyTree, PyTree], PyTree], layout: Layout
 ) -> Callable[[PyTree, PyTree], PyTree]:
-    """(group, batch) → group, for batches that come one by one; the state is donated."""
-    return jax.jit(each(step, layout), donate_argnums=0, out_shardings=layout.each)
+    """Return (group, batch) → group, for streamed batches; the state is donated."""
+    return jax.jit(
+        over_replicas(step, layout), donate_argnums=0, out_shardings=layout.replica_sharding
+    )
 
 
 def compile_end_of_epoch(
     end_of_epoch: Callable[[PyTree, PyTree, jax.Array], PyTree], layout: Layout
 ) -> Callable[[PyTree, PyTree, int], PyTree]:
-    """(group, validation sums, epoch) → group; the state is donated."""
+    """Return (group, validation sums, epoch) → group; the state is donated."""
 
-    @functools.partial(jax.jit, donate_argnums=0, out_shardings=layout.each)
+    @functools.partial(jax.jit, donate_argnums=0, out_shardings=layout.replica_sharding)
     def end(group, sums, epoch):
-        return each(lambda state, sums: end_of_epoch(state, sums, epoch), layout)(group, sums)
+        return over_replicas(lambda state, sums: end_of_epoch(state, sums, epoch), layout)(
+            group, sums
+        )
 
     return lambda group, sums, epoch: end(group, sums, *put_numbers((epoch,), layout))
 
 
 def compile_evaluation(evaluate: Callable[..., PyTree], layout: Layout) -> Callable[..., PyTree]:
-    """A function of one replica's arrays → the same of a group's."""
-    return jax.jit(each(evaluate, layout), out_shardings=layout.each)
+    """Compile a function of one replica's arrays for a group's."""
+    return jax.jit(over_replicas(evaluate, layout), out_shardings=layout.replica_sharding)
 
 
-def bytes_of_step(step: Callable[[PyTree, PyTree], PyTree], state: PyTree, batch: PyTree) -> int:
-    """Working memory of one replica's step beside its arguments, as the compiler estimates it."""
+def step_bytes(step: Callable[[PyTree, PyTree], PyTree], state: PyTree, batch: PyTree) -> int:
+    """Return the compiler's estimate of the memory of one replica's step beside its inputs."""
     analysis = jax.jit(step).lower(state, batch).compile().memory_analysis()
     return analysis.temp_size_in_bytes + analysis.output_size_in_bytes

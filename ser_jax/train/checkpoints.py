@@ -1,12 +1,12 @@
-"""Orbax: the last state, to go on from; the best weights, to use.
+"""Orbax checkpoints: the last state, to resume from, and the best weights, to predict with.
 
 <workdir>/checkpoints/last/<step>   the whole TrainState
-<workdir>/checkpoints/best/<epoch>  params, batch_stats, normalisation, and the epoch and monitored
-                                    value they are of; as JSON beside them what prediction needs:
-                                    config, FeatureSpec, labels, input, replicas
+<workdir>/checkpoints/best/<epoch>  params, batch_stats, normalisation, their epoch and monitored
+                                    value; with them, as JSON, what prediction needs: config,
+                                    FeatureSpec, labels, input, replicas
 
-Every array has a leading axis, the replicas in the order of the metadata. Neither the number of
-devices nor how the replicas were laid on them shows in a checkpoint.
+Every array has a leading axis with the replicas in the order of the metadata. A checkpoint is
+independent of the devices and of the layout.
 """
 
 import logging
@@ -23,20 +23,20 @@ from ser_jax.train.state import Best, Normalisation, TrainState, Weights
 
 
 def save_last(workdir: Path, step: int, state: TrainState) -> None:
-    """Replaces the state to go on from; the one before stays until this one is whole."""
+    """Save the state to resume from; the previous one is kept until this one is complete."""
     with _checkpointer(workdir, "last") as checkpointer:
         checkpointer.save(step, state, overwrite=True)
 
 
 def load_last(workdir: Path, like: TrainState) -> tuple[int, TrainState] | None:
-    """The step and the state to go on from, or None if there is none.
+    """Return the step and state to resume from, or None if there is no checkpoint.
 
     Args:
       workdir: of the run.
-      like: jax.ShapeDtypeStructs of the state, with the shardings to load it to.
+      like: jax.ShapeDtypeStructs of the state, with the shardings to load to.
 
     Raises:
-      UserError: it is damaged.
+      UserError: the checkpoint is damaged.
     """
     if not _folder(workdir, "last").is_dir():
         return None
@@ -49,7 +49,7 @@ def load_last(workdir: Path, like: TrainState) -> tuple[int, TrainState] | None:
 def save_best(
     workdir: Path, epoch: int, best: Best, normalisation: Normalisation, metadata: dict[str, Any]
 ) -> None:
-    """Replaces the best weights; `metadata` is JSON."""
+    """Save the best weights in place of the previous ones; `metadata` is JSON."""
     weights = {
         "params": best.params,
         "batch_stats": best.batch_stats,
@@ -64,37 +64,37 @@ def save_best(
 def load_best(
     workdir: Path, sharding: jax.sharding.Sharding | None = None
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The best weights as a tree of arrays, and their metadata.
+    """Return the best weights as a tree of arrays, and their metadata.
 
     Args:
       workdir: of the run.
-      sharding: where the arrays go; devices.everywhere() by default.
+      sharding: where to load the arrays; processes.default_sharding() by default.
 
     Raises:
-      UserError: there are none, or they are damaged.
+      UserError: there is no checkpoint, or it is damaged.
     """
     folder = _folder(workdir, "best")
-    nothing = f"{workdir} holds no trained model; run with --mode=train first."
+    untrained = f"{workdir} holds no trained model; run with --mode=train first."
     if not folder.is_dir():
-        raise UserError(nothing)
+        raise UserError(untrained)
     with _checkpointer(workdir, "best") as checkpointer:
         if checkpointer.latest is None:
-            raise UserError(nothing)
+            raise UserError(untrained)
         try:
-            found = checkpointer.metadata()
+            saved = checkpointer.metadata()
         except Exception as error:
             raise _damaged(checkpointer) from error
-        if found.metadata is None or found.custom_metadata is None:
+        if saved.metadata is None or saved.custom_metadata is None:
             raise _damaged(checkpointer)
-        sharding = sharding or processes.everywhere()
+        sharding = sharding or processes.default_sharding()
         abstract = jax.tree.map(
-            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), found.metadata
+            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), saved.metadata
         )
-        return _load(checkpointer, abstract), dict(found.custom_metadata)
+        return _load(checkpointer, abstract), dict(saved.custom_metadata)
 
 
 def weights_of(best: dict[str, Any]) -> Weights:
-    """What predicts, out of what `load_best` gives."""
+    """Return the weights within a tree from `load_best`."""
     return Weights(
         best["params"],
         best.get("batch_stats", {}),  # a network without BatchNorm has none
@@ -110,7 +110,7 @@ def _checkpointer(workdir: Path, name: str) -> ocp.training.Checkpointer:
     policy = ocp.training.preservation_policies.LatestN(1)
     folder = _folder(workdir, name)
     if processes.is_first():
-        for unfinished in folder.glob("*orbax-checkpoint-tmp*"):  # of a save that was killed
+        for unfinished in folder.glob("*orbax-checkpoint-tmp*"):  # a kill interrupted the save
             shutil.rmtree(unfinished, ignore_errors=True)
     return ocp.training.Checkpointer(folder, preservation_policy=policy)
 
@@ -118,12 +118,12 @@ def _checkpointer(workdir: Path, name: str) -> ocp.training.Checkpointer:
 def _load(checkpointer: ocp.training.Checkpointer, abstract: Any) -> Any:
     try:
         return checkpointer.load(None, abstract)
-    except Exception as error:  # Orbax and TensorStore have no class in common
+    except Exception as error:  # Orbax and TensorStore share no exception class
         raise _damaged(checkpointer) from error
 
 
 def _damaged(checkpointer: ocp.training.Checkpointer) -> UserError:
-    # Orbax's other reads fail too, and asyncio would print each of them after our sentence.
+    # Orbax's other reads fail as well, and asyncio would print each failure after this message.
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     return UserError(
         f"the checkpoint {checkpointer.directory}/{checkpointer.latest.step} is damaged or of "

@@ -1,6 +1,7 @@
-"""Clips → probabilities and metric sums: validation and test alike, each clip once a replica.
+"""The evaluator: probabilities and metric sums of clips, for validation and test alike.
 
-Axes: R replicas, B batch, C classes, M clips.
+Axes: R replicas, G replicas of one program, S steps, B batch, C classes, M clips of a replica,
+N the same with padding.
 """
 
 from collections.abc import Sequence
@@ -8,35 +9,36 @@ from collections.abc import Sequence
 import jax
 import numpy as np
 
-from ser_jax.data import examples
+from ser_jax.data.examples import sequential_batches, stack_batches
+from ser_jax.data.loader import BatchLoader
 from ser_jax.parallel import placement, processes, programs
 from ser_jax.parallel.mesh import Layout
-from ser_jax.train import step
 from ser_jax.train.experiment import Experiment
-from ser_jax.train.loader import BatchLoader
 from ser_jax.train.state import Sums, Weights
+from ser_jax.train.step import make_evaluation
 
 
 class Evaluator:
-    """A model, compiled once, over the original views of clips."""
+    """Evaluates the original views of clips, each once per replica, with one compiled program."""
 
-    def __init__(self, task: Experiment, feed: BatchLoader, layout: Layout):
-        self._feed, self._layout = feed, layout
-        self._batch_size = task.config.evaluate.batch_size
-        zero = Sums.zero(len(task.records.labels))
+    def __init__(self, experiment: Experiment, loader: BatchLoader, layout: Layout):
+        config = experiment.config
+        self._loader, self._layout = loader, layout
+        self._batch_size = config.evaluate.batch_size
+        zero = Sums.zero(len(experiment.records.labels))
         self._zero = placement.place([zero] * layout.n_replicas, layout)
         self._evaluate = programs.compile_evaluation(
-            step.make_evaluation(task.model, task.config.input.kind), layout
+            make_evaluation(experiment.model, config.input.kind), layout
         )
 
     def sums(self, groups: Sequence[Weights], clip_RxM: Sequence[np.ndarray]) -> list[Sums]:
-        """Sums over each replica's own clips, a group each, on the devices."""
+        """Return each group's sums over the clips of each replica, still on the devices."""
         return [sums for sums, _ in self._run(groups, clip_RxM)]
 
     def __call__(
         self, groups: Sequence[Weights], clip_RxM: Sequence[np.ndarray]
     ) -> tuple[Sums, list[np.ndarray]]:
-        """Sums with R entries, and a replica's probabilities MxC in the order of its clips."""
+        """Return sums with R entries, and each replica's probability_MxC in its clips' order."""
         results = self._run(groups, clip_RxM)
         sums = [processes.fetch(sums) for sums, _ in results]
         probabilities = []
@@ -52,16 +54,13 @@ class Evaluator:
         self, groups: Sequence[Weights], clip_RxM: Sequence[np.ndarray]
     ) -> list[tuple[Sums, list[jax.Array]]]:
         results = []
-        for group, zero, members in zip(groups, self._zero, self._layout.groups, strict=True):
-            # A clip's number is that of its original example.
-            order_GxSxB = examples.stack_batches(
-                [
-                    examples.sequential_batches(clip_M, self._batch_size)
-                    for clip_M in clip_RxM[members]
-                ]
+        for group, zero, replicas in zip(groups, self._zero, self._layout.groups, strict=True):
+            # A clip's number is also that of its original example.
+            order_GxSxB = stack_batches(
+                [sequential_batches(clip_M, self._batch_size) for clip_M in clip_RxM[replicas]]
             )
             sums, probabilities = zero, []
-            for batch in self._feed.batches(order_GxSxB):
+            for batch in self._loader.batches(order_GxSxB):
                 sums, probability_GxBxC = self._evaluate(*group, sums, batch)
                 probabilities.append(probability_GxBxC)
             results.append((sums, probabilities))

@@ -1,6 +1,8 @@
-"""What is trained on what: a config meets opened records, is checked, and nothing leaks."""
+"""An experiment: a config applied to opened records, checked, and audited for leaks."""
 
 import dataclasses
+import math
+from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -11,71 +13,73 @@ from ml_collections import ConfigDict
 
 from ser_jax import features
 from ser_jax.common.errors import UserError
-from ser_jax.data import examples as data_examples
 from ser_jax.data import leakage, splits
-from ser_jax.data import records as data_records
+from ser_jax.data.examples import Examples, fit_normalisation
+from ser_jax.data.records import Records
 from ser_jax.data.splits import Split
 from ser_jax.models import registry
-from ser_jax.train import optimizer, replicas, step
-from ser_jax.train import state as train_state
-from ser_jax.train.replicas import Replica
-from ser_jax.train.state import Normalisation, TrainState
+from ser_jax.pages.numbers import percent
+from ser_jax.train.optimizer import make_optimizer, make_plateau
+from ser_jax.train.replicas import Replica, expand
+from ser_jax.train.state import Normalisation, TrainState, create_state, make_hyper
+from ser_jax.train.step import MONITORS
 
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
-    """Everything that training and evaluation are about, but the state.
+    """Everything that training and evaluation need, except the state.
 
     Attributes:
-      config: all of it.
-      records: opened.
-      replicas: the trainings.
-      splits: {fold: clip numbers of the three parts}.
-      examples: features of all views that are used.
+      config: the whole config.
+      records: the opened records.
+      replicas: the trainings of the run.
+      splits: {fold: clip numbers of the three sets}.
+      examples: features of all views in use.
       model: the network.
     """
 
     config: ConfigDict
-    records: data_records.Records
+    records: Records
     replicas: tuple[Replica, ...]
     splits: dict[int, Split]
-    examples: data_examples.Examples
+    examples: Examples
     model: nn.Module
 
     @property
     def corpus(self) -> str:
-        """What results call the corpus."""
+        """The corpus's title in results."""
         return self.config.corpus.title or self.records.corpus
 
     def train_M(self, fold: int) -> np.ndarray:  # noqa: N802 — a shape
-        """Example numbers of a fold's training part, views included."""
-        chosen = np.isin(self.examples.clip_N, self.splits[fold].train)
-        return np.flatnonzero(chosen).astype(np.int32)
+        """Return the example numbers of a fold's training set, augmented views included."""
+        in_train = np.isin(self.examples.clip_N, self.splits[fold].train)
+        return np.flatnonzero(in_train).astype(np.int32)
 
     def metadata(self) -> dict[str, Any]:
-        """What lies beside the weights, as JSON values: all that prediction needs to know."""
+        """Return what prediction needs beside the weights, as JSON values."""
         return {
             "config": self.config.to_dict(),
             "features": dataclasses.asdict(self.records.spec),
             "labels": list(self.records.labels),
             "corpus": self.corpus,
+            "licence": self.records.licence,
             "max_frames": self.examples.max_frames,
             "min_frames": int(self.examples.n_frames_N.min()),  # of the shortest example
             "replicas": [dataclasses.asdict(replica) for replica in self.replicas],
         }
 
 
-def make(config: ConfigDict, records: data_records.Records) -> Experiment:
-    """Splits, loads, and checks what can be checked before anything is trained.
+def make_experiment(config: ConfigDict, records: Records) -> Experiment:
+    """Split the clips, load the examples, build the model, and check the config.
 
     Raises:
-      UserError: the config does not fit the records.
+      UserError: the config is invalid or does not fit the records.
     """
-    every = replicas.expand(config)
+    replicas = expand(config)
     protocol = {k: v for k, v in config.split.items() if k not in ("name", "fold")}
-    parts = {
+    split_of_fold = {
         fold: splits.make(config.split.name, records.clips, fold=fold, **protocol)
-        for fold in dict.fromkeys(replica.fold for replica in every)
+        for fold in dict.fromkeys(replica.fold for replica in replicas)
     }
     fields = {k: v for k, v in config.model.items() if k != "name"}
     model = registry.build(
@@ -83,97 +87,154 @@ def make(config: ConfigDict, records: data_records.Records) -> Experiment:
     )
     if (model.input_kind == "vector") != (config.input.kind == "vector"):
         raise UserError(
-            f"model.name={config.model.name} wants a {model.input_kind}, and input.kind is "
-            f"{config.input.kind}; cnn1d takes vector, the others mfcc or log_mel."
+            f"model.name={config.model.name} takes a {model.input_kind}, and input.kind is "
+            f"{config.input.kind}; a vector is input.kind=vector, a plane is mfcc or log_mel."
         )
-    if config.train.monitor not in step.MONITORS:
+    if config.train.monitor not in MONITORS:
         raise UserError(
-            f"train.monitor={config.train.monitor!r} is unknown; use one of "
-            f"{', '.join(step.MONITORS)}."
+            f"train.monitor={config.train.monitor!r} is unknown; use one of {', '.join(MONITORS)}."
         )
     for key in ("train.epochs", "train.batch_size", "evaluate.batch_size"):
         section, name = key.split(".")
         if config[section][name] < 1:
             raise UserError(f"{key}={config[section][name]} must be 1 or more.")
-    examples = data_examples.Examples(
+    examples = Examples(
         records,
         kind=config.input.kind,
         views=config.input.views,
         max_frames=config.input.max_frames,
-        # Of several processes each reads its share, batch by batch.
+        # With several processes each streams its own share.
         memory_limit_gb=config.input.memory_limit_gb if jax.process_count() == 1 else 0.0,
     )
-    this = Experiment(config, records, every, parts, examples, model)
-    least = min(len(this.train_M(fold)) for fold in parts)
-    if config.train.batch_size > least:
+    experiment = Experiment(config, records, replicas, split_of_fold, examples, model)
+    smallest = min(len(experiment.train_M(fold)) for fold in split_of_fold)
+    if config.train.batch_size > smallest:
         raise UserError(
             f"train.batch_size={config.train.batch_size} is larger than the training set of "
-            f"{least} examples; lower it."
+            f"{smallest} examples; lower it."
         )
-    return this
+    return experiment
 
 
-def initial_states(task: Experiment) -> list[TrainState]:
-    """A fresh state a replica, normalised by its own training part, audited for leaks.
+def initial_states(experiment: Experiment) -> list[TrainState]:
+    """Return a fresh state per replica, normalised by its own training set.
 
     Raises:
-      LeakageError: see leakage.audit.
+      LeakageError: the training set, its views or the normalisation would see evaluation data.
     """
-    normalisations = {fold: _normalisation(task, fold) for fold in task.splits}
-    return [_state(task, replica, normalisations[replica.fold]) for replica in task.replicas]
+    normalisations = {fold: _normalisation(experiment, fold) for fold in experiment.splits}
+    return [
+        _initial_state(experiment, replica, normalisations[replica.fold])
+        for replica in experiment.replicas
+    ]
 
 
-def _normalisation(task: Experiment, fold: int) -> Normalisation:
-    examples, train_M = task.examples, task.train_M(fold)
+def class_weights(experiment: Experiment, replica: Replica) -> np.ndarray:
+    """Return a weight per class: 1, or scikit-learn's "balanced", n / (classes · n of the class)."""
+    n_classes = len(experiment.records.labels)
+    rule = replica.value(experiment.config, "train.class_weights")
+    if rule == "none":
+        return np.ones(n_classes)
+    if rule == "balanced":
+        train_M = experiment.train_M(replica.fold)
+        count_C = np.bincount(experiment.examples.label_N[train_M], minlength=n_classes)
+        return len(train_M) / (n_classes * count_C)
+    raise UserError(f"train.class_weights={rule!r} is unknown; use none or balanced.")
+
+
+def describe(experiment: Experiment, state: TrainState) -> str:
+    """Return the console's account of what is about to be trained: parameters and data."""
+    config, examples = experiment.config, experiment.examples
+    storage = "in memory" if examples.x_NxTxF is not None else "streamed from disk"
+    counts = sorted({len(experiment.train_M(fold)) for fold in experiment.splits})
+    n_steps = math.ceil(counts[-1] / config.train.batch_size)
+    lines = [
+        parameter_table(state.params),
+        "",
+        *(_describe_split(experiment, fold) for fold in experiment.splits),
+        f"{'–'.join(map(str, dict.fromkeys((counts[0], counts[-1]))))} training examples (views: "
+        f"{', '.join(('original', *config.input.views))}) of {examples.max_frames} frames × "
+        f"{examples.width} columns, {examples.n_bytes / 1e9:.2f} GB {storage}; "
+        f"{n_steps} steps per epoch on {jax.devices()[0].device_kind}.",
+    ]
+    split = next(iter(experiment.splits.values()))
+    if not split.unseen_speakers:
+        speakers = np.array(experiment.records.clips.speakers)
+        seen = np.isin(speakers[split.test], speakers[split.train]).mean()
+        lines.append(
+            f"NOTE: {percent(seen)} of the test clips are of speakers seen in training. The "
+            "result says nothing about new speakers; split.name=tfds or speaker_kfold does."
+        )
+    return "\n".join(lines)
+
+
+def parameter_table(params: Mapping[str, Any]) -> str:
+    """Return name, shape and size of each parameter, and the total, as aligned text."""
+    rows = [
+        (
+            jax.tree_util.keystr(path, simple=True, separator="/"),
+            "×".join(map(str, leaf.shape)),
+            leaf.size,
+        )
+        for path, leaf in jax.tree_util.tree_leaves_with_path(params)
+    ]
+    rows.append(("total", "", sum(size for *_, size in rows)))
+    name_width, shape_width = (max(len(row[i]) for row in rows) for i in (0, 1))
+    return "\n".join(
+        f"{name:<{name_width}}  {shape:<{shape_width}}  {size:>12,}" for name, shape, size in rows
+    )
+
+
+def _normalisation(experiment: Experiment, fold: int) -> Normalisation:
+    examples, train_M = experiment.examples, experiment.train_M(fold)
     normalised_on_M = train_M
     leakage.audit(
-        task.splits[fold],
-        task.records.clips,
+        experiment.splits[fold],
+        experiment.records.clips,
         trained_on=examples.clip_N[train_M],
         normalised_on=examples.clip_N[normalised_on_M],
     )
     mean_F, sd_F = np.zeros(examples.width, np.float32), np.ones(examples.width, np.float32)
-    if task.config.input.normalise:
-        mean_F, sd_F = data_examples.fit_normalisation(examples, normalised_on_M)
+    if experiment.config.input.normalise:
+        mean_F, sd_F = fit_normalisation(examples, normalised_on_M)
     return Normalisation(jnp.asarray(mean_F), jnp.asarray(sd_F))
 
 
-def _state(task: Experiment, replica: Replica, normalisation: Normalisation) -> TrainState:
-    config, examples = task.config, task.examples
+def _initial_state(
+    experiment: Experiment, replica: Replica, normalisation: Normalisation
+) -> TrainState:
+    config, examples = experiment.config, experiment.examples
     shape = (config.train.batch_size, examples.max_frames, examples.width)
-    example_input = features.model_input(jnp.zeros(shape), config.input.kind)
-    return train_state.create(
-        task.model,
-        optimizer.make(config.optimizer.name),
-        optimizer.plateau(config.optimizer),
-        example_input,
+    return create_state(
+        experiment.model,
+        make_optimizer(config.optimizer.name),
+        make_plateau(config.optimizer),
+        features.model_input(jnp.zeros(shape), config.input.kind),
         seed=replica.seed,
-        hyper=train_state.make_hyper(
+        hyper=make_hyper(
             learning_rate=replica.value(config, "optimizer.learning_rate"),
             min_learning_rate=config.optimizer.min_learning_rate,
             l2=replica.value(config, "optimizer.l2"),
-            dropout=_share(replica, config, "train.dropout"),
-            label_smoothing=_share(replica, config, "train.label_smoothing"),
-            class_weight_C=class_weights(task, replica),
+            dropout=_fraction(replica, config, "train.dropout"),
+            label_smoothing=_fraction(replica, config, "train.label_smoothing"),
+            class_weight_C=class_weights(experiment, replica),
         ),
         normalisation=normalisation,
     )
 
 
-def _share(replica: Replica, config: ConfigDict, key: str) -> float:
+def _fraction(replica: Replica, config: ConfigDict, key: str) -> float:
     value = replica.value(config, key)
     if not 0 <= value < 1:
-        raise UserError(f"{key}={value:g} is no share; give 0 or more, and less than 1.")
+        raise UserError(f"{key}={value:g} must be in [0, 1).")
     return value
 
 
-def class_weights(task: Experiment, replica: Replica) -> np.ndarray:
-    """A weight a class: 1, or n / (classes · n of the class), scikit-learn's "balanced"."""
-    n_classes, kind = len(task.records.labels), replica.value(task.config, "train.class_weights")
-    if kind == "none":
-        return np.ones(n_classes)
-    if kind == "balanced":
-        train_M = task.train_M(replica.fold)
-        count_C = np.bincount(task.examples.label_N[train_M], minlength=n_classes)
-        return len(train_M) / (n_classes * count_C)
-    raise UserError(f"train.class_weights={kind!r} is unknown; use none or balanced.")
+def _describe_split(experiment: Experiment, fold: int) -> str:
+    split, speakers = experiment.splits[fold], np.array(experiment.records.clips.speakers)
+    number = f", fold {fold}" if len(experiment.splits) > 1 else ""
+    sets = ", ".join(
+        f"{part} {len(rows)} clips of {len(set(speakers[rows]))} speakers"
+        for part, rows in split.parts().items()
+    )
+    return f"{experiment.corpus}, protocol {split.protocol}{number}: {sets}."

@@ -1,4 +1,4 @@
-"""What a run leaves to read: config.json, metrics.jsonl, and a line an epoch on the console."""
+"""Metrics of each epoch: metrics.jsonl, TensorBoard event files, and the console's table."""
 
 import json
 import math
@@ -12,27 +12,27 @@ from ser_jax.parallel import processes
 
 
 class MetricLog:
-    """metrics.jsonl: one JSON object an epoch and replica, keys such as "val/uar"."""
+    """metrics.jsonl: one JSON object per epoch and replica, with keys such as "val/uar"."""
 
     def __init__(self, workdir: Path, n_epochs: int, *, board: bool = False):
-        """Keeps the lines of the first `n_epochs`; later ones belong to epochs run anew.
+        """Open the log and drop the lines of epochs that will be run again.
 
         Args:
           workdir: of the run.
-          n_epochs: that are done.
+          n_epochs: number of completed epochs, whose lines are kept.
           board: also write event files for TensorBoard.
         """
         self._path = workdir / "metrics.jsonl"
         text = self._path.read_text(encoding="utf-8") if self._path.exists() else ""
         kept = [line for line in text.splitlines(keepends=True) if _epoch_of(line) <= n_epochs]
-        self._board: Board | None = None
+        self._board: TensorBoard | None = None
         if processes.is_first():
             files.write_text(self._path, "".join(kept))
             if board:
-                self._board = Board(workdir / "tensorboard", map(json.loads, kept))
+                self._board = TensorBoard(workdir / "tensorboard", map(json.loads, kept))
 
     def write(self, rows: Sequence[dict[str, float]]) -> None:
-        """Appends an epoch; a number that is not finite becomes null, for JSON has no other."""
+        """Append an epoch; a value that is not finite becomes null, as JSON requires."""
         rows = [{k: v if math.isfinite(v) else None for k, v in row.items()} for row in rows]
         if processes.is_first():
             with self._path.open("a", encoding="utf-8") as file:
@@ -41,24 +41,16 @@ class MetricLog:
             self._board.write(rows)
 
     def close(self) -> None:
-        """Ends the event files; metrics.jsonl is whole at any time."""
+        """Close the event files; metrics.jsonl is complete after each epoch."""
         if self._board:
             self._board.close()
 
 
-def _epoch_of(line: str) -> float:
-    """Its number; a line that was cut short by a kill belongs to no epoch that is kept."""
-    try:
-        return json.loads(line)["epoch"]
-    except (ValueError, KeyError, TypeError):
-        return math.inf
-
-
-class Board:
-    """The event files of a run."""
+class TensorBoard:
+    """TensorBoard event files, one folder per replica."""
 
     def __init__(self, folder: Path, rows: Iterable[Mapping[str, Any]]):
-        """Writes `rows` anew, so that after a resume no epoch is there twice or left over."""
+        """Rewrite the files from `rows`, so that no epoch is duplicated after a resume."""
         for stale in folder.glob("replica-*/events.out.tfevents.*"):
             stale.unlink()
         self._folder = folder
@@ -66,7 +58,7 @@ class Board:
         self.write(rows)
 
     def write(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Appends rows of metrics.jsonl; a value that was not finite (None) has no point."""
+        """Append rows of metrics.jsonl, without their null values."""
         from tensorboardX.proto.event_pb2 import Event
         from tensorboardX.proto.summary_pb2 import Summary
 
@@ -86,7 +78,7 @@ class Board:
             writer.close()
 
     def _writer(self, replica: int) -> Any:
-        # Its SummaryWriter would write from a thread of its own, some time later.
+        # tensorboardX's SummaryWriter writes later, from a thread of its own.
         from tensorboardX.event_file_writer import EventsWriter
 
         if replica not in self._writers:
@@ -94,3 +86,33 @@ class Board:
             folder.mkdir(parents=True, exist_ok=True)
             self._writers[replica] = EventsWriter(str(folder / "events"))
         return self._writers[replica]
+
+
+def console_header(n_replicas: int) -> str:
+    """Return the column titles of the console's table."""
+    return (
+        "epoch      loss  accuracy  macro-F1        l2 |  val loss  accuracy  macro-F1 |"
+        "      rate     time   clips/s" + ("  training" if n_replicas > 1 else "")
+    )
+
+
+def console_line(rows: Sequence[dict[str, float]], n_epochs: int, n_replicas: int) -> str:
+    """Return an epoch's line of the table: the mean over the replicas still training."""
+    mean = {key: sum(row[key] for row in rows) / len(rows) for key in rows[0]}
+    train = f"{mean['train/loss']:9.4f} {mean['train/accuracy']:9.4f} {mean['train/macro_f1']:9.4f}"
+    val = f"{mean['val/loss']:9.4f} {mean['val/accuracy']:9.4f} {mean['val/macro_f1']:9.4f}"
+    epoch = f"{rows[0]['epoch']:>3}/{n_epochs:<3}"
+    cost = f"{mean['seconds']:7.1f}s {mean['examples_per_second']:9.1f}"
+    training = f"  {len(rows)} of {n_replicas}" if n_replicas > 1 else ""
+    return (
+        f"{epoch} {train} {mean['train/l2']:9.4f} | {val} | {mean['learning_rate']:9.2e} "
+        f"{cost}{training}"
+    )
+
+
+def _epoch_of(line: str) -> float:
+    """Return the line's epoch; infinity for a line that a kill cut short."""
+    try:
+        return json.loads(line)["epoch"]
+    except (ValueError, KeyError, TypeError):
+        return math.inf

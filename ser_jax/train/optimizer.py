@@ -1,19 +1,19 @@
-"""The optax chain, and the plateau rule as Keras has it."""
+"""Optimisers, and the learning-rate plateau rule, with Keras's constants and semantics."""
 
 import optax
 from ml_collections import ConfigDict
 
 from ser_jax.common.errors import UserError
 
-# Keras's constants, which are not optax's. Learning rate and plateau are applied by the step.
+# Keras's defaults differ from optax's. The step applies the learning rate.
 OPTIMIZERS = {
     "adam": lambda: optax.scale_by_adam(b1=0.9, b2=0.999, eps=1e-7),
     "rmsprop": lambda: optax.scale_by_rms(decay=0.9, eps=1e-7),
 }
 
 
-def make(name: str) -> optax.GradientTransformation:
-    """Gradients → directions, without a learning rate.
+def make_optimizer(name: str) -> optax.GradientTransformation:
+    """Return the transformation from gradients to directions, without a learning rate.
 
     Raises:
       UserError: an unknown name.
@@ -23,17 +23,17 @@ def make(name: str) -> optax.GradientTransformation:
     return OPTIMIZERS[name]()
 
 
-def plateau(config: ConfigDict) -> optax.GradientTransformationExtraArgs:
-    """Keras's ReduceLROnPlateau: updated once an epoch with a value to be minimised.
+def make_plateau(config: ConfigDict) -> optax.GradientTransformationExtraArgs:
+    """Return Keras's ReduceLROnPlateau: updated once an epoch with a value to minimise.
 
-    Its state's `scale` multiplies the learning rate. `config` is config.optimizer.
+    The learning rate is multiplied by its state's `scale`. `config` is config.optimizer.
 
     Raises:
       UserError: a factor outside (0, 1) or a patience below 1.
     """
     if not 0 < config.plateau_factor < 1 or config.plateau_patience < 1:
         raise UserError(
-            "optimizer.plateau_factor lies between 0 and 1 and plateau_patience is 1 or more; got "
+            "optimizer.plateau_factor must be between 0 and 1 and plateau_patience 1 or more; got "
             f"{config.plateau_factor} and {config.plateau_patience}."
         )
     return optax.contrib.reduce_on_plateau(
@@ -41,5 +41,5 @@ def plateau(config: ConfigDict) -> optax.GradientTransformationExtraArgs:
         patience=config.plateau_patience,
         rtol=0.0,
         atol=config.plateau_min_delta,
-        cooldown=max(config.plateau_cooldown - 1, 0),  # Keras counts its first epoch as cooled
+        cooldown=max(config.plateau_cooldown - 1, 0),  # Keras's ends an epoch earlier
     )

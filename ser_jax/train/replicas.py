@@ -1,4 +1,4 @@
-"""A replica is one training: a seed, a fold, and values for the keys that are swept."""
+"""Replicas: the trainings of a run, each with a seed, a fold and values of the swept keys."""
 
 import dataclasses
 import itertools
@@ -14,12 +14,12 @@ from ser_jax.data import splits
 
 @dataclasses.dataclass(frozen=True)
 class Replica:
-    """What tells one training of a run from the others.
+    """What distinguishes one training of a run from the others.
 
     Attributes:
-      seed: of initialisation, dropout and the order of the batches.
+      seed: of initialisation, dropout and batch order.
       fold: of the protocol.
-      setting: the swept keys' values, such as {"optimizer.learning_rate": 3e-4}.
+      setting: values of the swept keys, such as {"optimizer.learning_rate": 3e-4}.
     """
 
     seed: int
@@ -27,7 +27,7 @@ class Replica:
     setting: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def value(self, config: ConfigDict, key: str) -> Any:
-        """The value of "section.key" for this replica."""
+        """Return this replica's value of "section.key"."""
         section, name = key.split(".")
         return self.setting.get(key, config[section][name])
 
@@ -37,10 +37,10 @@ class Replica:
 
 
 def expand(config: ConfigDict) -> tuple[Replica, ...]:
-    """All replicas of a run: by setting, then by fold, then by seed.
+    """Return all replicas of a run, ordered by setting, then fold, then seed.
 
     Raises:
-      UserError: no seed, an unknown fold, or a swept value of another type than its key's.
+      UserError: no seed, an unknown fold, or a swept value that has not its key's type.
     """
     if config.replicas.seeds < 1:
         raise UserError(f"replicas.seeds={config.replicas.seeds} must be 1 or more.")
@@ -53,7 +53,7 @@ def expand(config: ConfigDict) -> tuple[Replica, ...]:
     for key, values in swept.items():
         _check(config, key, values)
     settings = [
-        dict(zip(swept, chosen, strict=True)) for chosen in itertools.product(*swept.values())
+        dict(zip(swept, values, strict=True)) for values in itertools.product(*swept.values())
     ]
     seeds = range(config.seed, config.seed + config.replicas.seeds)
     return tuple(
@@ -62,7 +62,7 @@ def expand(config: ConfigDict) -> tuple[Replica, ...]:
 
 
 def best_setting(settings: Sequence[dict[str, Any]], value_R: np.ndarray) -> dict[str, Any]:
-    """The setting that was best on validation; of equals the first.
+    """Return the setting with the best mean on validation, the first one of equals.
 
     Args:
       settings: of each replica.
@@ -78,12 +78,13 @@ def best_setting(settings: Sequence[dict[str, Any]], value_R: np.ndarray) -> dic
 
 def _check(config: ConfigDict, key: str, values: tuple) -> None:
     section, name = key.split(".")
-    kind = type(config[section][name])
+    default = config[section][name]
+    allowed = (int, float) if isinstance(default, float) else type(default)
     for value in values:
-        if not isinstance(value, (int, float) if kind is float else kind):
+        if not isinstance(value, allowed):
             raise UserError(
-                f"replicas.sweep.{section}__{name} holds {value!r}; give values such as "
-                f"({config[section][name]!r},)."
+                f"replicas.sweep.{section}__{name} contains {value!r}; give values such as "
+                f"({default!r},)."
             )
     if len(set(values)) < len(values):
-        raise UserError(f"replicas.sweep.{section}__{name} names a value twice: {values}.")
+        raise UserError(f"replicas.sweep.{section}__{name} repeats a value: {values}.")

@@ -1,6 +1,6 @@
-"""Everything that training changes or must remember, as one pytree of arrays.
+"""The training state: everything that training changes or remembers, as one pytree of arrays.
 
-Axes: F feature columns, C classes. A leading replica axis can be put on every leaf from outside.
+Axes: F feature columns, C classes. Any leaf may get a leading replica axis from outside.
 """
 
 import functools
@@ -16,7 +16,7 @@ from flax import struct
 
 @struct.dataclass
 class Hyper:
-    """What may differ between replicas without compiling again; all float32."""
+    """Hyperparameters that may differ between replicas without recompiling; all float32."""
 
     learning_rate: jax.Array
     min_learning_rate: jax.Array
@@ -28,14 +28,14 @@ class Hyper:
 
 @struct.dataclass
 class Normalisation:
-    """x → (x − mean) / sd, a column at a time."""
+    """x → (x − mean) / sd, per column."""
 
     mean_F: jax.Array
     sd_F: jax.Array
 
 
 class Weights(NamedTuple):
-    """What predicts."""
+    """The part of a state that prediction needs."""
 
     params: Any
     batch_stats: Any
@@ -44,15 +44,15 @@ class Weights(NamedTuple):
 
 @struct.dataclass
 class Sums:
-    """Metrics are sums here; the host divides.
+    """Sums over batches from which the host computes the metrics.
 
     Attributes:
-      n: examples.
+      n: number of examples.
       loss: cross-entropy, summed over examples.
-      confusion_CxC: counts, rows true.
+      confusion_CxC: counts, one row per true class.
       l2: penalty, summed over steps.
-      steps: number of them.
-      bad_step: the first step whose loss was not finite, else −1.
+      steps: number of steps.
+      bad_step: the first step with a loss that is not finite, else −1.
     """
 
     n: jax.Array
@@ -64,7 +64,7 @@ class Sums:
 
     @classmethod
     def zero(cls, n_classes: int) -> "Sums":
-        return cls(  # an array each: the state is donated
+        return cls(  # separate arrays, since the state is donated
             n=jnp.zeros((), jnp.int32),
             loss=jnp.zeros((), jnp.float32),
             confusion_CxC=jnp.zeros((n_classes, n_classes), jnp.int32),
@@ -86,7 +86,22 @@ class Best:
 
 @struct.dataclass
 class TrainState:
-    """See the attributes' classes. `step` counts from the start; `waited` in epochs."""
+    """The state of one replica.
+
+    Attributes:
+      step: number of steps taken, over all epochs.
+      params: of the network.
+      batch_stats: running statistics of BatchNorm.
+      opt_state: moments of the optimiser.
+      plateau: state of the plateau rule.
+      key: from which each step derives its dropout key.
+      hyper: hyperparameters.
+      normalisation: of the features.
+      sums: training metrics of the current epoch.
+      best: weights of the best epoch.
+      waited: epochs without an improvement.
+      stopped: whether the replica has stopped, early or because it failed.
+    """
 
     step: jax.Array
     params: Any
@@ -102,7 +117,7 @@ class TrainState:
     stopped: jax.Array
 
 
-def create(
+def create_state(
     model: nn.Module,
     optimizer: optax.GradientTransformation,
     plateau: optax.GradientTransformationExtraArgs,
@@ -112,15 +127,15 @@ def create(
     hyper: Hyper,
     normalisation: Normalisation,
 ) -> TrainState:
-    """A fresh state.
+    """Initialise a state.
 
     Args:
       model: the network.
-      optimizer: its moments are part of the state.
-      plateau: likewise.
-      example_input: one batch of model input; only its shape counts.
+      optimizer: its state becomes part of the state.
+      plateau: its state becomes part of the state.
+      example_input: a batch of model input, for its shape.
       seed: of initialisation and dropout.
-      hyper: the swept numbers.
+      hyper: hyperparameters.
       normalisation: fitted on the training part.
     """
     init_key, key = jax.random.split(jax.random.key(seed))
@@ -144,21 +159,11 @@ def create(
     return _unshared(state)
 
 
-@functools.partial(jax.jit, static_argnames="model")  # compiled once for all replicas
-def _initial_variables(model: nn.Module, key: jax.Array, example_input: jax.Array) -> Any:
-    return model.init(key, example_input, train=False)
-
-
-def start_from(state: TrainState, params: Any, batch_stats: Any) -> TrainState:
-    """The same state with other weights, as NumPy or JAX arrays."""
+def replace_weights(state: TrainState, params: Any, batch_stats: Any) -> TrainState:
+    """Return the state with other weights, given as NumPy or JAX arrays."""
     params, batch_stats = jax.tree.map(jnp.asarray, (params, batch_stats))
     best = state.best.replace(params=params, batch_stats=batch_stats)
     return _unshared(state.replace(params=params, batch_stats=batch_stats, best=best))
-
-
-def _unshared(state: TrainState) -> TrainState:
-    """Each leaf with a buffer of its own: a state that is donated may not name one twice."""
-    return jax.tree.map(jnp.copy, state)
 
 
 def make_hyper(
@@ -170,6 +175,16 @@ def make_hyper(
     label_smoothing: float,
     class_weight_C: np.ndarray,
 ) -> Hyper:
-    """Python numbers → float32 arrays."""
+    """Convert Python numbers to float32 arrays."""
     numbers = (learning_rate, min_learning_rate, l2, dropout, label_smoothing, class_weight_C)
     return Hyper(*(jnp.asarray(x, jnp.float32) for x in numbers))
+
+
+@functools.partial(jax.jit, static_argnames="model")  # compiled once for all replicas
+def _initial_variables(model: nn.Module, key: jax.Array, example_input: jax.Array) -> Any:
+    return model.init(key, example_input, train=False)
+
+
+def _unshared(state: TrainState) -> TrainState:
+    """Copy every leaf: a donated state must not contain the same buffer twice."""
+    return jax.tree.map(jnp.copy, state)

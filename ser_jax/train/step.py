@@ -1,11 +1,11 @@
-"""The mathematics of training: one replica, one batch; no I/O, no mesh, no config.
+"""Training and evaluation steps as pure functions of one replica and one batch.
 
-Axes: B batch, T frames, F feature columns, C classes.
+No I/O, mesh or config. Axes: B batch, T frames, F feature columns, C classes.
 """
 
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -13,48 +13,23 @@ import jax.numpy as jnp
 import optax
 
 from ser_jax import features
+from ser_jax.data.loader import Batch
+from ser_jax.train.objectives import cross_entropy, l2_penalty
 from ser_jax.train.state import Best, Normalisation, Sums, TrainState
 
 MONITORS = ("accuracy", "uar", "loss")
 
 
-class Batch(NamedTuple):
-    """Examples as stored. Rows where mask_B is False only fill the batch and count nowhere."""
-
-    x_BxTxF: jax.Array
-    n_frames_B: jax.Array
-    label_B: jax.Array
-    mask_B: jax.Array
-
-
-def prepare(normalisation: Normalisation, batch: Batch, kind: str) -> jax.Array:
-    """Normalised model input; frames past a clip's end are zero, before and after."""
-    x_BxTxF = (batch.x_BxTxF - normalisation.mean_F) / normalisation.sd_F
-    inside_BxT = jnp.arange(x_BxTxF.shape[1]) < batch.n_frames_B[:, None]
-    return features.model_input(jnp.where(inside_BxT[..., None], x_BxTxF, 0.0), kind)
-
-
-def l2_penalty(params: Any) -> jax.Array:
-    """Σw² over the kernels of convolutions and dense layers; biases and BatchNorm are free."""
-    leaves = jax.tree_util.tree_leaves_with_path(params)
-    return sum(jnp.sum(leaf**2) for path, leaf in leaves if path[-1].key == "kernel")
-
-
 def make_train_step(
     model: nn.Module, optimizer: optax.GradientTransformation, kind: str
 ) -> Callable[[TrainState, Batch], TrainState]:
-    """(state, batch) → state, with the batch's metrics added to state.sums."""
+    """Return (state, batch) → state, with the batch's metrics added to state.sums."""
 
     def train_step(state: TrainState, batch: Batch) -> TrainState:
         hyper, n = state.hyper, jnp.sum(batch.mask_B)
-        x = prepare(state.normalisation, batch, kind)
-        weight_B = batch.mask_B * hyper.class_weight_C[batch.label_B]
-        n_classes = len(hyper.class_weight_C)
-        target_BxC = optax.smooth_labels(
-            jax.nn.one_hot(batch.label_B, n_classes), hyper.label_smoothing
-        )
+        x = model_input(state.normalisation, batch, kind)
 
-        def loss_of(params: Any) -> tuple[jax.Array, tuple]:
+        def loss_fn(params: Any) -> tuple[jax.Array, tuple]:
             logits_BxC, updated = model.apply(
                 {"params": params, "batch_stats": state.batch_stats},
                 x,
@@ -64,26 +39,24 @@ def make_train_step(
                 rngs={"dropout": jax.random.fold_in(state.key, state.step)},
                 mutable=["batch_stats"],
             )
-            entropy_B = optax.softmax_cross_entropy(logits_BxC, target_BxC)
-            entropy = jnp.sum(entropy_B * weight_B) / n
+            entropy = cross_entropy(logits_BxC, batch, hyper)
             penalty = hyper.l2 * l2_penalty(params)
             batch_stats = updated.get("batch_stats", state.batch_stats)
             return entropy + penalty, (entropy, penalty, logits_BxC, batch_stats)
 
-        gradient = jax.grad(loss_of, has_aux=True)
-        grads, (entropy, penalty, logits_BxC, batch_stats) = gradient(state.params)
+        grad_fn = jax.grad(loss_fn, has_aux=True)
+        grads, (entropy, penalty, logits_BxC, batch_stats) = grad_fn(state.params)
         directions, opt_state = optimizer.update(grads, state.opt_state, state.params)
-        rate = learning_rate(state)
+        rate = current_learning_rate(state)
         params = jax.tree.map(lambda w, d: w - rate * d, state.params, directions)
 
         bad = ~jnp.isfinite(entropy + penalty) & (state.sums.bad_step < 0)
+        predicted_B = jnp.argmax(logits_BxC, axis=-1)
         sums = state.sums.replace(
             n=state.sums.n + n,
             loss=state.sums.loss + entropy * n,
             confusion_CxC=state.sums.confusion_CxC
-            + confusion_counts(
-                batch.label_B, jnp.argmax(logits_BxC, axis=-1), batch.mask_B, n_classes
-            ),
+            + confusion_counts(batch.label_B, predicted_B, batch.mask_B, logits_BxC.shape[-1]),
             l2=state.sums.l2 + penalty,
             steps=state.sums.steps + 1,
             bad_step=jnp.where(bad, state.step, state.sums.bad_step),
@@ -99,25 +72,31 @@ def make_train_step(
     return train_step
 
 
-def learning_rate(state: TrainState) -> jax.Array:
-    """The rate that the plateau rule has come down to."""
-    return jnp.maximum(
-        state.hyper.learning_rate * state.plateau.scale, state.hyper.min_learning_rate
-    )
+def skip_if_idle(
+    step: Callable[[TrainState, Batch], TrainState],
+) -> Callable[[TrainState, Batch], TrainState]:
+    """Make a step leave a replica unchanged that has stopped, failed or run out of batches."""
+
+    @functools.wraps(step)
+    def guarded(state: TrainState, batch: Batch) -> TrainState:
+        busy = jnp.any(batch.mask_B) & ~state.stopped & (state.sums.bad_step < 0)
+        return jax.tree.map(lambda new, old: jnp.where(busy, new, old), step(state, batch), state)
+
+    return guarded
 
 
 def make_logits(model: nn.Module, kind: str) -> Callable[..., jax.Array]:
-    """(params, batch_stats, normalisation, batch) → logits_BxC, as in prediction."""
+    """Return (params, batch_stats, normalisation, batch) → logits_BxC, in inference mode."""
 
     def logits(params: Any, batch_stats: Any, normalisation: Normalisation, batch: Batch):
-        x = prepare(normalisation, batch, kind)
+        x = model_input(normalisation, batch, kind)
         return model.apply({"params": params, "batch_stats": batch_stats}, x, train=False)
 
     return logits
 
 
 def make_evaluation(model: nn.Module, kind: str) -> Callable[..., tuple[Sums, jax.Array]]:
-    """(params, batch_stats, normalisation, sums, batch) → (sums, probability_BxC)."""
+    """Return (params, batch_stats, normalisation, sums, batch) → (sums, probability_BxC)."""
     logits_of = make_logits(model, kind)
 
     def evaluate(
@@ -129,49 +108,26 @@ def make_evaluation(model: nn.Module, kind: str) -> Callable[..., tuple[Sums, ja
     return evaluate
 
 
-def evaluation_sums(sums: Sums, logits_BxC: jax.Array, batch: Batch) -> Sums:
-    """Adds a batch to the sums; plain cross-entropy, each clip once."""
-    entropy_B = optax.softmax_cross_entropy_with_integer_labels(logits_BxC, batch.label_B)
-    predicted_B = jnp.argmax(logits_BxC, axis=-1)
-    return sums.replace(
-        n=sums.n + jnp.sum(batch.mask_B),
-        loss=sums.loss + jnp.sum(jnp.where(batch.mask_B, entropy_B, 0.0)),
-        confusion_CxC=sums.confusion_CxC
-        + confusion_counts(batch.label_B, predicted_B, batch.mask_B, logits_BxC.shape[-1]),
-        steps=sums.steps + 1,
-    )
-
-
-def monitored(sums: Sums, monitor: str) -> jax.Array:
-    """The value by which epochs are compared; larger is better."""
-    if monitor == "loss":
-        return -sums.loss / sums.n
-    correct_C = jnp.diagonal(sums.confusion_CxC).astype(jnp.float32)
-    if monitor == "accuracy":
-        return jnp.sum(correct_C) / sums.n
-    support_C = jnp.sum(sums.confusion_CxC, axis=1)
-    return jnp.sum(correct_C / jnp.maximum(support_C, 1)) / jnp.sum(support_C > 0)
-
-
 def make_end_of_epoch(
     plateau: optax.GradientTransformationExtraArgs,
     monitor: str,
     stopping_patience: int,
     stopping_min_delta: float,
 ) -> Callable[[TrainState, Sums, jax.Array], TrainState]:
-    """(state, validation sums, epoch) → state: best weights, plateau and early stopping.
+    """Return (state, validation sums, epoch) → state: best weights, plateau and early stopping.
 
-    An epoch is best when its value is above the best before. Early stopping is Keras's: it waits
-    `stopping_patience` epochs for a gain of more than `stopping_min_delta`; 0 waits for ever. A
-    state that has stopped stays as it is, and one whose loss was not finite stops.
+    The best epoch has the highest monitored value, the first one of equals. Early stopping follows
+    Keras: stop after `stopping_patience` epochs without a gain of more than `stopping_min_delta`;
+    patience 0 never stops. A replica whose loss is not finite stops; a stopped one is left
+    unchanged.
     """
 
     def end_of_epoch(state: TrainState, sums: Sums, epoch: jax.Array) -> TrainState:
-        value = monitored(sums, monitor)
+        value = monitored_value(sums, monitor)
         failed = state.sums.bad_step >= 0
         improved = (value > state.best.value) & ~failed
-        now = Best(state.params, state.batch_stats, value, epoch)
-        best = jax.tree.map(lambda new, old: jnp.where(improved, new, old), now, state.best)
+        current = Best(state.params, state.batch_stats, value, epoch)
+        best = jax.tree.map(lambda new, old: jnp.where(improved, new, old), current, state.best)
         gained = value - stopping_min_delta > state.best.value
         waited = jnp.where(gained, 0, state.waited + 1)
         _, plateau_state = plateau.update({}, state.plateau, value=-value)
@@ -188,32 +144,57 @@ def make_end_of_epoch(
     return end_of_epoch
 
 
-def busy_only(
-    step: Callable[[TrainState, Batch], TrainState],
-) -> Callable[[TrainState, Batch], TrainState]:
-    """A step that changes nothing for a replica that has stopped, failed or run out of batches."""
+def model_input(normalisation: Normalisation, batch: Batch, kind: str) -> jax.Array:
+    """Normalise a batch for the model; frames past a clip's end stay zero."""
+    x_BxTxF = (batch.x_BxTxF - normalisation.mean_F) / normalisation.sd_F
+    inside_BxT = jnp.arange(x_BxTxF.shape[1]) < batch.n_frames_B[:, None]
+    return features.model_input(jnp.where(inside_BxT[..., None], x_BxTxF, 0.0), kind)
 
-    @functools.wraps(step)
-    def guarded(state: TrainState, batch: Batch) -> TrainState:
-        busy = jnp.any(batch.mask_B) & ~state.stopped & (state.sums.bad_step < 0)
-        return jax.tree.map(lambda new, old: jnp.where(busy, new, old), step(state, batch), state)
 
-    return guarded
+def current_learning_rate(state: TrainState) -> jax.Array:
+    """Return the learning rate after the plateau rule's reductions."""
+    return jnp.maximum(
+        state.hyper.learning_rate * state.plateau.scale, state.hyper.min_learning_rate
+    )
+
+
+def evaluation_sums(sums: Sums, logits_BxC: jax.Array, batch: Batch) -> Sums:
+    """Add a batch to the sums, with plain cross-entropy as the loss."""
+    entropy_B = optax.softmax_cross_entropy_with_integer_labels(logits_BxC, batch.label_B)
+    predicted_B = jnp.argmax(logits_BxC, axis=-1)
+    return sums.replace(
+        n=sums.n + jnp.sum(batch.mask_B),
+        loss=sums.loss + jnp.sum(jnp.where(batch.mask_B, entropy_B, 0.0)),
+        confusion_CxC=sums.confusion_CxC
+        + confusion_counts(batch.label_B, predicted_B, batch.mask_B, logits_BxC.shape[-1]),
+        steps=sums.steps + 1,
+    )
+
+
+def monitored_value(sums: Sums, monitor: str) -> jax.Array:
+    """Return the value that epochs are compared by; larger is better."""
+    if monitor == "loss":
+        return -sums.loss / sums.n
+    correct_C = jnp.diagonal(sums.confusion_CxC).astype(jnp.float32)
+    if monitor == "accuracy":
+        return jnp.sum(correct_C) / sums.n
+    support_C = jnp.sum(sums.confusion_CxC, axis=1)
+    return jnp.sum(correct_C / jnp.maximum(support_C, 1)) / jnp.sum(support_C > 0)
 
 
 def confusion_counts(
     label_B: jax.Array, prediction_B: jax.Array, weight_B: jax.Array, n_classes: int
 ) -> jax.Array:
-    """Counts of (true, predicted) pairs, exact.
+    """Count (true, predicted) pairs exactly.
 
     Args:
       label_B: true class indices.
-      prediction_B: predicted ones.
-      weight_B: 1 or True where a clip counts, 0 or False where it only fills up the batch.
+      prediction_B: predicted class indices.
+      weight_B: 1 or True for a clip, 0 or False for a padding row.
       n_classes: C.
 
     Returns:
-      int32 counts_CxC; they add over batches.
+      int32 counts_CxC, which may be summed over batches.
     """
     counts_CxC = jnp.zeros((n_classes, n_classes), jnp.int32)
     return counts_CxC.at[label_B, prediction_B].add(weight_B.astype(jnp.int32))

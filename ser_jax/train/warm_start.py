@@ -1,4 +1,4 @@
-"""A second training: another run's best weights are the start of this one."""
+"""Warm start (init_from): begin a training with the best weights of another run."""
 
 from pathlib import Path
 from typing import Any
@@ -8,77 +8,73 @@ import jax.numpy as jnp
 
 from ser_jax.common import files
 from ser_jax.common.errors import UserError
-from ser_jax.data import leakage
+from ser_jax.data.leakage import LeakageError
 from ser_jax.train import checkpoints
-from ser_jax.train import state as train_state
 from ser_jax.train.experiment import Experiment
 from ser_jax.train.replicas import Replica
-from ser_jax.train.state import TrainState
+from ser_jax.train.state import TrainState, replace_weights
 
 
-def start_from(this: Experiment, states: list[TrainState], source: Path) -> list[TrainState]:
-    """The states with the best weights of the run in `source`.
+def start_from(experiment: Experiment, states: list[TrainState], source: Path) -> list[TrainState]:
+    """Return the states with the best weights of the run in `source`.
 
-    A replica starts from the source's replica of the same seed and fold; where the source has but
-    one replica, all start from that.
+    A replica starts from the source's replica of the same seed and fold, or from the only one.
 
     Raises:
-      UserError: nothing is trained there, or another network, other classes or other replicas.
-      LeakageError: its training has seen a clip that this run is tested on.
+      UserError: the source is untrained or differs in network, classes or replicas.
+      LeakageError: the source's training has seen a test clip of this run.
     """
     weights, metadata = checkpoints.load_best(source)
-    if metadata["labels"] != list(this.records.labels):
+    labels = experiment.records.labels
+    if metadata["labels"] != list(labels):
         raise UserError(
-            f"init_from={source} knows the classes {', '.join(metadata['labels'])}, and this "
-            f"corpus has {', '.join(this.records.labels)}; choose the same with corpus.emotions."
+            f"init_from={source} has the classes {', '.join(metadata['labels'])}, but this corpus "
+            f"has {', '.join(labels)}; select the same with corpus.emotions."
         )
     params, batch_stats = weights["params"], weights.get("batch_stats", {})
-    theirs = jax.tree.map(lambda leaf: leaf.shape[1:], (params, batch_stats))
-    if theirs != jax.tree.map(jnp.shape, (states[0].params, states[0].batch_stats)):
+    source_shapes = jax.tree.map(lambda leaf: leaf.shape[1:], (params, batch_stats))
+    if source_shapes != jax.tree.map(jnp.shape, (states[0].params, states[0].batch_stats)):
         raise UserError(
             f"init_from={source} has a network of another shape; give the same config.model, "
             "config.features and input.max_frames."
         )
-    their_parts = files.read_json(source / "split.json")
+    source_splits = files.read_json(source / "split.json")
     started = []
-    for replica, state in zip(this.replicas, states, strict=True):
+    for replica, state in zip(experiment.replicas, states, strict=True):
         number = _counterpart(replica, metadata["replicas"], source)
-        _audit(this, replica, their_parts[str(metadata["replicas"][number]["fold"])], source)
-        started.append(
-            train_state.start_from(
-                state,
-                *jax.tree.map(lambda leaf: leaf[number], (params, batch_stats)),  # noqa: B023
-            )
-        )
+        source_fold = str(metadata["replicas"][number]["fold"])
+        _audit(experiment, replica, source_splits[source_fold], source)
+        own_weights = jax.tree.map(lambda leaf: leaf[number], (params, batch_stats))  # noqa: B023
+        started.append(replace_weights(state, *own_weights))
     return started
 
 
-def _counterpart(replica: Replica, theirs: list[dict[str, Any]], source: Path) -> int:
-    """The number of the source's replica that this one starts from."""
-    if len(theirs) == 1:
+def _counterpart(replica: Replica, candidates: list[dict[str, Any]], source: Path) -> int:
+    """Return the number of the source's replica to start from."""
+    if len(candidates) == 1:
         return 0
-    same = [
+    matches = [
         number
-        for number, other in enumerate(theirs)
-        if (other["seed"], other["fold"]) == (replica.seed, replica.fold)
+        for number, candidate in enumerate(candidates)
+        if (candidate["seed"], candidate["fold"]) == (replica.seed, replica.fold)
     ]
-    if len(same) != 1:
+    if len(matches) != 1:
         raise UserError(
-            f"init_from={source} has {len(same) or 'no'} replicas of seed {replica.seed}, fold "
+            f"init_from={source} has {len(matches) or 'no'} replicas of seed {replica.seed}, fold "
             f"{replica.fold}; give the seeds and folds of that run, or a run with one replica."
         )
-    return same[0]
+    return matches[0]
 
 
 def _audit(
-    this: Experiment, replica: Replica, parts: dict[str, dict[str, str]], source: Path
+    experiment: Experiment, replica: Replica, source_split: dict[str, dict[str, str]], source: Path
 ) -> None:
-    """Stops where the source has learnt from, or been chosen by, a test clip of this run."""
-    seen = {*parts["train"].values(), *parts["val"].values()}
-    clips = this.records.clips
-    for row in this.splits[replica.fold].test:
+    """Refuse a source that was trained on, or selected by, a test clip of this run."""
+    seen = {*source_split["train"].values(), *source_split["val"].values()}
+    clips = experiment.records.clips
+    for row in experiment.splits[replica.fold].test:
         if clips.sha256[row] in seen:
-            raise leakage.LeakageError(
+            raise LeakageError(
                 f"leakage: {source} was trained on {clips.ids[row]}, a test clip of this run; use "
-                "the same split as there."
+                "the same split."
             )

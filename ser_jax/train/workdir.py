@@ -1,4 +1,4 @@
-"""Whose workdir this is: config.json, and what may change between two starts."""
+"""A workdir's config.json: which run it belongs to, and what may change on a restart."""
 
 import json
 from pathlib import Path
@@ -11,41 +11,41 @@ from ser_jax.common.config import flatten
 from ser_jax.common.errors import UserError
 from ser_jax.parallel import processes
 
-# Names, places and devices may change between two starts of a run, and a run may be made longer,
-# for no epoch depends on how many follow. Nothing else that is computed may change.
-_FREE = """name records_dir corpus.title corpus.root corpus.tables_dir init_from train.epochs
+# Names, paths and devices may change between two starts of a run, and a run may be extended, since
+# no epoch depends on how many follow. Nothing else that affects the result may change.
+_MAY_CHANGE = """name records_dir corpus.title corpus.root corpus.tables_dir init_from train.epochs
     train.tensorboard input.memory_limit_gb replicas.strategy replicas.at_once devices.replica
     devices.data report.clips_a_cell""".split()
 
 
 def claim(workdir: Path, config: ConfigDict, records_name: str) -> None:
-    """Makes the workdir this run's own, or finds that it is.
+    """Write config.json, or check that the existing one describes the same run.
 
     Args:
       workdir: of the run.
-      config: all of it.
-      records_name: of the records' folder, which carries their fingerprint.
+      config: the whole config.
+      records_name: name of the records' folder, which contains their fingerprint.
 
     Raises:
-      UserError: it belongs to a run with another config or other records, or cannot be written.
+      UserError: the workdir belongs to a run with another config or other records, or is not
+        writable.
     """
     path = workdir / "config.json"
-    ours = json.loads(config.to_json()) | {"records": records_name}
+    content = json.loads(config.to_json()) | {"records": records_name}
     if path.exists():
-        differing = _differences(flatten(files.read_json(path)), flatten(ours))
-        if differing:
+        changes = _changes(flatten(files.read_json(path)), flatten(content))
+        if changes:
             raise UserError(
-                f"{workdir} belongs to a run with another config: {'; '.join(differing)}. Choose "
+                f"{workdir} belongs to a run with another config: {'; '.join(changes)}. Choose "
                 "another --workdir, or delete this one."
             )
     if processes.is_first():
-        files.write_json(path, ours)
+        files.write_json(path, content)
 
 
-def _differences(theirs: dict[str, Any], ours: dict[str, Any]) -> list[str]:
-    keys = sorted(theirs.keys() | ours.keys())
+def _changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     return [
-        f"{key} was {theirs.get(key)!r} and is {ours.get(key)!r}"
-        for key in keys
-        if theirs.get(key) != ours.get(key) and key not in _FREE
+        f"{key} was {before.get(key)!r} and is {now.get(key)!r}"
+        for key in sorted(before.keys() | now.keys())
+        if before.get(key) != now.get(key) and key not in _MAY_CHANGE
     ]

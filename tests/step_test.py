@@ -1,4 +1,4 @@
-"""One step, by hand; and Keras's rules for the rate and for stopping."""
+"""A training step computed by hand, and Keras's rules for plateau and early stopping."""
 
 import jax
 import jax.numpy as jnp
@@ -6,12 +6,16 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
+from ser_jax.data.loader import Batch
 from ser_jax.models import registry
-from ser_jax.train import optimizer
-from ser_jax.train import state as train_state
-from ser_jax.train import step as train_step
-from ser_jax.train.state import Normalisation, Sums
-from ser_jax.train.step import Batch
+from ser_jax.train.optimizer import make_optimizer, make_plateau
+from ser_jax.train.state import Normalisation, Sums, create_state, make_hyper
+from ser_jax.train.step import (
+    current_learning_rate,
+    make_end_of_epoch,
+    make_train_step,
+    monitored_value,
+)
 
 N_CLASSES = 3
 PLATEAU = ConfigDict(
@@ -33,13 +37,13 @@ def make_state(model, name="adam", **hyper):
         "label_smoothing": 0.0,
         "class_weight_C": np.array([1.0, 2.0, 0.5]),
     }
-    return train_state.create(
+    return create_state(
         model,
-        optimizer.make(name),
-        optimizer.plateau(PLATEAU),
+        make_optimizer(name),
+        make_plateau(PLATEAU),
         jnp.zeros((4, 12, 8)),
         seed=0,
-        hyper=train_state.make_hyper(**settings | hyper),
+        hyper=make_hyper(**settings | hyper),
         normalisation=Normalisation(jnp.full(8, 0.3), jnp.full(8, 2.0)),
     )
 
@@ -58,7 +62,7 @@ def batch():
 
 
 def input_by_hand(batch):
-    """Normalised, and zero past the end of each clip."""
+    """Normalise in NumPy; zero past the end of each clip."""
     x = np.array((batch.x_BxTxF - 0.3) / 2.0)
     for row, n_frames in enumerate(np.asarray(batch.n_frames_B)):
         x[row, n_frames:] = 0
@@ -66,7 +70,7 @@ def input_by_hand(batch):
 
 
 def loss_by_hand(model, params, x):
-    """Weighted cross-entropy of the three real rows, and λ·Σw² over the kernels, one by one."""
+    """Weighted cross-entropy of the three real rows, plus λ·Σw² over the kernels."""
     logits = model.apply({"params": params}, x[:3], train=False)
     log_p = logits - jax.scipy.special.logsumexp(logits, axis=1, keepdims=True)
     entropy = -(1.0 * log_p[0, 0] + 2.0 * log_p[1, 1] + 0.5 * log_p[2, 2]) / 3
@@ -78,22 +82,22 @@ def loss_by_hand(model, params, x):
 
 
 @pytest.mark.parametrize("name", ["adam", "rmsprop"])
-def test_one_step_is_keras_arithmetic(model, batch, name):
+def test_one_step_equals_keras_arithmetic(model, batch, name):
     state = make_state(model, name)
     before = jax.device_get(state.params)
     by_hand = jax.jit(jax.grad(lambda p, x: loss_by_hand(model, p, x), has_aux=True))
     grads, (entropy, penalty) = by_hand(before, input_by_hand(batch))
-    step = train_step.make_train_step(model, optimizer.make(name), "mfcc")
+    step = make_train_step(model, make_optimizer(name), "mfcc")
     after = jax.jit(step)(state, batch)
 
-    def moved(w, g):
-        if name == "adam":  # the first step: both moments are their bias corrections
+    def update(w, g):
+        if name == "adam":  # in the first step the bias corrections cancel both decay rates
             return w - 1e-3 * g / (jnp.abs(g) + 1e-7)
         return w - 1e-3 * g / jnp.sqrt(0.1 * g**2 + 1e-7)
 
-    expected = jax.jit(jax.tree.map, static_argnums=0)(moved, before, grads)
-    for ours, theirs in zip(*map(jax.tree.leaves, (after.params, expected)), strict=True):
-        np.testing.assert_allclose(ours, theirs, atol=2e-5)
+    expected = jax.jit(jax.tree.map, static_argnums=0)(update, before, grads)
+    for a, b in zip(*map(jax.tree.leaves, (after.params, expected)), strict=True):
+        np.testing.assert_allclose(a, b, atol=2e-5)
     assert float(after.sums.loss) / int(after.sums.n) == pytest.approx(float(entropy), rel=1e-5)
     assert float(after.sums.l2) == pytest.approx(float(penalty), rel=1e-5)
     assert int(after.sums.n) == 3 and int(after.sums.confusion_CxC.sum()) == 3
@@ -101,7 +105,7 @@ def test_one_step_is_keras_arithmetic(model, batch, name):
 
 
 def test_dropout_depends_on_the_step(model, batch):
-    step = jax.jit(train_step.make_train_step(model, optimizer.make("adam"), "mfcc"))
+    step = jax.jit(make_train_step(model, make_optimizer("adam"), "mfcc"))
     state = make_state(model, dropout=0.5, learning_rate=0.0)
     losses = []
     for _ in range(2):
@@ -112,8 +116,8 @@ def test_dropout_depends_on_the_step(model, batch):
     assert float(again.sums.loss) == losses[0]
 
 
-def test_a_loss_that_is_not_finite_is_remembered_with_its_step(model, batch):
-    step = jax.jit(train_step.make_train_step(model, optimizer.make("adam"), "mfcc"))
+def test_step_of_a_non_finite_loss_is_recorded(model, batch):
+    step = jax.jit(make_train_step(model, make_optimizer("adam"), "mfcc"))
     state = step(make_state(model), batch)
     assert int(state.sums.bad_step) == -1
     state = step(state, batch._replace(x_BxTxF=batch.x_BxTxF * jnp.nan))
@@ -122,7 +126,7 @@ def test_a_loss_that_is_not_finite_is_remembered_with_its_step(model, batch):
 
 
 def keras_plateau(values, factor=0.5, patience=3, min_delta=1e-4, cooldown=0, rate=1e-3):
-    """keras.callbacks.ReduceLROnPlateau, mode "max", written from its documentation."""
+    """keras.callbacks.ReduceLROnPlateau with mode "max", from its documentation."""
     best, wait, cooling, rates = -np.inf, 0, 0, []
     for value in values:
         if cooling > 0:
@@ -138,7 +142,7 @@ def keras_plateau(values, factor=0.5, patience=3, min_delta=1e-4, cooldown=0, ra
 
 
 def keras_stopping(values, patience):
-    """keras.callbacks.EarlyStopping, mode "max": the number of epochs that are run."""
+    """keras.callbacks.EarlyStopping with mode "max": the number of epochs run."""
     best, wait = -np.inf, 0
     for epoch, value in enumerate(values, start=1):
         wait = 0 if value > best else wait + 1
@@ -155,26 +159,22 @@ def sums_with_accuracy(correct: int, n: int = 1000) -> Sums:
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_plateau_best_and_stopping_are_keras(model, seed):
+def test_plateau_and_best_epoch_equal_keras(model, seed):
     correct = np.random.default_rng(seed).integers(300, 330, 40)
     state, rates = make_state(model), []
-    end_of_epoch = jax.jit(
-        train_step.make_end_of_epoch(optimizer.plateau(PLATEAU), "accuracy", 0, 0.0)
-    )
+    end_of_epoch = jax.jit(make_end_of_epoch(make_plateau(PLATEAU), "accuracy", 0, 0.0))
     for epoch, hits in enumerate(correct, start=1):
         state = end_of_epoch(state, sums_with_accuracy(int(hits)), jnp.int32(epoch))
-        rates.append(float(train_step.learning_rate(state)))
+        rates.append(float(current_learning_rate(state)))
     np.testing.assert_allclose(rates, keras_plateau(correct / 1000), rtol=1e-6)
     assert int(state.best.epoch) == int(np.argmax(correct)) + 1  # the first of equals
     assert not bool(state.stopped)
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_early_stopping_is_keras_and_then_nothing_changes(model, seed):
+def test_early_stopping_equals_keras_and_freezes_the_state(model, seed):
     correct, patience = np.random.default_rng(seed).integers(300, 330, 40), 5
-    end_of_epoch = jax.jit(
-        train_step.make_end_of_epoch(optimizer.plateau(PLATEAU), "accuracy", patience, 0.0)
-    )
+    end_of_epoch = jax.jit(make_end_of_epoch(make_plateau(PLATEAU), "accuracy", patience, 0.0))
     state, epochs = make_state(model), 0
     while not bool(state.stopped):
         state = end_of_epoch(state, sums_with_accuracy(int(correct[epochs])), jnp.int32(epochs + 1))
@@ -187,20 +187,20 @@ def test_early_stopping_is_keras_and_then_nothing_changes(model, seed):
         np.testing.assert_array_equal(a, b)
 
 
-def test_monitors():
+def test_monitored_values():
     confusion = jnp.array([[8, 2, 0], [3, 1, 0], [0, 0, 0]], jnp.int32)
     sums = Sums.zero(3).replace(n=jnp.int32(14), loss=jnp.float32(7), confusion_CxC=confusion)
-    assert float(train_step.monitored(sums, "accuracy")) == pytest.approx(9 / 14)
-    assert float(train_step.monitored(sums, "uar")) == pytest.approx((0.8 + 0.25) / 2)
-    assert float(train_step.monitored(sums, "loss")) == pytest.approx(-0.5)
+    assert float(monitored_value(sums, "accuracy")) == pytest.approx(9 / 14)
+    assert float(monitored_value(sums, "uar")) == pytest.approx((0.8 + 0.25) / 2)
+    assert float(monitored_value(sums, "loss")) == pytest.approx(-0.5)
 
 
-def test_a_leading_replica_axis_can_be_put_on_from_outside(model, batch):
-    step = train_step.make_train_step(model, optimizer.make("adam"), "mfcc")
+def test_step_can_be_vmapped_over_replicas(model, batch):
+    step = make_train_step(model, make_optimizer("adam"), "mfcc")
     states = [make_state(model, learning_rate=rate) for rate in (1e-3, 1e-2)]
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
-    crowd = jax.jit(jax.vmap(step, in_axes=(0, None)))(stacked, batch)
+    together = jax.jit(jax.vmap(step, in_axes=(0, None)))(stacked, batch)
     for i, state in enumerate(states):
         alone = jax.jit(step)(state, batch)
-        for a, b in zip(*map(jax.tree.leaves, (crowd.params, alone.params)), strict=True):
+        for a, b in zip(*map(jax.tree.leaves, (together.params, alone.params)), strict=True):
             np.testing.assert_allclose(a[i], b, atol=1e-5)

@@ -1,4 +1,4 @@
-"""Two processes of two devices train one run: as one process would, killed or not."""
+"""Two processes with two devices each train one run: the same as one process, killed or not."""
 
 import json
 import os
@@ -10,23 +10,27 @@ import sys
 import time
 from pathlib import Path
 
+import jax
 import pytest
 from end_to_end_test import ROOT, launch
 from train_test import CLOCK
 
+from ser_jax.common.errors import UserError
+from ser_jax.parallel import processes
+
 TWO_DEVICES = "--xla_force_host_platform_device_count=2"
-# Gloo, which connects the processes on CPUs, writes past Python: lines of these pieces, and two
-# that it writes at once lie within each other.
+# Gloo, which connects processes on CPUs, prints these pieces itself; lines that two processes write
+# at the same time are interleaved.
 GLOO = re.compile(
     r"(\[Gloo\] Rank | is connected to | peer ranks\. "
     r"|Expected number of connected peer ranks is : |\d|\n)*"
 )
-N_EPOCHS = 5  # enough to be killed in the middle
+N_EPOCHS = 5  # enough to kill it in the middle
 EPOCHS = (f"--config.train.epochs={N_EPOCHS}", "--config.train.stopping_patience=0")
 
 
 def start(number: int, port: int, *arguments: str) -> subprocess.Popen:
-    """One of two processes that think they are two machines with two devices each."""
+    """Start one of two processes, each with two devices as if it were a machine of its own."""
     return subprocess.Popen(
         [
             sys.executable,
@@ -52,11 +56,11 @@ def start_both(*arguments: str) -> list[subprocess.Popen]:
     return [start(number, port, *arguments) for number in (0, 1)]
 
 
-def finish(processes: list[subprocess.Popen]) -> list[str]:
-    """Their consoles."""
+def finish(launched: list[subprocess.Popen]) -> list[str]:
+    """Wait for the processes and return their stdout."""
     consoles = []
-    for process in processes:
-        out, err = process.communicate(timeout=900)  # or none, were one to hang
+    for process in launched:
+        out, err = process.communicate(timeout=900)  # in case one hangs
         assert process.returncode == 0, err
         consoles.append(out)
     return consoles
@@ -72,32 +76,32 @@ def rows(workdir: Path) -> list[dict]:
     ]
 
 
-def assert_same(one: Path, other: Path) -> None:
-    assert len(rows(one)) == len(rows(other)) > 0
-    for a, b in zip(rows(one), rows(other), strict=True):
+def assert_same(first: Path, second: Path) -> None:
+    assert len(rows(first)) == len(rows(second)) > 0
+    for a, b in zip(rows(first), rows(second), strict=True):
         assert a == pytest.approx(b, rel=1e-3, abs=1e-3)
-    one, other = (json.loads((w / "results.json").read_text()) for w in (one, other))
-    assert one["loss"] == pytest.approx(other["loss"], rel=1e-3)
-    assert one["n_test"] == other["n_test"]
+    first, second = (json.loads((w / "results.json").read_text()) for w in (first, second))
+    assert first["loss"] == pytest.approx(second["loss"], rel=1e-3)
+    assert first["n_test"] == second["n_test"]
 
 
 @pytest.fixture(scope="module")
 def arguments(flags) -> tuple[str, ...]:
-    """Two replicas for two rows of devices, each row with a device of each process or not."""
+    """Two replicas on a 2×2 mesh."""
     return (*flags, "--config.replicas.seeds=2", *EPOCHS)
 
 
 @pytest.fixture(scope="module")
 def two(arguments, tmp_path_factory) -> tuple[Path, list[str]]:
-    """The run of two processes that nothing disturbs, and their consoles."""
+    """An uninterrupted run of two processes, and their stdout."""
     workdir = tmp_path_factory.mktemp("runs") / "two"
     return workdir, finish(start_both(*arguments, f"--workdir={workdir}"))
 
 
 def test_two_processes_equal_one(arguments, two, tmp_path):
     workdir, (first, second) = two
-    one = launch(*arguments, f"--workdir={tmp_path / 'one'}")
-    assert one.returncode == 0, one.stderr
+    single = launch(*arguments, f"--workdir={tmp_path / 'one'}")
+    assert single.returncode == 0, single.stderr
     assert "on 4 devices, 2 for replicas × 2 for each batch" in first
     assert "streamed from disk" in first and "The report is" in first
     assert GLOO.fullmatch(second), second
@@ -106,23 +110,53 @@ def test_two_processes_equal_one(arguments, two, tmp_path):
     assert files == {path.name for path in (tmp_path / "one").iterdir()}
 
 
-def test_two_processes_that_are_killed_go_on(arguments, two, tmp_path):
+def test_two_killed_processes_resume(arguments, two, tmp_path):
     workdir = tmp_path / "killed"
-    processes = start_both(*arguments, f"--workdir={workdir}")
+    launched = start_both(*arguments, f"--workdir={workdir}")
     while len(rows(workdir)) < 2 * 2:
-        assert all(process.poll() is None for process in processes)
+        assert all(process.poll() is None for process in launched)
         time.sleep(0.01)
-    for process in processes:
+    for process in launched:
         process.send_signal(signal.SIGKILL)
         process.communicate()
     assert 2 <= rows(workdir)[-1]["epoch"] < N_EPOCHS
     consoles = finish(start_both(*arguments, f"--workdir={workdir}"))
-    assert "Going on after step" in consoles[0]
+    assert "Resuming after step" in consoles[0]
     assert_same(workdir, two[0])
 
 
-def test_one_process_alone_finds_no_other(flags, tmp_path):
+def test_distributed_flag_without_other_processes_is_an_error(flags, tmp_path):
     run = launch(*flags, f"--workdir={tmp_path / 'run'}", "--distributed")
     assert run.returncode == 1
     assert "error: --distributed found no other processes" in run.stderr
     assert "Traceback" not in run.stderr
+
+
+def test_first_process_goes_first_and_its_failure_fails_all(monkeypatch):
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    calls: list[str] = []
+
+    def process(first: bool, failed_elsewhere: bool, make) -> object:
+        def any_process(flag):
+            calls.append("barrier")
+            return flag or failed_elsewhere
+
+        monkeypatch.setattr(processes, "_barrier", lambda: None)
+        monkeypatch.setattr(processes, "is_first", lambda: first)
+        monkeypatch.setattr(processes, "any_process", any_process)
+        return processes.first_then_others(make)
+
+    def make():
+        calls.append("make")
+        return len(calls)
+
+    def fail():
+        raise UserError("no corpus")
+
+    assert process(True, False, make) == 1 and calls == ["make", "barrier"]
+    assert process(False, False, make) == 4 and calls[2:] == ["barrier", "make"]
+    with pytest.raises(UserError, match="no corpus"):
+        process(True, False, fail)
+    with pytest.raises(UserError, match="the first process failed"):
+        process(False, True, make)
+    assert calls[4:] == ["barrier", "barrier"]

@@ -1,4 +1,4 @@
-"""A program that asks for large pages gets them, and is otherwise what it was."""
+"""Large pages: the program restarts as the same process, once and only where it helps."""
 
 import os
 import subprocess
@@ -10,7 +10,7 @@ import pytest
 from ser_jax.common import runtime
 
 ROOT = Path(__file__).parents[1]
-# Page faults of ten additions of 64 MiB, each of which writes to fresh memory.
+# Count page faults of ten additions of 64 MiB, each into fresh memory.
 PROGRAM = """
 import os, resource, sys
 from ser_jax.common import runtime
@@ -30,36 +30,36 @@ print(sys.argv[1:], resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 
 def run(*arguments: str, **environment: str) -> list[str]:
     inherited = {k: v for k, v in os.environ.items() if k != "GLIBC_TUNABLES"}
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", PROGRAM, *arguments],
         cwd=ROOT,
         env=inherited | environment,
         capture_output=True,
         text=True,
     )
-    assert not done.returncode, done.stderr
-    return done.stdout.splitlines()
+    assert not process.returncode, process.stderr
+    return process.stdout.splitlines()
 
 
 @pytest.mark.skipif(not runtime._are_optional(), reason="large pages are not optional here")
-def test_starts_again_once_as_the_same_process_with_fewer_page_faults():
+def test_restarts_once_as_the_same_process_with_fewer_page_faults():
     [_, usual] = run("usual", "an argument")
     first, second, large = run("large", "an argument")
-    assert first == second  # one process, begun twice
+    assert first == second  # the same process, started twice
     assert large.rpartition(" ")[0] == "['large', 'an argument']"
-    # A tenth where all large pages can be had.
+    # A tenth where every large page is available.
     assert int(large.split()[-1]) < int(usual.split()[-1]) / 2
 
 
-def test_a_user_who_has_tuned_malloc_is_left_alone():
+def test_respects_the_users_malloc_settings():
     assert len(run("large", GLIBC_TUNABLES="")) == 2
 
 
 @pytest.mark.parametrize("state", ["[always] madvise never", "always madvise [never]", None])
-def test_starts_again_only_where_it_changes_something(state, tmp_path, monkeypatch):
+def test_restarts_only_where_it_has_an_effect(state, tmp_path, monkeypatch):
     monkeypatch.setattr(runtime, "_KERNEL", tmp_path / "enabled")
     monkeypatch.delenv("GLIBC_TUNABLES", raising=False)
-    monkeypatch.setattr(os, "execve", lambda *_: pytest.fail("started again"))
+    monkeypatch.setattr(os, "execve", lambda *_: pytest.fail("restarted"))
     if state:
         (tmp_path / "enabled").write_text(state)
     runtime.use_large_pages()

@@ -1,4 +1,4 @@
-"""Many replicas at once: each is what it would be alone, wherever and with whomever it trains."""
+"""Replicas trained together, in any layout, equal replicas trained alone."""
 
 import functools
 import json
@@ -16,15 +16,15 @@ from ser_jax.common.errors import Interrupted, UserError
 from ser_jax.data.leakage import LeakageError
 from ser_jax.evaluate import test_set
 from ser_jax.parallel import mesh
-from ser_jax.train import checkpoints, loop, metric_log, trainer
+from ser_jax.train import checkpoints, loop, trainer
 
-# Six steps move each weight by some thousandths; another order, seed or rate, the loss by 0.01.
-CLOSE = 5e-4
+# Six steps move a weight by some thousandths; another order, seed or rate changes the loss by 0.01.
+TOLERANCE = 5e-4
 SWEEP = {"optimizer__learning_rate": (3e-4, 1e-3), "train__dropout": (0.0, 0.5)}
 
 
-def crowded(tiny, model="cnn1d", **sections):
-    """A tiny network for two epochs, and further values as section={key: value}."""
+def small(tiny, model="cnn1d", **sections):
+    """A tiny config for two epochs; further values are given as section={key: value}."""
     config = tiny(model)
     config.train.epochs = 2
     for section, values in sections.items():
@@ -39,7 +39,7 @@ def six(tiny):
 
     def get_config(**sections):
         sections = {"replicas": {"seeds": 2}, "split": {"fold": "all"}} | sections
-        return crowded(tiny, **sections)
+        return small(tiny, **sections)
 
     return get_config
 
@@ -51,13 +51,16 @@ def finished(six, tiny_records, tmp_path_factory) -> Path:
     return workdir
 
 
-def assert_close_runs(one: Path, other: Path, tolerance: float = CLOSE) -> None:
-    rows, others = history(one), history(other)
-    assert len(rows) == len(others) > 0
-    for a, b in zip(rows, others, strict=True):
-        assert a == pytest.approx(b, rel=tolerance, abs=tolerance)
-    for a, b in zip(best(one), best(other), strict=True):
-        np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance)
+def assert_close_rows(first: list[dict], second: list[dict]) -> None:
+    assert len(first) == len(second) > 0
+    for a, b in zip(first, second, strict=True):
+        assert a == pytest.approx(b, rel=TOLERANCE, abs=TOLERANCE)
+
+
+def assert_close_runs(first: Path, second: Path) -> None:
+    assert_close_rows(history(first), history(second))
+    for a, b in zip(best(first), best(second), strict=True):
+        np.testing.assert_allclose(a, b, rtol=TOLERANCE, atol=TOLERANCE)
 
 
 def of_replica(number: int, rows: list[dict]) -> list[dict]:
@@ -66,11 +69,11 @@ def of_replica(number: int, rows: list[dict]) -> list[dict]:
 
 @pytest.fixture(scope="module")
 def alone(tiny, tiny_records, tmp_path_factory) -> Callable[[dict], Path]:
-    """The run of one replica by itself."""
+    """Train one replica by itself; return its workdir."""
 
     @functools.cache
     def run(seed: int, learning_rate: float, dropout: float) -> Path:
-        config = crowded(tiny, optimizer={"learning_rate": learning_rate})
+        config = small(tiny, optimizer={"learning_rate": learning_rate})
         config.seed, config.train.dropout = seed, dropout
         workdir = tmp_path_factory.mktemp("runs") / "alone"
         loop.train(config, tiny_records, workdir)
@@ -84,31 +87,30 @@ def alone(tiny, tiny_records, tmp_path_factory) -> Callable[[dict], Path]:
 
 
 @pytest.mark.parametrize("strategy", mesh.STRATEGIES)
-def test_a_replica_in_a_crowd_equals_the_same_replica_alone(
-    tiny, tiny_records, tmp_path, alone, strategy
-):
-    together = crowded(tiny, replicas={"seeds": 2, "strategy": strategy})
+def test_replica_among_others_equals_replica_alone(tiny, tiny_records, tmp_path, alone, strategy):
+    together = small(tiny, replicas={"seeds": 2, "strategy": strategy})
     together.replicas.sweep.update(SWEEP)
-    loop.train(together, tiny_records, tmp_path / "crowd")
-    rows, weights = history(tmp_path / "crowd"), checkpoints.load_best(tmp_path / "crowd")[0]
-    replicas = checkpoints.load_best(tmp_path / "crowd")[1]["replicas"]
+    loop.train(together, tiny_records, tmp_path / "together")
+    rows, weights = history(tmp_path / "together"), checkpoints.load_best(tmp_path / "together")[0]
+    replicas = checkpoints.load_best(tmp_path / "together")[1]["replicas"]
     assert len(replicas) == 8
-    assert len({row["train/loss"] for row in rows}) == len(rows)  # no two are the same
+    assert len({row["train/loss"] for row in rows}) == len(rows)  # all replicas differ
     for number in (0, 7):
         workdir = alone(replicas[number])
-        for a, b in zip(history(workdir), of_replica(number, rows), strict=True):
-            assert a == pytest.approx(b, rel=CLOSE, abs=CLOSE)
+        assert_close_rows(history(workdir), of_replica(number, rows))
         own = checkpoints.load_best(workdir)[0]["params"]
         for a, b in zip(*map(jax.tree.leaves, (own, weights["params"])), strict=True):
-            np.testing.assert_allclose(a[0], b[number], rtol=CLOSE, atol=CLOSE)
+            np.testing.assert_allclose(a[0], b[number], rtol=TOLERANCE, atol=TOLERANCE)
 
 
-# (replica, data) of the mesh, and how a device runs its own replicas.
+# The mesh's axes, replica and data, and the strategy.
 LAYOUTS = [(2, 4, "vmap"), (1, 8, "device"), (3, 2, "map"), (6, 1, "device")]
 
 
 @pytest.mark.parametrize(("replica", "data", "strategy"), LAYOUTS)
-def test_one_device_equals_many(six, tiny_records, tmp_path, finished, replica, data, strategy):
+def test_any_layout_equals_one_device(
+    six, tiny_records, tmp_path, finished, replica, data, strategy
+):
     config = six(devices={"replica": replica, "data": data})
     config.replicas.strategy = strategy
     loop.train(config, tiny_records, tmp_path / "run")
@@ -116,33 +118,32 @@ def test_one_device_equals_many(six, tiny_records, tmp_path, finished, replica, 
 
 
 def test_each_fold_has_its_own_number_of_steps(tiny, tiny_records, tmp_path):
-    """Four folds of six speakers: two of the four replicas run out of batches before the others."""
-    together = crowded(tiny, split={"n_folds": 4, "fold": "all"})
-    loop.train(together, tiny_records, tmp_path / "crowd")
-    parts = files.read_json(tmp_path / "crowd" / "split.json")
+    """With four folds of six speakers, two of the replicas have fewer batches than the others."""
+    together = small(tiny, split={"n_folds": 4, "fold": "all"})
+    loop.train(together, tiny_records, tmp_path / "together")
+    parts = files.read_json(tmp_path / "together" / "split.json")
     assert len({len(fold["train"]) for fold in parts.values()}) > 1
     for fold in (0, 3):
-        alone = crowded(tiny, split={"n_folds": 4, "fold": str(fold)})
+        alone = small(tiny, split={"n_folds": 4, "fold": str(fold)})
         loop.train(alone, tiny_records, tmp_path / f"{fold}")
-        rows = of_replica(fold, history(tmp_path / "crowd"))
-        for a, b in zip(history(tmp_path / f"{fold}"), rows, strict=True):
-            assert a == pytest.approx(b, rel=CLOSE, abs=CLOSE)
+        rows = of_replica(fold, history(tmp_path / "together"))
+        assert_close_rows(history(tmp_path / f"{fold}"), rows)
 
 
-def test_a_stopped_crowd_goes_on_bit_for_bit(six, tiny_records, tmp_path, monkeypatch):
+def test_interrupted_replicas_resume_bit_for_bit(six, tiny_records, tmp_path, monkeypatch):
     config = six(devices={"replica": 2, "data": 2})
     loop.train(config, tiny_records, tmp_path / "uninterrupted")
-    monkeypatch.setattr(trainer, "SECONDS_A_CALL", 0.0)
+    monkeypatch.setattr(trainer, "SECONDS_PER_CALL", 0.0)
     with monkeypatch.context() as patch:
-        patch.setattr(loop.TrainingLoop, "_after_some_steps", signal_at_step(5, signal.SIGTERM))
-        with pytest.raises(Interrupted, match="after step 5; all is saved"):
+        patch.setattr(loop.TrainingLoop, "_check", signal_at_step(5, signal.SIGTERM))
+        with pytest.raises(Interrupted, match="after step 5; everything is saved"):
             loop.train(config, tiny_records, tmp_path / "stopped")
     assert len(history(tmp_path / "stopped")) == 6
     loop.train(config, tiny_records, tmp_path / "stopped")
     assert_same_run(tmp_path / "stopped", tmp_path / "uninterrupted")
 
 
-def test_a_run_goes_on_with_another_layout(six, tiny_records, tmp_path, finished):
+def test_run_resumes_with_another_layout(six, tiny_records, tmp_path, finished):
     config = six(devices={"replica": 3})
     config.train.epochs = 1
     loop.train(config, tiny_records, tmp_path / "run")
@@ -151,47 +152,40 @@ def test_a_run_goes_on_with_another_layout(six, tiny_records, tmp_path, finished
     assert_close_runs(tmp_path / "run", finished)
 
 
-def test_streamed_crowd_equals_resident(six, tiny_records, tmp_path, finished):
+def test_streamed_replicas_equal_resident(six, tiny_records, tmp_path, finished):
     config = six(devices={"replica": 2, "data": 2}, input={"memory_limit_gb": 0.0})
     loop.train(config, tiny_records, tmp_path / "streamed")
     assert_close_runs(tmp_path / "streamed", finished)
 
 
-def test_a_replica_that_has_stopped_changes_no_more(
-    tiny, tiny_records, tmp_path, capsys, monkeypatch
-):
+def test_stopped_replica_is_frozen(tiny, tiny_records, tmp_path, capsys, monkeypatch):
     save_last, steps = checkpoints.save_last, []
 
-    def save_and_look(workdir, step, state):
+    def recording_save(workdir, step, state):
         steps.append(state.step.tolist())
         save_last(workdir, step, state)
 
-    monkeypatch.setattr(checkpoints, "save_last", save_and_look)
+    monkeypatch.setattr(checkpoints, "save_last", recording_save)
     sections = {"train": {"epochs": 6, "stopping_patience": 1, "monitor": "loss"}}
-    config = crowded(tiny, "paper", **sections)  # it has no BatchNorm: at rate 0 nothing moves
+    config = small(tiny, "paper", **sections)  # without BatchNorm, nothing changes at rate 0
     config.replicas.sweep.optimizer__learning_rate = (0.0, 3e-3)
     loop.train(config, tiny_records, tmp_path / "run")
-    still, moving = (
+    frozen, moving = (
         [row for row in history(tmp_path / "run") if row["replica"] == number] for number in (0, 1)
     )
-    assert [row["epoch"] for row in still] == [1, 2] and len(moving) > 2
+    assert [row["epoch"] for row in frozen] == [1, 2] and len(moving) > 2
     assert "1 of 2" in capsys.readouterr().out
-    # Three steps an epoch: the first replica's after two, the second's after all.
+    # Three steps per epoch; the first replica stops after two epochs.
     assert steps[-1] == [2 * 3, len(moving) * 3]
     assert checkpoints.load_best(tmp_path / "run")[0]["epoch"].tolist()[0] == 1
-    alone = crowded(tiny, "paper", **sections)
+    alone = small(tiny, "paper", **sections)
     alone.optimizer.learning_rate = 3e-3
     loop.train(alone, tiny_records, tmp_path / "alone")
-    for a, b in zip(
-        history(tmp_path / "alone"),
-        of_replica(0, [r | {"replica": 0} for r in moving]),
-        strict=True,
-    ):
-        assert a == pytest.approx(b, rel=CLOSE, abs=CLOSE)
+    assert_close_rows(history(tmp_path / "alone"), [row | {"replica": 0} for row in moving])
 
 
-def test_a_replica_that_fails_is_stopped_and_the_others_go_on(tiny, tiny_records, tmp_path, capsys):
-    config = crowded(tiny)
+def test_failed_replica_stops_and_the_others_continue(tiny, tiny_records, tmp_path, capsys):
+    config = small(tiny)
     config.replicas.sweep.optimizer__l2 = (1e38, 0.01)
     loop.train(config, tiny_records, tmp_path / "run")
     assert [(row["epoch"], row["replica"]) for row in history(tmp_path / "run")] == [
@@ -207,33 +201,31 @@ def test_a_replica_that_fails_is_stopped_and_the_others_go_on(tiny, tiny_records
     assert json.loads(text)["settings"][0]["val"]["mean"] is None
 
 
-def test_where_all_replicas_fail_the_run_fails(tiny, tiny_records, tmp_path):
-    config = crowded(tiny, replicas={"seeds": 2}, optimizer={"l2": 1e38})
+def test_run_fails_if_all_replicas_fail(tiny, tiny_records, tmp_path):
+    config = small(tiny, replicas={"seeds": 2}, optimizer={"l2": 1e38})
     with pytest.raises(UserError, match="not finite in epoch 1, step 1; lower optimizer.learning"):
         loop.train(config, tiny_records, tmp_path / "run")
 
 
-def test_a_crowd_that_does_not_fit_is_cut_and_said(
-    six, tiny_records, tmp_path, monkeypatch, capsys
-):
-    asked = []
+def test_replicas_at_once_are_limited_by_memory(six, tiny_records, tmp_path, monkeypatch, capsys):
+    calls = []
 
-    def little(layout, bytes_a_replica, free_bytes):
-        asked.append((bytes_a_replica, free_bytes))
-        return replicas_that_fit(layout, bytes_a_replica, 2.6 * bytes_a_replica)
+    def with_little_memory(layout, bytes_per_replica, free_bytes):
+        calls.append((bytes_per_replica, free_bytes))
+        return replicas_that_fit(layout, bytes_per_replica, 2.6 * bytes_per_replica)
 
     replicas_that_fit = mesh.replicas_that_fit
-    monkeypatch.setattr(mesh, "replicas_that_fit", little)
+    monkeypatch.setattr(mesh, "replicas_that_fit", with_little_memory)
     config = six(replicas={"seeds": 2, "strategy": "vmap"})
     config.train.epochs = 1
     loop.train(config, tiny_records, tmp_path / "run")
-    ((bytes_a_replica, free_bytes),) = asked
-    assert 0 < bytes_a_replica < free_bytes
+    ((bytes_per_replica, free_bytes),) = calls
+    assert 0 < bytes_per_replica < free_bytes
     assert "6 replicas, 2 at once (strategy vmap)" in capsys.readouterr().out
 
 
-def test_the_setting_that_is_best_on_validation_is_the_result(tiny, tiny_records, tmp_path):
-    config = crowded(tiny, replicas={"seeds": 2}, train={"monitor": "loss"})
+def test_result_is_of_the_setting_that_is_best_on_validation(tiny, tiny_records, tmp_path):
+    config = small(tiny, replicas={"seeds": 2}, train={"monitor": "loss"})
     config.replicas.sweep.optimizer__learning_rate = (0.0, 1e-2)
     loop.train(config, tiny_records, tmp_path / "run")
     results = test_set.evaluate(config, tiny_records, tmp_path / "run")
@@ -246,9 +238,7 @@ def test_the_setting_that_is_best_on_validation_is_the_result(tiny, tiny_records
     assert results["best_epoch"] == chosen[0]["best_epoch"]
 
 
-def test_a_second_training_starts_from_the_same_seed_and_fold(
-    six, tiny_records, tmp_path, finished
-):
+def test_warm_start_uses_the_same_seed_and_fold(six, tiny_records, tmp_path, finished):
     config = six(optimizer={"learning_rate": 0.0})
     config.init_from = str(finished)
     config.train.epochs = 1
@@ -261,19 +251,11 @@ def test_a_second_training_starts_from_the_same_seed_and_fold(
         loop.train(config, tiny_records, tmp_path / "third")
 
 
-def test_a_second_training_of_all_folds_from_one_is_a_leak(six, tiny, tiny_records, tmp_path):
-    first = crowded(tiny)
+def test_warm_start_of_all_folds_from_one_is_a_leak(six, tiny, tiny_records, tmp_path):
+    first = small(tiny)
     first.train.epochs = 1
     loop.train(first, tiny_records, tmp_path / "first")
     config = six()
     config.init_from = str(tmp_path / "first")
     with pytest.raises(LeakageError, match="a test clip of this run"):
         loop.train(config, tiny_records, tmp_path / "second")
-
-
-def test_the_log_keeps_whole_epochs(tmp_path):
-    log = metric_log.MetricLog(tmp_path, 0)
-    for epoch in (1, 2):
-        log.write([{"epoch": epoch, "replica": number, "val/loss": 1.0} for number in (0, 1)])
-    metric_log.MetricLog(tmp_path, 1)
-    assert [row["epoch"] for row in history(tmp_path)] == [1, 1]

@@ -1,0 +1,32 @@
+"""Training objectives: the terms of the loss that a step minimises.
+
+Axes: B batch, C classes.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from ser_jax.data.loader import Batch
+from ser_jax.train.state import Hyper
+
+
+def cross_entropy(logits_BxC: jax.Array, batch: Batch, hyper: Hyper) -> jax.Array:
+    """Return the batch's mean cross-entropy, with label smoothing and class weights.
+
+    The mean is over real rows: Σ w·H / n, as in Keras.
+    """
+    weight_B = batch.mask_B * hyper.class_weight_C[batch.label_B]
+    target_BxC = optax.smooth_labels(
+        jax.nn.one_hot(batch.label_B, len(hyper.class_weight_C)), hyper.label_smoothing
+    )
+    entropy_B = optax.softmax_cross_entropy(logits_BxC, target_BxC)
+    return jnp.sum(entropy_B * weight_B) / jnp.sum(batch.mask_B)
+
+
+def l2_penalty(params: Any) -> jax.Array:
+    """Return Σw² over the kernels of convolutions and dense layers, not biases or BatchNorm."""
+    leaves = jax.tree_util.tree_leaves_with_path(params)
+    return sum(jnp.sum(leaf**2) for path, leaf in leaves if path[-1].key == "kernel")
