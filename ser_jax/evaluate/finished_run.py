@@ -14,8 +14,8 @@ from ser_jax.common import files
 from ser_jax.common.errors import UserError
 from ser_jax.evaluate import predictions_csv
 from ser_jax.evaluate.predictions_csv import REMEDY
-from ser_jax.metrics import classification, predictions
-from ser_jax.metrics.predictions import Predictions
+from ser_jax.metrics.classification import HEADLINE
+from ser_jax.metrics.predictions import Predictions, test_sets
 
 RESULT_KEYS = frozenset(
     """config model input protocol unseen_speakers unseen_sentences corpus labels n_train
@@ -43,7 +43,7 @@ class FinishedRun:
     @functools.cached_property
     def test_sets(self) -> set[frozenset[tuple[str, str, int]]]:
         """The replicas' distinct test sets, as (clip, speaker, label)."""
-        return predictions.test_sets(self.predictions)
+        return test_sets(self.predictions)
 
 
 def load(workdir: Path) -> FinishedRun:
@@ -61,8 +61,7 @@ def load(workdir: Path) -> FinishedRun:
             for replica in chosen_replicas(results)
         }
         complete = all(
-            results["intervals"][name].keys() >= {"mean", "sd", "low", "high"}
-            for name in classification.HEADLINE
+            results["intervals"][name].keys() >= {"mean", "sd", "low", "high"} for name in HEADLINE
         )
     except (KeyError, TypeError, ValueError, AttributeError):
         complete = False
