@@ -13,8 +13,8 @@ from ser_jax.compare import figure as compare_figure
 from ser_jax.evaluate.finished_run import FinishedRun, chosen_replicas
 from ser_jax.metrics.classification import HEADLINE, TITLES
 from ser_jax.metrics.intervals import paired_differences
-from ser_jax.pages import figure
-from ser_jax.pages.markdown import escape, table
+from ser_jax.pages import figure, markdown
+from ser_jax.pages.blocks import Block, Bullets, Figure, Heading, Paragraph, Strong, Table, Text
 from ser_jax.pages.numbers import limits, mean_sd, points
 
 # What identifies a run, as results.json has it.
@@ -116,43 +116,46 @@ def runs_csv(runs: Iterable[dict[str, Any]]) -> str:
 
 def page(comparison: dict[str, Any]) -> str:
     """Return compare.md from the content of compare.json."""
-    parts = [
-        "# Runs side by side",
+    blocks = [
         _runs_table(comparison["runs"]),
-        "Mean ± standard deviation over a run's replicas, in per cent. In brackets is a 95 % "
-        "interval from a bootstrap over the test speakers: how far the mean would move with other "
-        "speakers. With fewer than about 30 speakers it is somewhat too narrow. The effect of "
-        "other seeds shows in the standard deviation alone, and not at all for a single replica.",
-        "![The runs' metrics with intervals](compare.png)",
+        Paragraph(
+            "Mean ± standard deviation over a run's replicas, in per cent. In brackets is a 95 % "
+            "interval from a bootstrap over the test speakers: how far the mean would move with "
+            "other speakers. With fewer than about 30 speakers it is somewhat too narrow. The "
+            "effect of other seeds shows in the standard deviation alone, and not at all for a "
+            "single replica."
+        ),
+        Figure("compare.png", "The runs' metrics with intervals"),
         *_pairs(comparison["pairs"]),
         *_not_comparable(comparison["not_comparable"]),
     ]
-    return "\n\n".join(parts) + "\n"
+    return markdown.document("Runs side by side", blocks)
 
 
-def _runs_table(runs: Iterable[dict[str, Any]]) -> str:
+def _runs_table(runs: Iterable[dict[str, Any]]) -> Table:
     columns = ["run", "model", "input", "protocol", "test speakers", "corpus", "replicas"]
-    cells = [
+    columns += ["test clips", *TITLES.values()]
+    rows = [
         [
-            *(escape(run[fact]) for fact in ("name", "model", "input", "protocol")),
+            *(run[fact] for fact in ("name", "model", "input", "protocol")),
             _speakers(run),
-            escape(run["corpus"]),
+            run["corpus"],
             f"{run['n_replicas']}",
             f"{run['n_test']:,}",
             *(_score(run["intervals"][metric]) for metric in TITLES),
         ]
         for run in runs
     ]
-    return table([*columns, "test clips", *TITLES.values()], cells, "---")
+    return Table(columns, rows, text_columns=len(columns))
 
 
-def _pairs(pairs: Sequence[dict[str, Any]]) -> list[str]:
+def _pairs(pairs: Sequence[dict[str, Any]]) -> list[Block]:
     if not pairs:
         return []
-    cells = [
+    rows = [
         [
-            f"{escape(pair['a'])} − {escape(pair['b'])}",
-            escape(pair["protocol"]),
+            f"{pair['a']} − {pair['b']}",
+            pair["protocol"],
             _speakers(pair),
             f"{pair['n_test']:,}",
             *(_difference(pair["differences"][metric]) for metric in TITLES),
@@ -161,36 +164,43 @@ def _pairs(pairs: Sequence[dict[str, Any]]) -> list[str]:
     ]
     columns = ["difference", "protocol", "test speakers", "test clips", *TITLES.values()]
     return [
-        "## Differences on the same test clips",
-        table(columns, cells, "---"),
-        "In percentage points, with a 95 % interval from a bootstrap that resamples the same "
-        "speakers for both runs. **Bold**: the interval excludes 0. It takes the trainings as "
-        "given: weigh a difference against the standard deviations above before calling one model "
-        "better than another. One in 20 such intervals misses by chance.",
+        Heading("Differences on the same test clips"),
+        Table(columns, rows, text_columns=len(columns)),
+        Paragraph(
+            (
+                "In percentage points, with a 95 % interval from a bootstrap that resamples the "
+                "same speakers for both runs. ",
+                Strong("Bold"),
+                ": the interval excludes 0. It takes the trainings as given: weigh a difference "
+                "against the standard deviations above before calling one model better than "
+                "another. One in 20 such intervals misses by chance.",
+            )
+        ),
     ]
 
 
-def _not_comparable(pairs: Sequence[dict[str, str]]) -> list[str]:
+def _not_comparable(pairs: Sequence[dict[str, str]]) -> list[Block]:
     if not pairs:
         return []
     by_reason = collections.defaultdict(list)
     for pair in pairs:
-        by_reason[pair["reason"]].append(f"{escape(pair['a'])} and {escape(pair['b'])}")
-    lines = [f"- {escape(reason)}: {'; '.join(names)}" for reason, names in by_reason.items()]
-    return ["## Not comparable", "\n".join(lines)]
+        by_reason[pair["reason"]].append(f"{pair['a']} and {pair['b']}")
+    reasons = [f"{reason}: {'; '.join(names)}" for reason, names in by_reason.items()]
+    return [Heading("Not comparable"), Bullets(reasons)]
 
 
-def _speakers(run: dict[str, Any]) -> str:
-    seen = "unseen" if run["unseen_speakers"] else "**seen** in training"
+def _speakers(run: dict[str, Any]) -> Text:
+    seen = "unseen" if run["unseen_speakers"] else Strong("seen")
+    training = "" if run["unseen_speakers"] else " in training"
     sentences = ", sentences unseen too" if run["unseen_sentences"] else ""
-    return f"{run['n_test_speakers']}, {seen}{sentences}"
+    return f"{run['n_test_speakers']}, ", seen, f"{training}{sentences}"
 
 
 def _score(score: dict[str, float | None]) -> str:
     return mean_sd(score["mean"], score["sd"]) + limits(score["low"], score["high"])
 
 
-def _difference(score: dict[str, Any]) -> str:
-    text = points(score["difference"])
-    text = f"**{text}**" if score["excludes_0"] else text
-    return text + limits(score["low"], score["high"], "+.1f")
+def _difference(score: dict[str, Any]) -> Text:
+    difference = points(score["difference"])
+    interval = limits(score["low"], score["high"], "+.1f")
+    return Strong(difference) if score["excludes_0"] else difference, interval

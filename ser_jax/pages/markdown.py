@@ -3,7 +3,7 @@
 import html
 import re
 import urllib.parse
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from ser_jax.pages import blocks
 from ser_jax.pages.blocks import Block, Text
@@ -64,9 +64,3 @@ def escape(text: str) -> str:
 
 def _target(path: str) -> str:
     return urllib.parse.quote(path, safe="/:#?&=%")
-
-
-def table(columns: Sequence[str], rows: Sequence[Sequence[str]], align: str = "---:") -> str:
-    ruler = ["---"] + [align] * (len(columns) - 1)
-    lines = [columns, ruler, *([*row, *[""] * (len(columns) - len(row))] for row in rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

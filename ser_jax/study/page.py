@@ -7,8 +7,19 @@ from ml_collections import ConfigDict
 
 from ser_jax.common import files
 from ser_jax.metrics.classification import TITLES
-from ser_jax.pages import figure, numbers
-from ser_jax.pages.markdown import escape, table
+from ser_jax.pages import figure, markdown, numbers
+from ser_jax.pages.blocks import (
+    Block,
+    Bullets,
+    Code,
+    Figure,
+    Heading,
+    Link,
+    Paragraph,
+    Strong,
+    Table,
+    Text,
+)
 from ser_jax.study import figures
 from ser_jax.study.claims import CONFIRMED, Claim, percent, points
 from ser_jax.study.comparisons import Section
@@ -47,23 +58,23 @@ def page(findings: Findings, workdir: Path) -> str:
     """Return the page in Markdown; it links the runs' figures and pages relative to `workdir`."""
     finished = _finished(findings.runs)
     in_table1 = _finished(findings.table1)
-    corpora = dict.fromkeys(escape(run.finished.results["corpus"]) for run in finished)
-    parts = [
-        f"# The study on {', '.join(corpora)}" if finished else "# The study",
-        _state(findings.runs),
-        READING if finished else "",
-        "## Claims of the reference report",
+    corpora = dict.fromkeys(run.finished.results["corpus"] for run in finished)
+    blocks = [
+        *_state(findings.runs),
+        *([Paragraph(READING)] if finished else []),
+        Heading("Claims of the reference report"),
         _claims(findings.claims, findings.reference.metric),
-        "## Table 1",
+        Heading("Table 1"),
         _table1(findings),
-        "![Every model](table1.png)" if in_table1 else "",
-        findings.reference.note,
+        *([Figure("table1.png", "Every model")] if in_table1 else []),
+        Paragraph(findings.reference.note),
         *_comparisons(findings.sections),
-        "## Runs",
+        Heading("Runs"),
         _runs(findings.runs, workdir),
         *_pictures(in_table1, workdir),
     ]
-    return "\n\n".join(part for part in parts if part) + "\n"
+    title = f"The study on {', '.join(corpora)}" if finished else "The study"
+    return markdown.document(title, blocks)
 
 
 READING = """\
@@ -74,30 +85,30 @@ narrower. About one in twenty such limits misses by chance, somewhat more with f
 test speakers."""
 
 
-def _state(runs: Sequence[StudyRun]) -> str:
+def _state(runs: Sequence[StudyRun]) -> list[Block]:
     text = f"{len(_finished(runs))} of {len(runs)} runs are finished"
-    failures = [f"- `{run.name}` failed: {escape(run.failure)}" for run in runs if run.failure]
-    return "\n".join([f"{text}:\n", *failures]) if failures else f"{text}."
+    failures = [(Code(run.name), f" failed: {run.failure}") for run in runs if run.failure]
+    return [Paragraph(f"{text}:"), Bullets(failures)] if failures else [Paragraph(f"{text}.")]
 
 
-def _claims(claims: Iterable[Claim], metric: str) -> str:
+def _claims(claims: Iterable[Claim], metric: str) -> Table:
     rows = [
         [
             claim.claim,
-            f"{claim.runs[0].speakers} ({escape(claim.runs[0].protocol)})",
-            f"**{claim.verdict}**" if claim.verdict == CONFIRMED else claim.verdict,
-            escape(claim.reason),
+            f"{claim.runs[0].speakers} ({claim.runs[0].protocol})",
+            Strong(claim.verdict) if claim.verdict == CONFIRMED else claim.verdict,
+            claim.reason,
         ]
         for claim in claims
     ]
     value = f"{TITLES.get(metric, metric)}, or its difference"
-    return table(["claim", "test speakers", "verdict", value], rows, "---")
+    return Table(["claim", "test speakers", "verdict", value], rows, text_columns=4)
 
 
-def _table1(findings: Findings) -> str:
+def _table1(findings: Findings) -> Table:
     """A row per model, a column per protocol."""
     runs, metric, reported = findings.table1, findings.reference.metric, {}
-    column_of = {run.protocol: f"{run.speakers} ({escape(run.protocol)})" for run in runs}
+    column_of = {run.protocol: f"{run.speakers} ({run.protocol})" for run in runs}
     run_of = {(run.model, run.protocol): run for run in runs}
     for run in runs:
         if run.name in findings.reported:
@@ -114,7 +125,7 @@ def _table1(findings: Findings) -> str:
     if any(listeners):
         rows.append(["listeners, each rating", "", *listeners])
     columns = [TITLES.get(metric, metric), findings.reference.column, *column_of.values()]
-    return table(columns, rows)
+    return Table(columns, rows)
 
 
 def _value(run: StudyRun | None, metric: str) -> str:
@@ -133,13 +144,15 @@ def _listeners(runs: Iterable[StudyRun], protocol: str, metric: str) -> str:
     return ""
 
 
-def _comparisons(sections: Sequence[Section]) -> list[str]:
-    parts = ["![What each change does](effects.png)"] if _any_estimates(sections) else []
+def _comparisons(sections: Sequence[Section]) -> list[Block]:
+    blocks: list[Block] = []
+    if _any_estimates(sections):
+        blocks.append(Figure("effects.png", "What each change does"))
     for section in sections:
         rows = [
             [
                 comparison.change,
-                f"{comparison.run.speakers} ({escape(comparison.run.protocol)})",
+                f"{comparison.run.speakers} ({comparison.run.protocol})",
                 *(
                     points(comparison.estimates[metric]) if comparison.estimates else "not finished"
                     for metric in TITLES
@@ -148,23 +161,24 @@ def _comparisons(sections: Sequence[Section]) -> list[str]:
             for comparison in section.comparisons
         ]
         columns = ["", "test speakers", *TITLES.values()]
-        parts += [f"## {section.title}", section.note, table(columns, rows, "---")]
-    return parts
+        table = Table(columns, rows, text_columns=len(columns))
+        blocks += [Heading(section.title), Paragraph(section.note), table]
+    return blocks
 
 
-def _runs(runs: Iterable[StudyRun], workdir: Path) -> str:
-    rows = []
+def _runs(runs: Iterable[StudyRun], workdir: Path) -> Table:
+    rows: list[list[Text]] = []
     for run in runs:
         if not run.finished:
-            rows.append([f"`{run.name}`", run.model, escape(run.protocol)])
+            rows.append([Code(run.name), run.model, run.protocol])
             continue
         results, by_metric = run.finished.results, estimates(run.finished)
-        link = (run.folder / "report" / "report.md").relative_to(workdir)
+        link = (run.folder / "report" / "report.md").relative_to(workdir).as_posix()
         rows.append(
             [
-                f"[`{run.name}`]({link})",
+                Link(Code(run.name), link),
                 run.model,
-                escape(run.protocol),
+                run.protocol,
                 ", ".join(run.config.input.views) or "—",
                 f"{results['n_train']:,}",
                 f"{results['n_test']:,} of {results['n_test_speakers']}",
@@ -177,21 +191,22 @@ def _runs(runs: Iterable[StudyRun], workdir: Path) -> str:
     columns = """run model protocol views training_clips test_clips_of_speakers epochs_at_most
         trainings""".split()
     columns = [column.replace("_", " ") for column in columns]
-    return table([*columns, *TITLES.values(), "minutes"], rows, "---")
+    columns += [*TITLES.values(), "minutes"]
+    return Table(columns, rows, text_columns=len(columns))
 
 
-def _pictures(runs: Sequence[StudyRun], workdir: Path) -> list[str]:
+def _pictures(runs: Sequence[StudyRun], workdir: Path) -> list[Block]:
     """Curves and confusion matrices of Table 1, from the runs' own reports."""
-    parts = ["## Curves and confusion matrices"] if runs else []
+    blocks: list[Block] = [Heading("Curves and confusion matrices")] if runs else []
     for run in runs:
         folder = run.folder / "report"
-        parts.append(f"### {run.model}, test speakers {run.speakers}")
-        parts += [
-            f"![{name.removesuffix('.png')}]({(folder / name).relative_to(workdir)})"
+        blocks.append(Heading(f"{run.model}, test speakers {run.speakers}", level=3))
+        blocks += [
+            Figure((folder / name).relative_to(workdir).as_posix(), name.removesuffix(".png"))
             for name in PICTURES
             if (folder / name).exists()
         ]
-    return parts
+    return blocks
 
 
 def _finished(runs: Iterable[StudyRun]) -> list[StudyRun]:
