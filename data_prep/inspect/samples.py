@@ -18,7 +18,7 @@ from ser_jax.features import FeatureSpec
 from ser_jax.pages import clip_figure, figure
 from ser_jax.pages.clip_figure import Panel
 
-MFCC_TITLE = "MFCC, each about its mean over the clip, in its sd"
+MFCC_TITLE = "MFCC, z-score of each over the clip"
 
 
 def choose(
@@ -122,8 +122,8 @@ def _caption(
         return f"noise at {10 * np.log10(signal / noise):.1f} dB SNR" if noise else "noise: none"
     if view == "stretch":
         rate = len(original_S) / len(view_S)
-        return f"stretched: {rate:.2f} times as fast"
+        return f"time stretch, rate {rate:.2f}"
     if view == "pitch":
         low, high = augmentation.semitones
-        return f"pitch: between {low:+g} and {high:+g} semitones".replace("-", "−")
+        return f"pitch shift, {low:+g} to {high:+g} semitones".replace("-", "−")
     return "original"

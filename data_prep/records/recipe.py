@@ -1,6 +1,5 @@
 """Everything that determines the records of a corpus, and its fingerprint."""
 
-import concurrent.futures
 import dataclasses
 import hashlib
 import json
@@ -8,13 +7,14 @@ from collections.abc import Iterator
 from importlib import metadata
 from typing import Any
 
-from data_prep import corpora, workers
+from data_prep import corpora
 from data_prep.augmentation.views import Augmentation
 from ser_jax.common import files
+from ser_jax.common.concurrency import map_ahead
 from ser_jax.common.errors import UserError
 from ser_jax.features import FeatureSpec
 
-FILES_PER_BATCH = 1024  # whose checksums are queued at a time
+N_THREADS = 16  # that compute checksums
 # The version of the code from a clip to its records: decoding, views, features, casting, writing.
 # Raise it when tests/golden_test.py fails because a value has changed; older records are then
 # rebuilt. Version 1 is stored as the hash of source that records had before this number.
@@ -81,11 +81,9 @@ def settings(spec: FeatureSpec, augmentation: Augmentation, dtype: str) -> dict[
 
 
 def _checksums(corpus: corpora.Corpus) -> Iterator[str]:
-    """Yield the SHA-256 of each clip's file, or "missing"; decoding will report that clip."""
+    """Yield the SHA-256 of each clip's file, or "missing": decoding will report the clip."""
 
     def checksum(utterance: corpora.Utterance) -> str:
         return files.sha256_of(utterance.path) if utterance.path.is_file() else "missing"
 
-    with concurrent.futures.ThreadPoolExecutor() as pool:
-        for batch in workers.batches(corpus.utterances, FILES_PER_BATCH):
-            yield from pool.map(checksum, batch)
+    return map_ahead(checksum, corpus.utterances, ahead=4 * N_THREADS, n_threads=N_THREADS)
