@@ -13,7 +13,6 @@ from ser_jax.pages.blocks import (
     Html,
     Link,
     Listing,
-    Paragraph,
     Strong,
     Table,
 )
@@ -32,7 +31,7 @@ NASTY = [
 def one_of_each(text):
     return [
         Heading(text),
-        Paragraph((text, " ", Strong(text), " ", Code(text), " ", Link(text, "a b.md"))),
+        (text, " ", Strong(text), " ", Code(text), " ", Link(text, "a b.md")),
         Bullets([text, (Strong("x"), " ", text)]),
         Table([text, Strong("n")], [[text, text], [Code(text)]], caption=f"Table of {text}"),
         Figure("a.png", text),
@@ -48,7 +47,7 @@ def shown(text):
 def test_blocks_have_a_form_in_markdown():
     blocks = [
         Heading("A & B"),
-        Paragraph(("of ", Strong("three"), Code("x.py"), Link("page", "a b/c.md"))),
+        ("of ", Strong("three"), Code("x.py"), Link("page", "a b/c.md")),
         Bullets(["one", ("two", Strong("!"))]),
         Table(["", "b", "c"], [["1", Strong("2"), "3"], ["4"]], "caption", text_columns=2),
         Figure("a.png", "a picture"),
@@ -64,9 +63,9 @@ def test_blocks_have_a_form_in_markdown():
 
 def test_blocks_have_a_form_in_html():
     blocks = [
-        Paragraph("before"),
+        "before",
         Heading("A & B, 2"),
-        Paragraph(("of ", Strong("three"), Code("x.py"), Link("page", "a&b.md"))),
+        ("of ", Strong("three"), Code("x.py"), Link("page", "a&b.md")),
         Heading("To reproduce"),
         Bullets(["one", ("two", Strong("!"))]),
         Listing("run <me>\nand wait"),
@@ -91,7 +90,7 @@ and wait</code></pre>
 </section>
 """
     assert body in text
-    assert "<nav" not in html.document("Title", [Paragraph("no headings")])
+    assert "<nav" not in html.document("Title", ["no headings"])
 
 
 def test_tables_align_numbers_and_may_be_empty_or_without_heads():

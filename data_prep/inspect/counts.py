@@ -7,7 +7,7 @@ from typing import Any
 
 from data_prep.inspect import figures
 from ser_jax.pages import html
-from ser_jax.pages.blocks import Block, Html, Paragraph, Table
+from ser_jax.pages.blocks import Block, Html, Table
 from ser_jax.pages.numbers import percent
 
 MAX_VALUES = 30  # an attribute with more distinct numbers is counted by tens
@@ -23,7 +23,7 @@ def blocks(folder: Path, clips: Sequence[Mapping[str, Any]], labels: Sequence[st
             continue
         title = name.replace("_", " ")
         if len(counts) > MAX_ROWS:
-            notes.append(Paragraph(f"{title}: {len(counts):,} different values."))
+            notes.append(f"{title}: {len(counts):,} different values.")
             continue
         named = {value or "not given": n for value, n in counts.items()}
         chart = figures.bar_chart(title, named)

@@ -8,7 +8,7 @@ import numpy as np
 
 from data_prep.inspect import figures
 from data_prep.inspect.measure import FLOOR_DB, QUANTITIES, SILENCE
-from ser_jax.pages.blocks import Block, Paragraph, Table
+from ser_jax.pages.blocks import Block, Table
 
 
 def blocks(folder: Path, clips: Sequence[Mapping[str, Any]]) -> list[Block]:
@@ -36,11 +36,9 @@ def blocks(folder: Path, clips: Sequence[Mapping[str, Any]]) -> list[Block]:
     zeros = sum(clip["peak_db"] == FLOOR_DB for clip in clips)
     clips_of_zeros = "1 clip of zeros counts" if zeros == 1 else f"{zeros:,} clips of zeros count"
     return [
-        Paragraph(
-            "Measured on the original files, channels averaged. Levels are in dB re full scale. "
-            f"Silence is {SILENCE}."
-            + (f" {clips_of_zeros} as {FLOOR_DB:.0f} dB, outside the charts." if zeros else "")
-        ),
+        "Measured on the original files, channels averaged. Levels are in dB re full scale. "
+        f"Silence is {SILENCE}."
+        + (f" {clips_of_zeros} as {FLOOR_DB:.0f} dB, outside the charts." if zeros else ""),
         figures.grid(histograms),
         Table(
             ["", "minimum", "5 %", "median", "95 %", "maximum"], rows, "Quantiles over the clips"

@@ -9,7 +9,7 @@ from data_prep.inspect import counts, distributions
 from data_prep.inspect.measure import QUANTITIES
 from data_prep.verify.findings import remedy
 from ser_jax.pages import html
-from ser_jax.pages.blocks import Block, Heading, Html, Paragraph, Table
+from ser_jax.pages.blocks import Block, Heading, Html, Table
 
 SCRIPT = Path(__file__).parent / "assets" / "inspect.js"
 MAX_FINDINGS = 5  # per kind; inspect.json has all
@@ -40,16 +40,14 @@ def write(folder: Path, contents: Mapping[str, Any]) -> None:
     html.write(folder, f"{contents['corpus']}: corpus overview", parts, [SCRIPT])
 
 
-def _summary(clips: Sequence[Mapping[str, Any]]) -> Paragraph:
+def _summary(clips: Sequence[Mapping[str, Any]]) -> str:
     hours = sum(clip["seconds"] or 0 for clip in clips) / 3600
     speakers, emotions = (len({clip[key] for clip in clips}) for key in ("speaker", "emotion"))
-    return Paragraph(
-        f"{len(clips):,} clips, {hours:.2f} hours, {speakers} speakers, {emotions} emotions."
-    )
+    return f"{len(clips):,} clips, {hours:.2f} hours, {speakers} speakers, {emotions} emotions."
 
 
 def _findings(verification: Mapping[str, Any], n_unreadable: int) -> list[Block]:
-    parts: list[Block] = list(map(Paragraph, verification["facts"]))
+    parts: list[Block] = list(verification["facts"])
     for title, key in (
         ("Wrong", "wrong"),
         ("Known: published like this", "known"),
@@ -68,23 +66,19 @@ def _findings(verification: Mapping[str, Any], n_unreadable: int) -> list[Block]
         if rows:
             parts.append(Table(["kind", "count", "files", "remedy"], rows, title, text_columns=4))
     if not (verification["wrong"] or verification["known"] or verification["noted"]):
-        parts.append(
-            Paragraph("Nothing is wrong: checksums, decoding, silence and copies were checked.")
-        )
+        parts.append("Nothing is wrong: checksums, decoding, silence and copies were checked.")
     if n_unreadable:
         clips = "1 clip" if n_unreadable == 1 else f"{n_unreadable:,} clips"
-        parts.append(Paragraph(f"{clips} could not be decoded and measured."))
+        parts.append(f"{clips} could not be decoded and measured.")
     return parts
 
 
 def _sample(cards: Sequence[Mapping[str, Any]]) -> list[Block]:
     emotions, speakers = len({c["emotion"] for c in cards}), len({c["speaker"] for c in cards})
     return [
-        Paragraph(
-            f"{len(cards)} clips of {emotions} emotions and {speakers} speakers, drawn at "
-            "random, each with its augmented views as used in training. The audio is what the "
-            "features are computed from: one channel at the features' sampling rate."
-        ),
+        f"{len(cards)} clips of {emotions} emotions and {speakers} speakers, drawn at "
+        "random, each with its augmented views as used in training. The audio is what the "
+        "features are computed from: one channel at the features' sampling rate.",
         Html(
             '<form id="sample-filter" aria-label="Choose clips to listen to"></form>\n'
             '<p id="sample-count" role="status"></p>\n<ul id="sample" class="sample"></ul>\n'

@@ -14,7 +14,7 @@ from ser_jax.evaluate.finished_run import FinishedRun, chosen_replicas
 from ser_jax.metrics.classification import HEADLINE, TITLES
 from ser_jax.metrics.intervals import paired_differences
 from ser_jax.pages import figure, markdown
-from ser_jax.pages.blocks import Block, Bullets, Figure, Heading, Paragraph, Strong, Table, Text
+from ser_jax.pages.blocks import Block, Bullets, Figure, Heading, Strong, Table, Text
 from ser_jax.pages.numbers import limits, mean_sd, points
 
 # What identifies a run, as results.json has it.
@@ -118,13 +118,11 @@ def page(comparison: dict[str, Any]) -> str:
     """Return compare.md from the content of compare.json."""
     blocks = [
         _runs_table(comparison["runs"]),
-        Paragraph(
-            "Mean ± standard deviation over a run's replicas, in per cent. In brackets is a 95 % "
-            "interval from a bootstrap over the test speakers: how far the mean would move with "
-            "other speakers. With fewer than about 30 speakers it is somewhat too narrow. The "
-            "effect of other seeds shows in the standard deviation alone, and not at all for a "
-            "single replica."
-        ),
+        "Mean ± standard deviation over a run's replicas, in per cent. In brackets is a 95 % "
+        "interval from a bootstrap over the test speakers: how far the mean would move with "
+        "other speakers. With fewer than about 30 speakers it is somewhat too narrow. The "
+        "effect of other seeds shows in the standard deviation alone, and not at all for a "
+        "single replica.",
         Figure("compare.png", "The runs' metrics with intervals"),
         *_pairs(comparison["pairs"]),
         *_not_comparable(comparison["not_comparable"]),
@@ -166,15 +164,13 @@ def _pairs(pairs: Sequence[dict[str, Any]]) -> list[Block]:
     return [
         Heading("Differences on the same test clips"),
         Table(columns, rows, text_columns=len(columns)),
-        Paragraph(
-            (
-                "In percentage points, with a 95 % interval from a bootstrap that resamples the "
-                "same speakers for both runs. ",
-                Strong("Bold"),
-                ": the interval excludes 0. It takes the trainings as given: weigh a difference "
-                "against the standard deviations above before calling one model better than "
-                "another. One in 20 such intervals misses by chance.",
-            )
+        (
+            "In percentage points, with a 95 % interval from a bootstrap that resamples the "
+            "same speakers for both runs. ",
+            Strong("Bold"),
+            ": the interval excludes 0. It takes the trainings as given: weigh a difference "
+            "against the standard deviations above before calling one model better than "
+            "another. One in 20 such intervals misses by chance.",
         ),
     ]
 

@@ -1,4 +1,7 @@
-"""The blocks of a page. Their texts are plain; `markdown` and `html` escape and render them."""
+"""The blocks of a page. A bare text is a paragraph.
+
+All texts are plain; `markdown` and `html` escape and render them.
+"""
 
 import re
 from collections.abc import Sequence
@@ -29,11 +32,6 @@ Text = str | Strong | Code | Link | tuple[str | Strong | Code | Link, ...]  # on
 class Heading:
     text: str
     level: int = 2
-
-
-@dataclass(frozen=True)
-class Paragraph:
-    text: Text
 
 
 @dataclass(frozen=True)
@@ -83,7 +81,7 @@ class Html:
     text: str
 
 
-Block = Heading | Paragraph | Bullets | Listing | Figure | Table | Html
+Block = Text | Heading | Bullets | Listing | Figure | Table | Html
 
 
 def one_line(text: Any) -> str:

@@ -86,8 +86,6 @@ def render(block: Block) -> str:
     match block:
         case blocks.Heading(text, level):
             return f'<h{level} id="{_id(text)}">{escape(text)}</h{level}>'
-        case blocks.Paragraph(text):
-            return f"<p>{inline(text)}</p>"
         case blocks.Bullets(items):
             return f"<ul>{''.join(f'<li>{inline(item)}</li>' for item in items)}</ul>"
         case blocks.Listing(text):
@@ -96,7 +94,9 @@ def render(block: Block) -> str:
             return f'<figure><img src="{escape(file)}" alt="{escape(alt)}" loading="lazy"></figure>'
         case blocks.Table():
             return _table(block)
-    return block.text
+        case blocks.Html(text):
+            return text
+    return f"<p>{inline(block)}</p>"
 
 
 def _table(table: blocks.Table) -> str:

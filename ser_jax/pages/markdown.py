@@ -20,8 +20,6 @@ def render(block: Block) -> str:
     match block:
         case blocks.Heading(text, level):
             return f"{'#' * level} {inline(text)}"
-        case blocks.Paragraph(text):
-            return inline(text)
         case blocks.Bullets(items):
             return "\n".join(f"- {inline(item)}" for item in items)
         case blocks.Listing(text):
@@ -33,7 +31,9 @@ def render(block: Block) -> str:
             ruler = ["---"] * block.text_columns + ["---:"] * n_numbers
             lines = [block.columns, ruler, *block.filled()]
             return "\n".join(f"| {' | '.join(map(inline, line))} |" for line in lines)
-    return ""
+        case blocks.Html():
+            return ""
+    return inline(block)
 
 
 def inline(text: Text) -> str:

@@ -7,7 +7,7 @@ import numpy as np
 
 from ser_jax.evaluate.finished_run import chosen_replicas
 from ser_jax.metrics import classification
-from ser_jax.pages.blocks import Block, Code, Figure, Heading, Paragraph, Strong, Table, Text
+from ser_jax.pages.blocks import Block, Code, Figure, Heading, Strong, Table, Text
 from ser_jax.pages.numbers import percent
 from ser_jax.report import trainings, wording
 from ser_jax.report.wording import Epochs, interval_text, score_text
@@ -59,7 +59,7 @@ def _scores(results: dict[str, Any]) -> Table:
     return Table(columns, rows, "Scores on the test clips")
 
 
-def _reading(results: dict[str, Any]) -> Paragraph:
+def _reading(results: dict[str, Any]) -> str:
     """Explain what the scores and their intervals cover, and what they do not."""
     n_trainings, n_speakers = len(chosen_replicas(results)), results["n_test_speakers"]
     text = (
@@ -74,7 +74,7 @@ def _reading(results: dict[str, Any]) -> Paragraph:
             f" The interval is a bootstrap over the {n_speakers} test speakers: it covers which "
             f"speakers of this corpus were tested, but neither seeds nor other corpora{few}."
         )
-    return Paragraph(
+    return (
         f"{text} Chance is a uniform guess among {len(results['labels'])} classes. UAR "
         "(unweighted average recall) is the mean of the per-class recalls."
     )
@@ -125,10 +125,8 @@ def _perceived(results: dict[str, Any]) -> list[Block]:
     return [
         Heading("Intended and perceived"),
         Table(columns, rows, "Accuracy against the intended and the perceived emotion"),
-        Paragraph(
-            "The perceived emotion of a clip is its most frequent vote; where votes tie, each tied "
-            "emotion counts as correct."
-        ),
+        "The perceived emotion of a clip is its most frequent vote; where votes tie, each tied "
+        "emotion counts as correct.",
     ]
 
 
@@ -149,10 +147,8 @@ def _per_class(results: dict[str, Any]) -> Table:
 def _breakdown(results: dict[str, Any]) -> list[Block]:
     parts = [
         Heading("Breakdown"),
-        Paragraph(
-            "Intervals are a bootstrap over speakers. A group with a single speaker has one over "
-            "its clips instead, marked *, which says nothing about other speakers."
-        ),
+        "Intervals are a bootstrap over speakers. A group with a single speaker has one over "
+        "its clips instead, marked *, which says nothing about other speakers.",
         Figure(
             "breakdown.png",
             "Accuracy with its interval, by class and by each attribute; the tables of this page "
@@ -178,14 +174,14 @@ def _groups(attribute: str, groups: Sequence[Mapping[str, Any]]) -> Table:
     return Table(columns, rows, f"Accuracy by {attribute}")
 
 
-def _extremes(attribute: str, groups: Sequence[Mapping[str, Any]]) -> Paragraph:
+def _extremes(attribute: str, groups: Sequence[Mapping[str, Any]]) -> Text:
     ordered = sorted(groups, key=lambda group: group["accuracy"])
     worst, best = (
         f"{percent(group['accuracy'])} ({group['value']})" for group in (ordered[0], ordered[-1])
     )
     median = percent(float(np.median([group["accuracy"] for group in groups])))
     text = f"By {attribute}, {len(groups)} groups: from {worst} to {best}, median {median}; "
-    return Paragraph((text, Code("results.json"), " lists all."))
+    return (text, Code("results.json"), " lists all.")
 
 
 def _calibration(results: dict[str, Any]) -> list[Block]:
@@ -195,13 +191,11 @@ def _calibration(results: dict[str, Any]) -> list[Block]:
     side = "overconfident" if confidence > accuracy[1.0] else "underconfident"
     return [
         Heading("Calibration"),
-        Paragraph(
-            f"The expected calibration error is {percent(results['calibration']['ece'])}: with a "
-            f"mean confidence of {percent(confidence)} and an accuracy of "
-            f"{percent(accuracy[1.0])}, the model is {side}. Of the most confident half of its "
-            f"predictions {percent(accuracy[0.5])} are correct, of the most confident tenth "
-            f"{percent(accuracy[0.1])}."
-        ),
+        f"The expected calibration error is {percent(results['calibration']['ece'])}: with a "
+        f"mean confidence of {percent(confidence)} and an accuracy of "
+        f"{percent(accuracy[1.0])}, the model is {side}. Of the most confident half of its "
+        f"predictions {percent(accuracy[0.5])} are correct, of the most confident tenth "
+        f"{percent(accuracy[0.1])}.",
         Figure(
             "reliability.png",
             "Accuracy against confidence, a histogram of confidence, and accuracy on the most "

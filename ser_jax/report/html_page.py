@@ -10,7 +10,7 @@ from typing import Any
 
 from ser_jax.metrics.predictions import Predictions
 from ser_jax.pages import html
-from ser_jax.pages.blocks import Block, Heading, Html, Paragraph
+from ser_jax.pages.blocks import Block, Heading, Html
 from ser_jax.pages.numbers import percent
 from ser_jax.report import clip_media, confusion_table, content
 from ser_jax.report.cells import Cell, CellClip, find_cells
@@ -66,18 +66,14 @@ def _confusion(results: dict[str, Any], cells: Mapping, media: ClipMedia) -> lis
     if not cells:
         return [
             matrices,
-            Paragraph(
-                "The clips of a cell are not listed because there is no predictions.csv; "
-                "--mode=evaluate writes it."
-            ),
+            "The clips of a cell are not listed because there is no predictions.csv; "
+            "--mode=evaluate writes it.",
         ]
     return [
-        Paragraph(
-            "Each row is a true class and sums to 100 %; below each percentage is the number of "
-            "predictions. Choose a cell to see and hear its clips."
-        ),
+        "Each row is a true class and sums to 100 %; below each percentage is the number of "
+        "predictions. Choose a cell to see and hear its clips.",
         matrices,
-        *map(Paragraph, media.notes),
+        *media.notes,
         Html(
             '<section id="clips" aria-labelledby="clips-heading" hidden>\n'
             '<h3 id="clips-heading" tabindex="-1">Clips</h3>\n<p id="clips-summary"></p>\n'

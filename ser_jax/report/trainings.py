@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from ser_jax.evaluate.finished_run import chosen_replicas
-from ser_jax.pages.blocks import Block, Code, Figure, Heading, Listing, Paragraph, Strong, Table
+from ser_jax.pages.blocks import Block, Code, Figure, Heading, Listing, Strong, Table
 from ser_jax.pages.numbers import percent
 from ser_jax.report import wording
 from ser_jax.report.wording import Epochs, score_text
@@ -37,10 +37,7 @@ def _curves(epochs: Epochs, results: dict[str, Any]) -> list[Block]:
             "Curves over the epochs: loss, accuracy and macro-F1 of training and validation, and "
             "the learning rate; metrics.jsonl holds the numbers",
         ),
-        Paragraph(
-            "The loss shown is the cross-entropy alone; the L2 penalty is logged "
-            f"separately{penalty}."
-        ),
+        f"The loss shown is the cross-entropy alone; the L2 penalty is logged separately{penalty}.",
     ]
 
 
@@ -59,10 +56,8 @@ def _settings(results: dict[str, Any]) -> list[Block]:
     return [
         Heading("Settings"),
         Table(columns, rows, "Settings of the sweep"),
-        Paragraph(
-            "The setting was chosen by its mean on validation; the test clips had no part in it. "
-            "All numbers above are for the chosen setting alone."
-        ),
+        "The setting was chosen by its mean on validation; the test clips had no part in it. "
+        "All numbers above are for the chosen setting alone.",
     ]
 
 
@@ -83,7 +78,7 @@ def _replicas(results: dict[str, Any]) -> list[Block]:
     rows.append([Strong("mean ± sd"), *[""] * (len(columns) - 1), *means])
     parts = [Heading("Replicas"), Table([*columns, "accuracy", "UAR"], rows, "The trainings")]
     if len(chosen_replicas(results)) < len(replicas):
-        parts.append(Paragraph("The last row covers the replicas of the chosen setting."))
+        parts.append("The last row covers the replicas of the chosen setting.")
     return parts
 
 
@@ -98,10 +93,8 @@ def _reproduction(results: dict[str, Any]) -> list[Block]:
     text = " beside this folder holds every setting of the run; pass those that differ from the "
     return [
         Heading("To reproduce"),
-        Paragraph(
-            (Code("config.json"), f"{text}config file as ", Code("--config.KEY=VALUE"),
-             f". Its {seeds_were}.")
-        ),
+        (Code("config.json"), f"{text}config file as ", Code("--config.KEY=VALUE"),
+             f". Its {seeds_were}."),
         Listing(
             f"python launch.py --config={config} --config.seed={seeds[0]}{many} "
             "--workdir=<new folder>"

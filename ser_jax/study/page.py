@@ -15,7 +15,6 @@ from ser_jax.pages.blocks import (
     Figure,
     Heading,
     Link,
-    Paragraph,
     Strong,
     Table,
     Text,
@@ -61,13 +60,13 @@ def page(findings: Findings, workdir: Path) -> str:
     corpora = dict.fromkeys(run.finished.results["corpus"] for run in finished)
     blocks = [
         *_state(findings.runs),
-        *([Paragraph(READING)] if finished else []),
+        *([READING] if finished else []),
         Heading("Claims of the reference report"),
         _claims(findings.claims, findings.reference.metric),
         Heading("Table 1"),
         _table1(findings),
         *([Figure("table1.png", "Every model")] if in_table1 else []),
-        Paragraph(findings.reference.note),
+        findings.reference.note,
         *_comparisons(findings.sections),
         Heading("Runs"),
         _runs(findings.runs, workdir),
@@ -88,7 +87,7 @@ test speakers."""
 def _state(runs: Sequence[StudyRun]) -> list[Block]:
     text = f"{len(_finished(runs))} of {len(runs)} runs are finished"
     failures = [(Code(run.name), f" failed: {run.failure}") for run in runs if run.failure]
-    return [Paragraph(f"{text}:"), Bullets(failures)] if failures else [Paragraph(f"{text}.")]
+    return [f"{text}:", Bullets(failures)] if failures else [f"{text}."]
 
 
 def _claims(claims: Iterable[Claim], metric: str) -> Table:
@@ -162,7 +161,7 @@ def _comparisons(sections: Sequence[Section]) -> list[Block]:
         ]
         columns = ["", "test speakers", *TITLES.values()]
         table = Table(columns, rows, text_columns=len(columns))
-        blocks += [Heading(section.title), Paragraph(section.note), table]
+        blocks += [Heading(section.title), section.note, table]
     return blocks
 
 
