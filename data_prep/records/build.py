@@ -101,10 +101,11 @@ def find(settings: dict[str, Any], corpus_name: str, records_dir: Path) -> Path:
         if files.read_json(path).get("settings") == settings
     ]
     if len(folders) != 1:
+        source = corpora.CORPORA[corpus_name].source.format(root="FOLDER")
         raise UserError(
             f"corpus.root does not exist, and {root} holds {len(folders) or 'no'} records of "
-            f"{corpus_name} with these settings; set --config.corpus.root to the audio, or "
-            "download CREMA-D with python -m data_prep.download."
+            f"{corpus_name} with these settings; set --config.corpus.root to the audio"
+            f"{source and f' (to get it: {source})'}."
         )
     return folders[0]
 
