@@ -1,4 +1,4 @@
-"""The command: every file has its row, whatever is wrong with it, in formats that can be read."""
+"""ser_jax.predict: one row per file, even if it is damaged, in every format."""
 
 import csv
 import io
@@ -27,9 +27,9 @@ RATE = 16_000
 
 
 class LoudOrQuiet:
-    """An engine that tells loud clips from quiet ones; one replica of two is surer than the other.
+    """A Backend that classifies clips as loud or quiet; the first replica is more confident.
 
-    It hears 2 s, and was trained on nothing shorter than 0.2 s.
+    Its input is 2 s; the shortest training clip was 0.2 s.
     """
 
     corpus, labels, spec = "tones", ("loud", "quiet"), FeatureSpec()
@@ -37,13 +37,13 @@ class LoudOrQuiet:
 
     def __call__(self, waveform_BxS, n_samples_B):
         power_B = np.square(waveform_BxS).sum(axis=1) / n_samples_B
-        sure_RxB = np.array([[0.9], [0.7]]) * np.ones(len(power_B))
-        loud_RxB = np.where(power_B > 0.01, sure_RxB, 1 - sure_RxB)
+        confidence_RxB = np.array([[0.9], [0.7]]) * np.ones(len(power_B))
+        loud_RxB = np.where(power_B > 0.01, confidence_RxB, 1 - confidence_RxB)
         return np.stack([loud_RxB, 1 - loud_RxB], axis=-1).astype(np.float32)
 
 
 @pytest.fixture(autouse=True)
-def no_network(monkeypatch):
+def no_trained_model(monkeypatch):
     monkeypatch.setattr(backends, "load", lambda source: LoudOrQuiet())
 
 
@@ -72,7 +72,7 @@ ODD = ('new\nline, "x".wav', "carriage\rreturn.wav", "=1+1.wav")
 
 @pytest.fixture
 def folder(tmp_path) -> Path:
-    """All kinds of files; those that can be read are loud."""
+    """All kinds of files; the readable ones are loud."""
     folder = tmp_path / "clips"
     for name in ("b.wav", "a/z.WAV", *ODD, "no_ending", ".hidden.wav"):
         write(folder / name, tone(1, 0.5))
@@ -84,7 +84,7 @@ def folder(tmp_path) -> Path:
     whole = (folder / "b.wav").read_bytes()
     (folder / "header.wav").write_bytes(whole[:30])
     (folder / "truncated.wav").write_bytes(whole[: len(whole) // 2])
-    (folder / "notes.txt").write_text("not meant to be audio")
+    (folder / "notes.txt").write_text("not audio")
     os.symlink("nowhere", folder / "dangling.wav")
     (folder / os.fsdecode(b"caf\xe9.wav")).write_bytes(whole)
     return folder
@@ -94,7 +94,7 @@ BAD = {"stub.wav", "text.wav", "empty.wav", "header.wav", "dangling.wav", "caf\\
 GOOD = {"b.wav", "z.WAV", *ODD, "c.flac", "d.ogg", "e.mp3"}
 
 
-def test_a_row_a_file_and_bad_ones_end_nothing(folder, tmp_path, capsys):
+def test_every_file_has_a_row_and_bad_files_do_not_stop_the_others(folder, tmp_path, capsys):
     out = tmp_path / "rows.csv"
     assert run(folder, "--format=csv", out=out) == 1
     rows = csv_rows(out)
@@ -117,10 +117,10 @@ def test_a_row_a_file_and_bad_ones_end_nothing(folder, tmp_path, capsys):
     assert f"{len(rows)} files, {len(BAD)} of them could not be read" in capsys.readouterr().err
 
 
-def test_the_order_is_that_of_the_arguments_and_twice_is_twice(folder, tmp_path):
+def test_rows_follow_the_order_of_the_arguments_with_repetitions(folder, tmp_path):
     out = tmp_path / "rows.jsonl"
-    named = [folder / "no_ending", folder / "b.wav", folder / "a", folder / "b.wav"]
-    assert run(*named, folder / "?.flac", "--format=jsonl", out=out) == 0
+    arguments = [folder / "no_ending", folder / "b.wav", folder / "a", folder / "b.wav"]
+    assert run(*arguments, folder / "?.flac", "--format=jsonl", out=out) == 0
     rows = [json.loads(line) for line in out.read_text().splitlines()]
     expected = ["no_ending", "b.wav", "a/z.WAV", "b.wav", "c.flac"]
     assert [row["path"] for row in rows] == [str(folder / name) for name in expected]
@@ -136,7 +136,7 @@ def test_a_list_on_stdin(folder, tmp_path, monkeypatch):
     assert names == [("c.flac", "ok"), ("b.wav", "ok"), ("z.WAV", "ok"), ("x[1]", "error")]
 
 
-def test_nothing_found_is_said(tmp_path, monkeypatch, capsys):
+def test_arguments_without_audio_are_reported(tmp_path, monkeypatch, capsys):
     (tmp_path / "none").mkdir()
     assert run(tmp_path / "none", tmp_path / "*.wav", tmp_path / "gone.wav") == 1
     table = capsys.readouterr().out
@@ -147,7 +147,7 @@ def test_nothing_found_is_said(tmp_path, monkeypatch, capsys):
         run("-")
 
 
-def test_the_table_is_aligned_and_names_cannot_break_it(folder, capsys, monkeypatch):
+def test_the_table_is_aligned_for_any_file_name(folder, capsys, monkeypatch):
     red = write(folder / "\x1b[31mred.wav", tone(0.1, 0.5))
     korean = write(folder / "소리.wav", tone(3, 0.001))
     silent = write(folder / "silent.wav", tone(1, 0))
@@ -156,7 +156,7 @@ def test_the_table_is_aligned_and_names_cannot_break_it(folder, capsys, monkeypa
     assert len(lines) == 5 and "\x1b" not in "".join(lines)
     assert "new\\nline" in lines[0] and "80 %" in lines[0]
     assert lines[1].endswith("shorter than any training clip")
-    assert lines[2].index("quiet") == head.index("emotion") - 2  # two letters of double width
+    assert lines[2].index("quiet") == head.index("emotion") - 2  # two characters of double width
     assert "only its first 2.0 s are used; --window covers all of it" in lines[2]
     assert lines[3].endswith("silent: the label means nothing")
     assert lines[4][head.index("emotion") :].startswith("error: cannot be decoded")
@@ -179,8 +179,8 @@ def recording(tmp_path) -> Path:
 def test_windows(recording, tmp_path):
     out = tmp_path / "rows.csv"
     assert run(recording, "--window=2", "--hop=2", "--format=csv", out=out) == 0
-    found = [(float(r["start"]), float(r["end"]), r["emotion"], r["note"]) for r in csv_rows(out)]
-    assert found == [
+    rows = [(float(r["start"]), float(r["end"]), r["emotion"], r["note"]) for r in csv_rows(out)]
+    assert rows == [
         (0, 2, "loud", ""),
         (2, 4, "loud", ""),
         (4, 6, "quiet", ""),
@@ -209,7 +209,7 @@ def test_segments_and_audacity(recording, tmp_path):
 
 
 @pytest.mark.parametrize("flags", [[], ["--window=2"], ["--window=2", "--segments"]])
-def test_what_is_missing_and_too_short_is_said_with_the_last_row(tmp_path, flags):
+def test_notes_on_missing_bytes_and_short_clips_are_in_the_last_row(tmp_path, flags):
     whole = write(tmp_path / "long.wav", tone(8, 0.5)).read_bytes()
     (tmp_path / "cut.wav").write_bytes(whole[:-1000])
     short = write(tmp_path / "short.wav", tone(0.1, 0.5))
@@ -222,7 +222,7 @@ def test_what_is_missing_and_too_short_is_said_with_the_last_row(tmp_path, flags
 
 
 @pytest.mark.parametrize("form", ["csv", "jsonl", "table"])
-def test_samples_that_are_no_sound_are_an_error_row(tmp_path, monkeypatch, form):
+def test_impossible_samples_and_overflow_are_error_rows(tmp_path, monkeypatch, form):
     loud = tmp_path / "loud.wav"
     soundfile.write(loud, 1e20 * tone(1, 1), RATE, subtype="FLOAT")
     good, out = write(tmp_path / "z.wav", tone(1, 0.5)), tmp_path / "rows"
@@ -238,7 +238,7 @@ def test_samples_that_are_no_sound_are_an_error_row(tmp_path, monkeypatch, form)
     assert "makes the model overflow" in out.read_text()
 
 
-def test_a_rate_that_no_speech_has_is_a_damaged_header(tmp_path):
+def test_an_implausible_rate_is_an_error_row(tmp_path):
     path = write(tmp_path / "slow.wav", tone(1, 0.5), rate=1)
     assert run(path, "--format=csv", out=tmp_path / "rows") == 1
     assert "claims a rate of 1 Hz, but only rates from 1,000" in (tmp_path / "rows").read_text()
@@ -251,7 +251,7 @@ def test_a_file_without_a_sample_at_the_models_rate_is_an_error_row(tmp_path):
     assert row["status"] == "error" and "holds no samples" in row["note"]
 
 
-def test_a_long_recording_is_decoded_as_far_as_it_counts(tmp_path, monkeypatch):
+def test_a_long_recording_is_decoded_only_as_far_as_needed(tmp_path, monkeypatch):
     path, decoded = write(tmp_path / "long.flac", tone(200, 0.5), rate=RATE), []
     load = waveform.load
     monkeypatch.setattr(waveform, "load", lambda *args: decoded.append(load(*args)) or decoded[-1])
@@ -261,7 +261,7 @@ def test_a_long_recording_is_decoded_as_far_as_it_counts(tmp_path, monkeypatch):
     assert len(decoded[1]) == 200 * RATE
 
 
-def test_what_a_decoder_grows_counts_while_reading_ahead(tmp_path):
+def test_reading_ahead_estimates_the_decoded_size(tmp_path):
     for name, size in (("a.wav", 100), ("a.opus", 3200), ("a.MP3", 3200), ("gone", 0)):
         if size:
             (tmp_path / name).write_bytes(bytes(100))
@@ -269,13 +269,13 @@ def test_what_a_decoder_grows_counts_while_reading_ahead(tmp_path):
 
 
 def test_an_output_that_is_no_file_is_refused_before_the_work(recording, tmp_path, monkeypatch):
-    monkeypatch.setattr(backends, "load", lambda source: pytest.fail("it works already"))
+    monkeypatch.setattr(backends, "load", lambda source: pytest.fail("loaded"))
     for out in (tmp_path, Path(os.devnull)):
         with pytest.raises(UserError, match="cannot write .*: it exists and is not a file"):
             run(recording, out=out)
 
 
-def test_a_link_is_written_through(recording, tmp_path):
+def test_the_target_of_a_linked_output_is_written(recording, tmp_path):
     (tmp_path / "link.csv").symlink_to(tmp_path / "rows.csv")
     assert run(recording, "--format=csv", out=tmp_path / "link.csv") == 0
     assert (tmp_path / "link.csv").is_symlink() and len(csv_rows(tmp_path / "rows.csv")) == 1
@@ -286,8 +286,8 @@ def test_links_are_followed_once(tmp_path, capsys):
     (tmp_path / "real" / "loop").symlink_to(".")
     (tmp_path / "all").mkdir()
     (tmp_path / "all" / "link").symlink_to(tmp_path / "real")
-    for what in (tmp_path / "all", tmp_path / "real" / "**" / "*.wav"):
-        assert run(what, "--format=jsonl") == 0
+    for argument in (tmp_path / "all", tmp_path / "real" / "**" / "*.wav"):
+        assert run(argument, "--format=jsonl") == 0
         assert len(capsys.readouterr().out.splitlines()) == 1
 
 
@@ -301,8 +301,7 @@ def test_names_that_begin_with_a_dash(recording, tmp_path, monkeypatch, capsys):
     assert "name an audio file" in capsys.readouterr().err
 
 
-def test_nothing_is_begun_once_the_command_ends(tmp_path, monkeypatch):
-    """Of a recording whose windows all wait: Ctrl-C, or a reader that has gone away."""
+def test_ctrl_c_starts_no_further_batch(tmp_path, monkeypatch):
     calls, finish = [], threading.Event()
 
     def interrupt_and_wait(self, waveform_BxS, n_samples_B):
@@ -346,7 +345,7 @@ def test_a_window_that_is_longer_than_the_input_is_refused(recording):
         run(recording, "--window=3")
 
 
-def test_the_output_is_whole_or_not_there(recording, tmp_path, monkeypatch):
+def test_a_failed_output_leaves_no_file(recording, tmp_path, monkeypatch):
     out = tmp_path / "out" / "rows.csv"
 
     def full_disk(self, row):
@@ -362,25 +361,24 @@ def test_the_output_is_whole_or_not_there(recording, tmp_path, monkeypatch):
 @pytest.mark.parametrize(("bound", "value"), [("_AHEAD_BYTES", 1000), ("_AHEAD", 10)])
 def test_reading_ahead_keeps_the_order_and_a_bound(tmp_path, monkeypatch, bound, value):
     monkeypatch.setattr(files, bound, value)
-    found = []
-    for i in range(40):
-        path = tmp_path / f"{i}"
+    paths = [tmp_path / f"{i}" for i in range(40)]
+    for path in paths:
         path.write_bytes(bytes(100))
-        found.append(files.AudioFile(str(path)))
-    begun, done = set(), 0
+    started, n_done = set(), 0
 
     def load(path: Path) -> int:
-        begun.add(int(path.name))
+        started.add(int(path.name))
         if path.name == "7":
-            raise RuntimeError("a decoder's own error")
+            raise RuntimeError("an error of the decoder")
         return int(path.name)
 
-    for i, (one, value) in enumerate(files.load_ahead(found, load)):
+    audio_files = [files.AudioFile(str(path)) for path in paths]
+    for i, (file, value) in enumerate(files.load_ahead(audio_files, load)):
         assert value == (None if i == 7 else i)
-        assert bool(one.error) == (i == 7)
-        done += 1
-        assert len(begun) <= done + 10
-    assert done == 40
+        assert bool(file.error) == (i == 7)
+        n_done += 1
+        assert len(started) <= n_done + 10
+    assert n_done == 40
 
 
 def shell(command: str) -> subprocess.CompletedProcess:
@@ -397,7 +395,7 @@ def test_help_needs_no_jax():
 
 
 def test_a_closed_pipe_is_no_error(recording, tmp_path):
-    # The reader is gone before the first row: head -0 reads nothing.
+    # head -c0 exits without reading a row.
     program = (
         "import sys; sys.argv = ['predict', '--workdir=x', sys.argv[1]]\n"
         "from ser_jax.predict import __main__, backends\n"
@@ -415,7 +413,7 @@ def test_a_closed_pipe_is_no_error(recording, tmp_path):
 
 @pytest.fixture
 def no_cache(monkeypatch, tmp_path):
-    """JAX as it is when nobody has said where to cache."""
+    """JAX without a configured cache."""
     monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
     monkeypatch.delenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
@@ -427,7 +425,9 @@ def no_cache(monkeypatch, tmp_path):
         jax.config.update(key, value)
 
 
-def test_the_cache_is_the_users_unless_something_was_said(no_cache, tmp_path, monkeypatch):
+def test_the_compilation_cache_is_in_the_users_cache_unless_configured(
+    no_cache, tmp_path, monkeypatch
+):
     runtime.use_compilation_cache()
     folder = tmp_path / "cache" / "ser_jax" / "compiled"
     assert jax.config.jax_compilation_cache_dir == str(folder) and folder.is_dir()
@@ -441,7 +441,7 @@ def test_the_cache_is_the_users_unless_something_was_said(no_cache, tmp_path, mo
     assert jax.config.jax_compilation_cache_dir is None
 
 
-def test_where_no_cache_can_be_written_there_is_none(no_cache, tmp_path):
+def test_without_a_writable_folder_nothing_is_cached(no_cache, tmp_path):
     (tmp_path / "cache").write_text("in the way")
     runtime.use_compilation_cache()
     assert jax.config.jax_compilation_cache_dir is None

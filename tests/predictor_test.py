@@ -1,4 +1,4 @@
-"""Prediction equals evaluation, whatever the waveform came as, and says what to know about it."""
+"""Predictions equal those of evaluation, for every form of waveform, and carry notes."""
 
 import csv
 import dataclasses
@@ -14,12 +14,13 @@ import pytest
 
 from data_prep.corpora import CORPORA
 from data_prep.prepare import prepare
-from ser_jax.audio import waveform as audio_waveform
+from ser_jax.audio.waveform import load, resample
 from ser_jax.common.errors import UserError
 from ser_jax.data import records as data_records
 from ser_jax.evaluate import test_set
 from ser_jax.predict import backends, trained_model
 from ser_jax.predict.predictor import Prediction, Predictor
+from ser_jax.predict.trained_model import TrainedBackend
 from ser_jax.train import checkpoints
 from ser_jax.train import workdir as train_workdir
 from ser_jax.train.experiment import initial_states, make_experiment
@@ -28,38 +29,40 @@ ROOT = Path(__file__).parents[1]
 
 
 def evaluated(workdir: Path) -> dict[str, np.ndarray]:
-    """{clip: the mean over the replicas of its probabilities in predictions.csv}."""
-    found: dict[str, list] = {}
+    """Return {clip: mean over the replicas of its probabilities in predictions.csv}."""
+    probabilities: dict[str, list] = {}
     with (workdir / "predictions.csv").open(newline="") as file:
         for row in csv.DictReader(file):
-            found.setdefault(row["id"], []).append([float(p) for p in list(row.values())[5:]])
-    return {clip: np.mean(values, axis=0) for clip, values in found.items()}
+            probabilities.setdefault(row["id"], []).append(
+                [float(p) for p in list(row.values())[5:]]
+            )
+    return {clip: np.mean(values, axis=0) for clip, values in probabilities.items()}
 
 
 def make_run(config, records: Path, workdir: Path) -> Path:
-    """A run that was evaluated, with weights that were drawn, not learnt: that takes a second."""
-    this = make_experiment(config, data_records.open_records(records))
+    """Make an evaluated run with drawn weights, which takes a second; return its workdir."""
+    experiment = make_experiment(config, data_records.open_records(records))
     bests = []
-    for state in initial_states(this):
+    for state in initial_states(experiment):
         params = state.best.params
         (last,) = [
             layer for layer in params if params[layer].get("bias", np.zeros(0)).shape == (6,)
         ]
-        # Opinions that differ, or all probabilities would be near one sixth; but logits of some ten
-        # at most, for float32's rounding of a logit is what 1e-5 in a probability has to cover.
+        # Larger logits, because all probabilities would be near one sixth; but about ten at most,
+        # because 1e-5 in a probability has to cover the float32 rounding of a logit.
         params[last]["kernel"] = 30 * params[last]["kernel"]
         best = state.best.replace(params=params, value=jnp.zeros(()))
         bests.append((best, state.normalisation))
     best, normalisation = jax.tree.map(lambda *leaves: jnp.stack(leaves), *bests)
     train_workdir.claim(workdir, config, records.parent.name)
-    checkpoints.save_best(workdir, 1, best, normalisation, this.metadata())
+    checkpoints.save_best(workdir, 1, best, normalisation, experiment.metadata())
     test_set.evaluate(config, records, workdir)
     return workdir
 
 
 @pytest.fixture(scope="module")
 def run(tiny, tiny_records, tmp_path_factory) -> Path:
-    """Two replicas."""
+    """An evaluated run of two replicas."""
     config = tiny()
     config.replicas.seeds = 2
     return make_run(config, tiny_records, tmp_path_factory.mktemp("runs") / "run")
@@ -67,7 +70,7 @@ def run(tiny, tiny_records, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def half_run(tiny, tmp_path_factory) -> Path:
-    """Records of half precision, and an input that is shorter than the longest clip."""
+    """A run with records in half precision and an input shorter than the longest clip."""
     config = tiny("cnn1d")
     config.records_dtype = "float16"
     config.input.max_frames = 40
@@ -81,21 +84,21 @@ def opened(run) -> Predictor:
 
 @pytest.fixture(scope="module")
 def clips(made_corpus) -> dict[str, np.ndarray]:
-    return {
-        path.stem: audio_waveform.load(path, 16_000) for path in sorted(made_corpus.rglob("*.wav"))
-    }
+    return {path.stem: load(path, 16_000) for path in sorted(made_corpus.rglob("*.wav"))}
 
 
 @pytest.mark.parametrize("which", ["run", "half_run"])
 def test_probabilities_are_those_of_evaluation(which, clips, request):
     workdir = request.getfixturevalue(which)
     expected, predict = evaluated(workdir), Predictor(workdir)
-    found = list(predict.many((clips[name], 16_000) for name in expected))
-    assert len(found) == len(expected) > 10
-    assert np.std([p.probability_C for p in found], axis=0).max() > 0.1  # or this says little
-    for prediction, probability_C in zip(found, expected.values(), strict=True):
+    predictions = list(predict.many((clips[name], 16_000) for name in expected))
+    assert len(predictions) == len(expected) > 10
+    assert (
+        np.std([p.probability_C for p in predictions], axis=0).max() > 0.1
+    )  # else the comparison is weak
+    for prediction, probability_C in zip(predictions, expected.values(), strict=True):
         np.testing.assert_allclose(prediction.probability_C, probability_C, rtol=0, atol=1e-5)
-    longer = [p.notes != () and "longer" in p.notes[0] for p in found]
+    longer = [p.notes != () and "longer" in p.notes[0] for p in predictions]
     n_frames = [predict.backend.spec.n_frames(len(clips[name])) for name in expected]
     assert longer == [n > predict.backend.max_frames for n in n_frames]
     assert any(longer) == (which == "half_run")
@@ -105,7 +108,7 @@ def test_licence_of_the_corpus_reaches_the_trained_model(run):
     assert trained_model.load(run).licence == CORPORA["synthetic"].licence
 
 
-def test_the_command_equals_evaluation_in_a_process_of_its_own(run, made_corpus, tmp_path):
+def test_the_command_equals_evaluation(run, made_corpus, tmp_path):
     expected, out = evaluated(run), tmp_path / "rows.jsonl"
     paths = "".join(f"{next(made_corpus.rglob(f'{name}.wav'))}\n" for name in expected)
     command = [sys.executable, "-m", "ser_jax.predict", f"--workdir={run}", "-"]
@@ -123,11 +126,10 @@ def test_the_command_equals_evaluation_in_a_process_of_its_own(run, made_corpus,
         np.testing.assert_allclose(list(row["probabilities"].values()), probability_C, atol=1e-5)
 
 
-def test_company_and_order_change_nothing(opened, clips):
-    some = list(clips.values())[:11]
-    some[3] = np.tile(some[3], 5)
-    together = opened.batch(some)
-    for waveform_S, prediction in zip(some, together, strict=True):
+def test_predictions_are_independent_of_the_batch(opened, clips):
+    waveforms = list(clips.values())[:11]
+    waveforms[3] = np.tile(waveforms[3], 5)
+    for waveform_S, prediction in zip(waveforms, opened.batch(waveforms), strict=True):
         alone = opened(waveform_S, 16_000)
         np.testing.assert_allclose(alone.probability_RxC, prediction.probability_RxC, atol=1e-5)
         assert alone.notes == prediction.notes
@@ -140,7 +142,7 @@ def test_channels_rates_and_integers_are_the_same_sound(opened, clips):
     np.testing.assert_allclose(opened(as_integers, 16_000).probability_C, reference, atol=1e-3)
     stereo_SxK = np.stack([1.5 * waveform_S, 0.5 * waveform_S], axis=1)
     np.testing.assert_allclose(opened(stereo_SxK, 16_000).probability_C, reference, atol=1e-4)
-    at_48k = audio_waveform.resample(waveform_S, 16_000, 48_000)
+    at_48k = resample(waveform_S, 16_000, 48_000)
     np.testing.assert_allclose(opened(at_48k, 48_000).probability_C, reference, atol=0.05)
     slow = opened(at_48k, 16_000)  # three times as long
     assert np.abs(slow.probability_C - reference).max() > 0.01
@@ -160,7 +162,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("name", WRONG)
-def test_what_is_no_waveform_is_refused_in_words(opened, name):
+def test_invalid_waveforms_are_refused(opened, name):
     waveform, rate, sentence = WRONG[name]
     with pytest.raises(UserError, match=sentence):
         opened(waveform, rate)
@@ -169,18 +171,18 @@ def test_what_is_no_waveform_is_refused_in_words(opened, name):
 def test_notes(opened, clips):
     waveform_S = next(iter(clips.values()))
     assert opened(waveform_S, 16_000).notes == ()
-    assert "silent" in opened(np.full(40_000, 0.3), 16_000).notes[0]  # an offset is no sound
+    assert "silent" in opened(np.full(40_000, 0.3), 16_000).notes[0]  # only a DC offset
     (note,) = opened(np.tile(waveform_S, 9), 16_000).notes
     assert f"only its first {opened.seconds:.1f} s are used; --window" in note
     assert opened(waveform_S[:3000], 16_000).notes == ("shorter than any training clip",)
     late_S = np.concatenate([np.zeros(16_000 * 10, np.float32), waveform_S])
-    assert "silent" in opened(late_S, 16_000).notes[0]  # what it hears of it is
-    (note,) = opened(32_768 * waveform_S, 16_000).notes  # of 16 bits, but as floats
+    assert "silent" in opened(late_S, 16_000).notes[0]  # within the model's input
+    (note,) = opened(32_768 * waveform_S, 16_000).notes  # 16-bit integers cast to float
     assert "times full scale, in training 1" in note
 
 
-class Listener:
-    """An engine that remembers the shapes it was given, and answers with the clips' sums."""
+class Recorder:
+    """A Backend that records the shapes of its inputs and returns the sum of each clip."""
 
     corpus, labels, min_frames, max_frames = "", ("a", "b"), 2, 200
 
@@ -193,24 +195,24 @@ class Listener:
         return np.stack([sum_B, n_samples_B - 1e9], axis=-1)[None]
 
 
-def test_few_programs_and_bounded_memory(opened, monkeypatch):
-    listener = Listener(opened.backend.spec)
-    monkeypatch.setattr(backends, "load", lambda source: listener)
+def test_shapes_are_few_and_batches_bounded(opened, monkeypatch):
+    recorder = Recorder(opened.backend.spec)
+    monkeypatch.setattr(backends, "load", lambda source: recorder)
     predict = Predictor("anything")
     random = np.random.default_rng(0)
     n_samples = [*random.integers(1, 130 * 16_000, 40), *random.integers(1, 100_000, 200)]
     for n in (1, 5, 9, 240):
-        found = predict.batch([np.ones(k, np.float32) for k in n_samples[:n]])
-        heard = [np.float32(min(k, 60 * 16_000)) for k in n_samples[:n]]
-        assert [p.probability_C[0] for p in found] == heard  # each its own, in order
+        predictions = predict.batch([np.ones(k, np.float32) for k in n_samples[:n]])
+        used = [np.float32(min(k, 60 * 16_000)) for k in n_samples[:n]]
+        assert [p.probability_C[0] for p in predictions] == used
     predict.batch([np.ones(50 * 16_000, np.float32)] * 40)
-    shapes = set(listener.shapes)
+    shapes = set(recorder.shapes)
     assert {rows for rows, _ in shapes} <= {1, 8, 64}
     assert len({length for _, length in shapes}) <= 5
     assert max(rows * length for rows, length in shapes) <= 600 * 16_000
 
 
-def test_the_first_minute_of_a_long_recording_counts(opened):
+def test_only_the_first_minute_of_a_long_recording_is_used(opened):
     random = np.random.default_rng(0)
     minute_S = random.standard_normal(60 * 16_000).astype(np.float32) / 10
     more_S = np.concatenate([minute_S, np.ones(50_000, np.float32)])
@@ -219,21 +221,18 @@ def test_the_first_minute_of_a_long_recording_counts(opened):
     assert opened.batch([more_S[: opened.longest]])[0].notes == second.notes != ()
 
 
-def test_a_batch_shared_out_over_devices_is_the_same(run, clips):
-    this = trained_model.load(run)
+def test_several_devices_give_the_same_predictions(run, clips):
+    model = trained_model.load(run)
     waveform_BxS = np.zeros((8, 48_000), np.float32)
     n_samples_B = np.array([min(len(clip), 48_000) for clip in list(clips.values())[:8]], np.int32)
     for row, clip in enumerate(list(clips.values())[:8]):
         waveform_BxS[row, : n_samples_B[row]] = clip[:48_000]
-    one, four = (
-        trained_model.TrainedBackend(this),
-        trained_model.TrainedBackend(this, jax.devices()[:4]),
-    )
-    expected = one(waveform_BxS, n_samples_B)
+    expected = TrainedBackend(model)(waveform_BxS, n_samples_B)
     assert expected.shape == (2, 8, 6)
-    np.testing.assert_allclose(four(waveform_BxS, n_samples_B), expected, atol=1e-6)
-    few = four(waveform_BxS[:1], n_samples_B[:1])  # not divisible among four
-    np.testing.assert_allclose(few, expected[:, :1], atol=1e-5)
+    on_four = TrainedBackend(model, jax.devices()[:4])
+    np.testing.assert_allclose(on_four(waveform_BxS, n_samples_B), expected, atol=1e-6)
+    single = on_four(waveform_BxS[:1], n_samples_B[:1])  # not divisible by four
+    np.testing.assert_allclose(single, expected[:, :1], atol=1e-5)
 
 
 def test_replicas_are_averaged_and_may_disagree():
@@ -244,7 +243,7 @@ def test_replicas_are_averaged_and_may_disagree():
     assert dataclasses.is_dataclass(prediction)
 
 
-def test_no_model_is_said(tmp_path):
+def test_a_missing_model_is_reported(tmp_path):
     with pytest.raises(UserError, match="does not exist; give the --workdir"):
         Predictor(tmp_path / "nothing")
     with pytest.raises(UserError, match="holds no trained model"):
