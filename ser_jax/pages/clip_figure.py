@@ -14,7 +14,7 @@ from ser_jax.pages.figure import BLUE, STYLE, new_figure
 
 WIDTH = 3.4  # inches
 HEIGHTS = {"waveform": 0.75, "log_mel": 1.15, "mfcc": 0.9, "saliency": 0.9}
-TICKS_HZ = (100, 250, 500, 1000, 2000, 4000, 8000, 16_000)
+TICKS_HZ = (500, 1000, 2000, 4000, 8000, 16_000)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,14 +65,7 @@ def _waveform(axes: Any, spec: FeatureSpec, values_S: np.ndarray) -> None:
     size = max(1, -(-len(values_S) // 1000))
     padded = np.pad(values_S, (0, -len(values_S) % size), mode="edge").reshape(-1, size)
     second = np.arange(len(padded)) * size / spec.sampling_rate
-    axes.fill_between(
-        second,
-        padded.min(1),
-        padded.max(1),
-        color=BLUE,
-        linewidth=0.4,
-        edgecolor=BLUE,
-    )
+    axes.fill_between(second, padded.min(1), padded.max(1), color=BLUE, linewidth=0.4)
     reach = float(np.abs(values_S).max(initial=1e-4))
     axes.set_ylim(-reach, reach)
     axes.set_yticks([-reach, 0, reach], [f"−{reach:.2g}", "0", f"{reach:.2g}"])
@@ -102,26 +95,20 @@ def _saliency(axes: Any, spec: FeatureSpec, values_TxF: np.ndarray) -> None:
 
 
 def _image(axes: Any, spec: FeatureSpec, values_TxF: np.ndarray, **colours: Any) -> None:
+    colours |= {"origin": "lower", "aspect": "auto", "interpolation": "nearest"}
     first = 0 if spec.centered else spec.frame_length / 2  # the middle of frame 0, in samples
     edges = first + spec.hop_length * (np.array([0, len(values_TxF)]) - 0.5)
     extent = (*(edges / spec.sampling_rate), -0.5, values_TxF.shape[1] - 0.5)
-    axes.imshow(
-        values_TxF.T, origin="lower", aspect="auto", extent=extent, interpolation="nearest",
-        **colours,
-    )  # fmt: skip
+    axes.imshow(values_TxF.T, extent=extent, **colours)
 
 
 def _hertz(axes: Any, spec: FeatureSpec) -> None:
     """Label the mel bands by their centre frequencies."""
-    low, high = (
-        spectral.hz_to_mel(np.array(f), spec.mel_scale)
-        for f in (spec.f_min, spec.f_max or spec.sampling_rate / 2)
-    )
-    marks = [hz for hz in TICKS_HZ if spec.f_min < hz < (spec.f_max or spec.sampling_rate / 2)]
-    share = (spectral.hz_to_mel(np.array(marks, float), spec.mel_scale) - low) / (high - low)
-    band = share * (spec.n_mels + 1) - 1
-    shown = [(b, hz) for b, hz in zip(band, marks, strict=True) if hz >= 500]
-    axes.set_yticks([b for b, _ in shown], [f"{hz / 1000:g} kHz" for _, hz in shown])
+    f_max = spec.f_max or spec.sampling_rate / 2
+    ticks = [hz for hz in TICKS_HZ if spec.f_min < hz < f_max]
+    low, high, *mels = spectral.hz_to_mel(np.array([spec.f_min, f_max, *ticks]), spec.mel_scale)
+    band = (np.array(mels) - low) / (high - low) * (spec.n_mels + 1) - 1
+    axes.set_yticks(band, [f"{hz / 1000:g} kHz" for hz in ticks])
 
 
 def _coefficients(axes: Any, spec: FeatureSpec, width: int) -> None:

@@ -66,21 +66,20 @@ def find_cells(predictions: Predictions, at_most: int = 0) -> dict[tuple[int, in
     np.add.at(mean_NxC, clip_P, predictions.probability_PxC)
     mean_NxC /= n_replicas[:, None]
     prediction_P = predictions.prediction_P
-    confidences: dict[tuple[int, int], dict[int, dict[int, float]]] = {}
+    rows: dict[tuple[int, int], dict[int, list[int]]] = {}
     for row in np.lexsort((predictions.replica_P, clip_P)).tolist():
-        clip, predicted = int(clip_P[row]), int(prediction_P[row])
-        of_cell = confidences.setdefault((int(predictions.label_P[row]), predicted), {})
-        confidence = float(predictions.probability_PxC[row, predicted])
-        of_cell.setdefault(clip, {})[int(predictions.replica_P[row])] = confidence
-    cells = {}
-    for (true, predicted), of_cell in sorted(confidences.items()):
+        of_cell = rows.setdefault((int(predictions.label_P[row]), int(prediction_P[row])), {})
+        of_cell.setdefault(int(clip_P[row]), []).append(row)
+    replica_P, cells = predictions.replica_P.tolist(), {}
+    for (true, predicted), of_cell in sorted(rows.items()):
+        confidence_P = predictions.probability_PxC[:, predicted].tolist()
         listed = [
             CellClip(
                 id=str(clips[clip]),
                 speaker=str(predictions.speaker_P[first[clip]]),
                 true=true,
                 predicted=predicted,
-                confidences=of_clip,
+                confidences={replica_P[row]: confidence_P[row] for row in of_clip},
                 n_replicas=int(n_replicas[clip]),
                 probability_C=mean_NxC[clip],
             )

@@ -22,57 +22,47 @@ def matrices(results: dict[str, Any], *, clickable: bool) -> str:
     """
     labels, model, counts_CxC = results["labels"], results["model"], np.array(results["confusion"])
     share_CxC = _normalise(counts_CxC)
-
-    def button(i: int, j: int) -> str:
-        n, share = int(counts_CxC[i, j]), _share(share_CxC[i, j])
-        text = f"{share}<small>{n:,}</small>"
-        if not clickable or not n:
-            return text
-        name = f"{labels[i]} predicted as {labels[j]}: {share}, {n:,} prediction{'s' * (n != 1)}"
-        return (
-            f'<button type="button" data-cell="{i},{j}" aria-pressed="false" '
-            f'aria-label="{escape(name)}">{text}</button>'
-        )
-
-    totals = [f"{n:,}" for n in counts_CxC.sum(1).tolist()]
     title = f"{model}, {wording.test_clips(results)}"
-    tables = [_matrix(labels, title, button, lambda i, j: _blue(share_CxC[i, j]), totals)]
+    tables = [_matrix(labels, title, share_CxC, _share, _blue, counts_CxC, clickable)]
     if "human" in results:
         human = results["human"]
         human_CxC = _normalise(np.array(human["confusion"]))
-        more_CxC = share_CxC - human_CxC
-        for title, content, colour in (
-            (
-                f"listeners, {human['n_ratings']:,} ratings",
-                lambda i, j: _share(human_CxC[i, j]),
-                lambda i, j: _blue(human_CxC[i, j]),
-            ),
-            (
-                f"difference, {model} − listeners, in percentage points",
-                lambda i, j: _points(more_CxC[i, j]),
-                lambda i, j: _diverging(more_CxC[i, j]),
-            ),
-        ):
-            tables.append(_matrix(labels, title, content, colour))
+        title = f"listeners, {human['n_ratings']:,} ratings"
+        tables.append(_matrix(labels, title, human_CxC, _share, _blue))
+        title = f"difference, {model} − listeners, in percentage points"
+        tables.append(_matrix(labels, title, share_CxC - human_CxC, _points, _diverging))
     return f'<div class="matrices">{"".join(tables)}</div>'
 
 
 def _matrix(
     labels: list[str],
     title: str,
-    content: Callable[[int, int], str],
-    colour: Callable[[int, int], str],
-    totals: list[str] | None = None,
+    value_CxC: np.ndarray,
+    text: Callable[[float], str],
+    colour: Callable[[float], str],
+    counts_CxC: np.ndarray | None = None,
+    clickable: bool = False,
 ) -> str:
-    """Return a table; `content` gives the HTML of a cell, `colour` its class."""
-    heads = "".join(f'<th scope="col">{escape(label)}</th>' for label in labels)
-    heads += '<th scope="col">all</th>' if totals else ""
+    """Return a table; `text` and `colour` give the text and the class of a value."""
+    columns = labels if counts_CxC is None else [*labels, "all"]
+    heads = "".join(f'<th scope="col">{escape(column)}</th>' for column in columns)
     rows = []
     for i, label in enumerate(labels):
-        cells = "".join(
-            f'<td class="{colour(i, j)}">{content(i, j)}</td>' for j in range(len(labels))
-        )
-        cells += f'<td class="total">{totals[i]}</td>' if totals else ""
+        cells = ""
+        for j, value in enumerate(value_CxC[i]):
+            cell = text(value)
+            if counts_CxC is not None:
+                n = int(counts_CxC[i, j])
+                name = f"{label} predicted as {labels[j]}: {cell}, {n:,} prediction{'s' * (n != 1)}"
+                cell += f"<small>{n:,}</small>"
+                if clickable and n:
+                    cell = (
+                        f'<button type="button" data-cell="{i},{j}" aria-pressed="false" '
+                        f'aria-label="{escape(name)}">{cell}</button>'
+                    )
+            cells += f'<td class="{colour(value)}">{cell}</td>'
+        if counts_CxC is not None:
+            cells += f'<td class="total">{counts_CxC[i].sum():,}</td>'
         rows.append(f'<tr><th scope="row">{escape(label)}</th>{cells}</tr>\n')
     return (
         f'<div class="scroll" role="region" aria-label="Confusion matrix, {escape(title)}" '

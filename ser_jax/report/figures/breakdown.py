@@ -10,13 +10,7 @@ from ser_jax.report import wording
 
 MARK = {"linestyle": "", "clip_on": False, "markersize": 5.5}
 MODEL = {**MARK, "color": figure.BLUE, "marker": "o", "zorder": 3}
-LISTENERS = {
-    **MARK,
-    "color": figure.VERMILION,
-    "marker": "D",
-    "markerfacecolor": "none",
-    "zorder": 4,
-}
+LISTENERS = {**MARK, "color": figure.VERMILION, "marker": "D", "fillstyle": "none", "zorder": 4}
 INTERVALS = {  # by what is resampled
     "speakers": {"color": figure.BLUE, "linewidth": 1.8, "alpha": 0.6, "zorder": 2},
     "clips": {"color": figure.BLUE, "linewidth": 0.8, "alpha": 0.8, "zorder": 2},
