@@ -1,4 +1,4 @@
-"""Prepare, train, evaluate, report: the main job and each of its parts.
+"""Run an experiment, prepare → train → evaluate → report, or one of its steps; or a study.
 
 python launch.py --config=configs/cnn2d.py
 python launch.py --config=configs/cnn2d.py --mode=prepare
@@ -18,19 +18,19 @@ from ser_jax.common.cli import exit_with_message
 MODES = ("all", "prepare", "train", "evaluate", "report")
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "A file of configs/.", lock_config=True)
-WORKDIR = flags.DEFINE_string("workdir", None, "Where the run lives; runs/<config>-<protocol>.")
-MODE = flags.DEFINE_enum("mode", "all", MODES, "One part of the job, or all of it.")
-BEAM = flags.DEFINE_string("beam_runner", "", "Prepare with Apache Beam, as by DirectRunner.")
-BEAM_OPTIONS = flags.DEFINE_list("beam_options", [], "For Beam: region=…,project=…")
-DISTRIBUTED = flags.DEFINE_bool("distributed", False, "One of several processes that train.")
-COORDINATOR = flags.DEFINE_string("coordinator", "", "HOST:PORT of the first process, if need be.")
-N_PROCESSES = flags.DEFINE_integer("num_processes", -1, "How many, if nobody else can tell.")
-PROCESS = flags.DEFINE_integer("process_id", -1, "The number of this one, likewise.")
+WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; runs/<config>-<protocol>.")
+MODE = flags.DEFINE_enum("mode", "all", MODES, "The step to run, or all of them.")
+BEAM = flags.DEFINE_string("beam_runner", "", "Prepare with Apache Beam, such as DirectRunner.")
+BEAM_OPTIONS = flags.DEFINE_list("beam_options", [], "Options for Beam: region=…,project=…")
+DISTRIBUTED = flags.DEFINE_bool("distributed", False, "Train as one of several processes.")
+COORDINATOR = flags.DEFINE_string("coordinator", "", "HOST:PORT of the first process.")
+N_PROCESSES = flags.DEFINE_integer("num_processes", -1, "Number of processes; −1 is automatic.")
+PROCESS = flags.DEFINE_integer("process_id", -1, "Number of this process; −1 is automatic.")
 flags.mark_flag_as_required("config")
 
 
 def prepare(config: ConfigDict) -> Path:
-    """The folder of the records that the config describes, built if need be."""
+    """Return the folder of the config's records, and build it if it does not exist."""
     from data_prep.prepare import prepare
 
     def make() -> Path:
@@ -44,9 +44,9 @@ def prepare(config: ConfigDict) -> Path:
 
 
 def main(argv: list[str]) -> None:
-    """Runs what --mode asks for. Imports wait for it, so that --help is quick."""
+    """Run what --mode selects. Imports are local, so that --help is fast."""
     if argv[1:]:
-        sys.exit(f"error: the argument {argv[1]!r} belongs to no flag; see --help.")
+        sys.exit(f"error: unexpected argument {argv[1]!r}; see --help.")
     runtime.use_compilation_cache()
     config, mode, is_first = CONFIG.value, MODE.value, True
     if DISTRIBUTED.value:
@@ -57,7 +57,7 @@ def main(argv: list[str]) -> None:
         from ser_jax.study import runner
 
         if mode != "all":
-            sys.exit(f"error: --mode={mode} is a part of one run; a study does all of it.")
+            sys.exit(f"error: --mode={mode} applies to a single run; a study runs all steps.")
         runner.run(config, Path(WORKDIR.value or config.name), prepare)
     else:
         workdir = Path(WORKDIR.value or f"runs/{config.name}-{config.split.name}")
@@ -65,7 +65,7 @@ def main(argv: list[str]) -> None:
 
 
 def run(config: ConfigDict, workdir: Path, mode: str, is_first: bool) -> None:
-    """One run, or a part of it; of several processes the first writes the report."""
+    """Run one experiment, or a step of it; only the first process writes the report."""
     if mode != "report":
         records = prepare(config)
     if mode in ("all", "train"):
@@ -81,7 +81,7 @@ def run(config: ConfigDict, workdir: Path, mode: str, is_first: bool) -> None:
         from ser_jax.report.run_report import write
 
         page = write(workdir, recordings(config), config.report.clips_a_cell)
-        print(f"The report is {page}.")
+        print(f"The run report is {page}.")
 
 
 if __name__ == "__main__":

@@ -117,7 +117,7 @@ BAD_INPUT = {
     "unknown variant": (lambda p: None, ("--config=configs/cnn2d.py:dmeo",), "'dmeo' is unknown"),
     "no such config": (lambda p: None, ("--config=configs/cnn3d.py",), "cnn3d"),
     "unwritable workdir": (lambda p: None, ("--workdir=/proc/here",), "cannot write"),
-    "model and input": (lambda p: None, ("--config.input.kind=vector",), "model.name=cnn2d wants"),
+    "model and input": (lambda p: None, ("--config.input.kind=vector",), "model.name=cnn2d takes"),
     "nothing trained": (lambda p: None, ("--mode=evaluate",), "run with --mode=train first"),
     "nothing evaluated": (lambda p: None, ("--mode=report",), "--mode=train"),
 }
@@ -145,7 +145,7 @@ def test_a_study_refuses_single_modes(tmp_path):
     study = "--config=configs/study.py:demo"
     run = launch(study, "--mode=train", f"--workdir={tmp_path / 'study'}")
     assert run.returncode == 1
-    assert run.stderr == "error: --mode=train is a part of one run; a study does all of it.\n"
+    assert run.stderr == "error: --mode=train applies to a single run; a study runs all steps.\n"
     assert not (tmp_path / "study").exists()
 
 

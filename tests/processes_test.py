@@ -103,7 +103,7 @@ def test_two_processes_equal_one(arguments, two, tmp_path):
     single = launch(*arguments, f"--workdir={tmp_path / 'one'}")
     assert single.returncode == 0, single.stderr
     assert "on 4 devices, 2 for replicas × 2 for each batch" in first
-    assert "streamed from disk" in first and "The report is" in first
+    assert "streamed from disk" in first and "The run report is" in first
     assert GLOO.fullmatch(second), second
     assert_same(workdir, tmp_path / "one")
     files = {path.name for path in workdir.iterdir()}
