@@ -1,4 +1,4 @@
-"""The short way to prediction from Python: `from ser_jax.predictor import Predictor`."""
+"""Shortcut for prediction in Python: `from ser_jax.predictor import Predictor`."""
 
 from ser_jax.predict.predictor import Prediction, Predictor
 

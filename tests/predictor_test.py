@@ -16,14 +16,14 @@ from data_prep.corpora import CORPORA
 from data_prep.prepare import prepare
 from ser_jax.audio.waveform import load, resample
 from ser_jax.common.errors import UserError
-from ser_jax.data import records as data_records
+from ser_jax.data.records import open_records
 from ser_jax.evaluate import test_set
 from ser_jax.predict import backends, trained_model
 from ser_jax.predict.predictor import Prediction, Predictor
 from ser_jax.predict.trained_model import TrainedBackend
 from ser_jax.train import checkpoints
-from ser_jax.train import workdir as train_workdir
 from ser_jax.train.experiment import initial_states, make_experiment
+from ser_jax.train.workdir import claim
 
 ROOT = Path(__file__).parents[1]
 
@@ -41,7 +41,7 @@ def evaluated(workdir: Path) -> dict[str, np.ndarray]:
 
 def make_run(config, records: Path, workdir: Path) -> Path:
     """Make an evaluated run with drawn weights, which takes a second; return its workdir."""
-    experiment = make_experiment(config, data_records.open_records(records))
+    experiment = make_experiment(config, open_records(records))
     bests = []
     for state in initial_states(experiment):
         params = state.best.params
@@ -54,7 +54,7 @@ def make_run(config, records: Path, workdir: Path) -> Path:
         best = state.best.replace(params=params, value=jnp.zeros(()))
         bests.append((best, state.normalisation))
     best, normalisation = jax.tree.map(lambda *leaves: jnp.stack(leaves), *bests)
-    train_workdir.claim(workdir, config, records.parent.name)
+    claim(workdir, config, records.parent.name)
     checkpoints.save_best(workdir, 1, best, normalisation, experiment.metadata())
     test_set.evaluate(config, records, workdir)
     return workdir

@@ -47,17 +47,17 @@ def find(arguments: Iterable[str], lines: Iterable[str] = ()) -> list[AudioFile]
       arguments: files, folders, patterns such as "clips/*.wav", or STDIN.
       lines: the lines that STDIN stands for, one file or folder per line.
     """
-    found = []
+    files = []
     for argument in arguments:
         if argument == STDIN:
             for line in lines:
                 name = line.rstrip("\r\n")
-                found += _file_or_folder(name) if name else []
+                files += _file_or_folder(name) if name else []
         elif glob.has_magic(argument) and not os.path.lexists(argument):
-            found += _matching(argument)
+            files += _matching(argument)
         else:
-            found += _file_or_folder(argument)
-    return found
+            files += _file_or_folder(argument)
+    return files
 
 
 def _file_or_folder(name: str) -> list[AudioFile]:
@@ -115,7 +115,7 @@ def _is_audio(name: str) -> bool:
 
 
 def load_ahead(
-    found: Sequence[AudioFile], load: Callable[[Path], Loaded]
+    files: Sequence[AudioFile], load: Callable[[Path], Loaded]
 ) -> Iterator[tuple[AudioFile, Loaded | None]]:
     """Yield each file with the result of `load`, in order, read ahead by threads within limits.
 
@@ -140,7 +140,7 @@ def load_ahead(
     def cost(file: AudioFile) -> float:
         return max(_size(file.path), _AHEAD_BYTES / _AHEAD)
 
-    return map_ahead(try_to_load, found, ahead=_AHEAD_BYTES, n_threads=_THREADS, cost=cost)
+    return map_ahead(try_to_load, files, ahead=_AHEAD_BYTES, n_threads=_THREADS, cost=cost)
 
 
 def _size(path: str) -> int:

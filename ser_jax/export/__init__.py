@@ -1,1 +1,1 @@
-"""A run as one portable file: python -m ser_jax.export."""
+"""A trained run as one portable file; python -m ser_jax.export."""

@@ -116,10 +116,10 @@ def members(
     contents[exported_model.MODEL] = program(model)
     onnx_samples = 0
     if onnx:
-        from ser_jax.export import onnx as export_onnx
+        from ser_jax.export.onnx import convert
 
         onnx_samples = texts.input_samples(model.spec, model.max_frames)
-        contents[exported_model.ONNX] = export_onnx.convert(probabilities(model), onnx_samples)
+        contents[exported_model.ONNX] = convert(probabilities(model), onnx_samples)
     if results is not None:
         contents[exported_model.RESULTS] = _json(results)
     contents[exported_model.README] = texts.readme(manifest, results, onnx_samples).encode()

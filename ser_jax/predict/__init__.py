@@ -1,1 +1,1 @@
-"""Prediction for audio files: python -m ser_jax.predict."""
+"""Prediction for audio files and waveforms; python -m ser_jax.predict."""
