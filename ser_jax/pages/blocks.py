@@ -41,44 +41,30 @@ class Bullets:
 
 @dataclass(frozen=True)
 class Listing:
-    """Lines of code or commands."""
-
     text: str
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A picture: its path relative to the page, and what it shows."""
-
-    file: str
-    alt: str
+    file: str  # its path relative to the page
+    alt: str  # what it shows
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table whose first column names its rows.
-
-    Attributes:
-      columns: the heads.
-      rows: cells; a short row is filled up with empty ones.
-      caption: shown in HTML only.
-      text_columns: how many columns, from the left, hold text; the others hold numbers.
-    """
-
     columns: Sequence[Text]
-    rows: Sequence[Sequence[Text]]
-    caption: str = ""
-    text_columns: int = 1
+    rows: Sequence[Sequence[Text]]  # the first cell names its row
+    caption: str = ""  # in HTML only
+    text_columns: int = 1  # so many, from the left, are aligned left; the others hold numbers
 
     def filled(self) -> list[list[Text]]:
+        """Return the rows, short ones filled up with empty cells."""
         return [[*row, *[""] * (len(self.columns) - len(row))] for row in self.rows]
 
 
 @dataclass(frozen=True)
 class Html:
-    """Trusted HTML, inserted verbatim; Markdown leaves it out."""
-
-    text: str
+    text: str  # trusted HTML, inserted verbatim; Markdown leaves it out
 
 
 Block = Text | Heading | Bullets | Listing | Figure | Table | Html

@@ -19,16 +19,11 @@ TICKS_HZ = (500, 1000, 2000, 4000, 8000, 16_000)
 
 @dataclasses.dataclass(frozen=True)
 class Panel:
-    """One of the stacked plots.
+    """One of the stacked plots."""
 
-    Attributes:
-      kind: a key of HEIGHTS.
-      values: waveform_S; log_mel_TxM in dB; mfcc_TxF; saliency_TxF of an MFCC, a log-mel, or the
-        columns of the vector input (MFCC, zero-crossing rate, energy).
-      title: shown above.
-    """
-
-    kind: str
+    kind: str  # a key of HEIGHTS
+    # waveform_S; log_mel_TxM in dB; mfcc_TxF; saliency_TxF of an MFCC, a log-mel, or the columns of
+    # the vector input (MFCC, zero-crossing rate, energy)
     values: np.ndarray
     title: str
 
@@ -41,9 +36,8 @@ def draw(spec: FeatureSpec, panels: Sequence[Panel]) -> Any:
     with matplotlib.rc_context(style):
         heights = [HEIGHTS[panel.kind] for panel in panels]
         figure = new_figure(WIDTH, sum(heights) + 0.34 * len(panels) + 0.2)
-        grid = figure.add_gridspec(
-            len(panels), 1, height_ratios=heights, hspace=0.55, left=0.13, right=0.99
-        )
+        place = {"hspace": 0.55, "left": 0.13, "right": 0.99}
+        grid = figure.add_gridspec(len(panels), 1, height_ratios=heights, **place)
         seconds = max(_seconds(spec, panel) for panel in panels)
         for row, panel in enumerate(panels):
             axes = figure.add_subplot(grid[row])

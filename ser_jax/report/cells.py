@@ -12,25 +12,15 @@ from ser_jax.metrics.predictions import Predictions
 
 @dataclasses.dataclass(frozen=True)
 class CellClip:
-    """A test clip in a cell: some replica predicted the cell's class for it.
-
-    Attributes:
-      id: of the clip.
-      speaker: who speaks.
-      true: its class.
-      predicted: the cell's class.
-      confidences: probability of that class, by replica that predicted it.
-      n_replicas: how many replicas were tested with this clip.
-      probability_C: mean over all of these.
-    """
+    """A test clip in a cell: some replica predicted the cell's class for it."""
 
     id: str
     speaker: str
     true: int
     predicted: int
-    confidences: dict[int, float]
-    n_replicas: int
-    probability_C: np.ndarray
+    confidences: dict[int, float]  # probability of `predicted`, by replica that predicted it
+    n_replicas: int  # those tested with this clip
+    probability_C: np.ndarray  # mean over them
 
     @property
     def confidence(self) -> float:
@@ -40,17 +30,11 @@ class CellClip:
 
 @dataclasses.dataclass(frozen=True)
 class Cell:
-    """Predictions of one class for clips of one class.
+    """Predictions of one class for clips of one class."""
 
-    Attributes:
-      n_predictions: one per replica and clip.
-      n_clips: how many distinct clips they are of.
-      listed: the clips, most confident first.
-    """
-
-    n_predictions: int
+    n_predictions: int  # one per replica and clip
     n_clips: int
-    listed: tuple[CellClip, ...]
+    listed: tuple[CellClip, ...]  # most confident first
 
 
 def find_cells(predictions: Predictions, at_most: int = 0) -> dict[tuple[int, int], Cell]:

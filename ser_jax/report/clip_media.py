@@ -118,23 +118,12 @@ def _batches(
 
 
 class ClipMediaWriter:
-    """Writes audio and pictures batch by batch.
-
-    Attributes:
-      media: what is written so far.
-    """
+    """Writes audio and pictures batch by batch; `media` lists those written so far."""
 
     def __init__(
         self, folder: Path, labels: Sequence[str], model: TrainedModel | None, spec: FeatureSpec
     ):
-        """Write nothing yet.
-
-        Args:
-          folder: where the files go.
-          labels: class names.
-          model: the run's networks; None for pictures without saliency.
-          spec: the run's features.
-        """
+        """Write nothing yet. See `write`; without a model there is no saliency."""
         self._folder, self._labels, self._model, self._spec = folder, labels, model, spec
         self.media = ClipMedia()
         self._numbers: dict[str, int] = {}  # file names by clip, whose id may hold any character
@@ -235,14 +224,13 @@ class ClipMediaWriter:
             plane = f"{TITLES[self._model.kind]} plane"
             title = f"saliency for {label}, {plane}"
             panels.append(clip_figure.Panel("saliency", saliency_TxF, title))
+            start, end = (
+                min(frame * self._spec.hop_length / rate, seconds)
+                for frame in saliency.peak(saliency_TxF) or (0, 0)
+            )
+            peak = f"half of what speaks for it lies between {start:.2f} and {end:.2f} s"
             alt += f"; below it the saliency of the {plane} for {label}: "
-            peak = saliency.peak(saliency_TxF)
-            if peak:
-                start, end = (frame * self._spec.hop_length / rate for frame in peak)
-                alt += "half of what speaks for it lies between "
-                alt += f"{start:.2f} and {min(end, seconds):.2f} s"
-            else:
-                alt += "nothing speaks for it"
+            alt += peak if end else "nothing speaks for it"
         path = self._folder / f"{self._number(clip.id)}-{clip.predicted}.png"
         figure.save(clip_figure.draw(self._spec, panels), path)
         picture = f"{self._folder.name}/{path.name}", f"{alt}."
@@ -253,8 +241,5 @@ def _pad(waveforms: Sequence[np.ndarray], sampling_rate: int) -> tuple[np.ndarra
     """Return waveform_BxS and n_samples_B of a full batch, S a multiple of four seconds."""
     step = 4 * sampling_rate  # few distinct lengths, so few programs to compile
     n_samples = -(-max(map(len, waveforms)) // step) * step
-    waveform_BxS = np.zeros((BATCH, n_samples), np.float32)
-    for i in range(BATCH):
-        waveform_S = waveforms[i % len(waveforms)]  # repeated as np.resize repeats the classes
-        waveform_BxS[i, : len(waveform_S)] = waveform_S
-    return waveform_BxS, np.resize([len(x_S) for x_S in waveforms], BATCH)
+    padded = [np.pad(x_S, (0, n_samples - len(x_S))) for x_S in waveforms]
+    return np.resize(padded, (BATCH, n_samples)), np.resize([len(x_S) for x_S in waveforms], BATCH)

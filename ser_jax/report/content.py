@@ -19,12 +19,7 @@ HUMAN = Figure("human.png", "Confusion matrix of the listeners beside the model'
 
 
 def blocks(epochs: Epochs, results: dict[str, Any]) -> list[Block]:
-    """Return all of a run report but its title.
-
-    Args:
-      epochs: rows of metrics.jsonl, by replica.
-      results: contents of results.json.
-    """
+    """Return all of a run report but its title; `results` is the content of results.json."""
     return [
         _scores(results),
         _reading(results),

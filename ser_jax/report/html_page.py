@@ -132,12 +132,9 @@ def _votes(utterance: Any, n_classes: int) -> list[int]:
 
 
 def _sentence(clip: CellClip, labels: Sequence[str]) -> str:
-    replicas = ""
-    if clip.n_replicas > 1:
-        replicas = f" by {len(clip.confidences)} of {clip.n_replicas} replicas"
-    return (
-        f"Predicted as {labels[clip.predicted]}{replicas}, confidence {percent(clip.confidence)}."
-    )
+    label, n = labels[clip.predicted], clip.n_replicas
+    replicas = f" by {len(clip.confidences)} of {n} replicas" if n > 1 else ""
+    return f"Predicted as {label}{replicas}, confidence {percent(clip.confidence)}."
 
 
 @contextlib.contextmanager

@@ -89,14 +89,16 @@ def _reproduction(results: dict[str, Any]) -> list[Block]:
     config = f"configs/{file}.py" + (":" + variants.replace("-", ",") if variants else "")
     seeds = wording.distinct(results, "seed")
     many = f" --config.replicas.seeds={len(seeds)}" if len(seeds) > 1 else ""
-    seeds_were = f"{'seeds were' if len(seeds) > 1 else 'seed was'} {', '.join(map(str, seeds))}"
-    text = " beside this folder holds every setting of the run; pass those that differ from the "
+    were = "s were" if len(seeds) > 1 else " was"
+    command = f"python launch.py --config={config} --config.seed={seeds[0]}{many}"
     return [
         Heading("To reproduce"),
-        (Code("config.json"), f"{text}config file as ", Code("--config.KEY=VALUE"),
-             f". Its {seeds_were}."),
-        Listing(
-            f"python launch.py --config={config} --config.seed={seeds[0]}{many} "
-            "--workdir=<new folder>"
+        (
+            Code("config.json"),
+            " beside this folder holds every setting of the run; pass those that differ from the "
+            "config file as ",
+            Code("--config.KEY=VALUE"),
+            f". Its seed{were} {', '.join(map(str, seeds))}.",
         ),
-    ]  # fmt: skip
+        Listing(f"{command} --workdir=<new folder>"),
+    ]

@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from ser_jax.pages import figure, numbers
+from ser_jax.pages import figure
+from ser_jax.pages.numbers import percent
 from ser_jax.report import wording
 
 MARK = {"linestyle": "", "clip_on": False, "markersize": 5.5}
@@ -85,12 +86,11 @@ def _margin(column: Mapping[str, Rows]) -> float:
 def _draw_rows(axes: Any, name: str, rows: Rows, *, lowest: bool) -> None:
     """Draw one row per value: its name on the left, the number of clips on the right."""
     place = np.arange(len(rows))
-    for i, row in enumerate(rows):
-        if row["low"] is not None:
-            axes.hlines(i, row["low"], row["high"], **INTERVALS[row["interval_over"]])
     axes.plot(_column(rows, "accuracy"), place, **MODEL)
     axes.plot(_column(rows, "human"), place, **LISTENERS)
     for i, row in enumerate(rows):
+        if row["low"] is not None:
+            axes.hlines(i, row["low"], row["high"], **INTERVALS[row["interval_over"]])
         clips = f"{row['n']:,} clip{'s' if row['n'] != 1 else ''}"
         axes.text(1.03, i, clips, va="center_baseline", fontsize=9, color=figure.GREY)
     axes.set_title(_heading(name), loc="left", fontweight="bold", pad=4)
@@ -99,10 +99,8 @@ def _draw_rows(axes: Any, name: str, rows: Rows, *, lowest: bool) -> None:
     axes.tick_params(axis="y", length=0, pad=8)
     axes.grid(visible=False, axis="y")
     figure.percent_axis(axes.xaxis)
-    if lowest:
-        axes.set_xlabel("accuracy")
-    else:
-        axes.tick_params(labelbottom=False)
+    axes.set_xlabel("accuracy" if lowest else "")
+    axes.tick_params(labelbottom=lowest)
 
 
 def _draw_strip(axes: Any, name: str, rows: Rows) -> None:
@@ -158,10 +156,8 @@ def _frame(sheet: Any, results: dict[str, Any], attributes: Mapping[str, Rows]) 
             handles.append(Line2D([], [], **line, label=f"95 % interval over {over}"))
     if any(row["human"] is not None for row in rows):
         handles.append(Line2D([], [], **LISTENERS, label="listeners, each rating"))
-    handles.append(
-        Line2D([], [], **OVERALL, label=f"all clips: {numbers.percent(results['accuracy'])}")
-    )
-    handles.append(Line2D([], [], **CHANCE, label=f"chance: {numbers.percent(chance)}"))
+    handles.append(Line2D([], [], **OVERALL, label=f"all clips: {percent(results['accuracy'])}"))
+    handles.append(Line2D([], [], **CHANCE, label=f"chance: {percent(chance)}"))
     unnamed = max(map(len, attributes.values())) > MOST_NAMES
     place = (0.5, -(0.2 if unnamed else 0.55) / height)
     sheet.legend(handles=handles, ncols=3, frameon=False, loc="upper center", bbox_to_anchor=place)

@@ -30,10 +30,6 @@ def draw(epochs: Epochs, results: dict[str, Any]) -> Any:
 
     Several replicas are drawn as thin lines and their mean as a thick one. Of a sweep, only the
     replicas of the chosen setting are shown.
-
-    Args:
-      epochs: rows of metrics.jsonl, by replica.
-      results: contents of results.json.
     """
     import matplotlib
 
