@@ -41,8 +41,8 @@ def finished(tiny, tiny_records, tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def utterances(tiny) -> dict:
     """All have the same votes."""
-    found = read_corpus(tiny()).utterances
-    return {u.id: dataclasses.replace(u, votes=VOTES) for u in found}
+    corpus = read_corpus(tiny())
+    return {u.id: dataclasses.replace(u, votes=VOTES) for u in corpus.utterances}
 
 
 @pytest.fixture(scope="module")

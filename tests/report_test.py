@@ -544,8 +544,8 @@ def test_epochs_are_grouped_by_replica_and_old_rows_belong_to_the_first(tmp_path
     old = [{k: v for k, v in row.items() if k != "replica"} for row in some_epochs(2)]
     fill(tmp_path, [some_epochs(2, 1)[1], *old, some_epochs(2, 1)[0]])
     epochs = finished_run.read_epochs(tmp_path / "metrics.jsonl")
-    found = {k: [(row["epoch"], row["val/accuracy"]) for row in v] for k, v in epochs.items()}
-    assert found == {0: [(1, 0.4), (2, 0.4)], 1: [(1, 0.4 + 0.01), (2, 0.4 + 0.01)]}
+    rows = {k: [(row["epoch"], row["val/accuracy"]) for row in v] for k, v in epochs.items()}
+    assert rows == {0: [(1, 0.4), (2, 0.4)], 1: [(1, 0.4 + 0.01), (2, 0.4 + 0.01)]}
 
 
 def test_matplotlib_is_imported_inside_functions_only():

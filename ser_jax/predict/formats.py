@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from ser_jax.pages.numbers import percent
+
 if TYPE_CHECKING:
     from ser_jax.predict.predictor import Prediction
 
@@ -111,7 +113,7 @@ class Table:
 
 
 def _percent(share: float) -> str:
-    return f"{100 * share:3.0f} %"
+    return percent(share, "3.0f")
 
 
 def _printable(text: str) -> str:
