@@ -24,8 +24,8 @@ import pytest  # noqa: E402
 
 from tests.browser import chromium  # noqa: E402
 
-# Those that take longest begin first, for a file's tests are all one worker's.
-_LONGEST = "distributed crowd end_to_end result_page waste train study export features inspect"
+# The longest files start first, since all tests of a file run in one worker.
+_LONGEST = "processes trainer end_to_end html_page waste train study export features inspect"
 
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
 

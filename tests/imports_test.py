@@ -108,7 +108,7 @@ def test_matplotlib_flags_pickle_and_tensorflow_stay_where_they_belong():
         imported = names_in_imports(path)
         roots = {name.split(".")[0] for name in imported}
         assert not roots & {"tensorflow", "pickle"}, path
-        draws = "figure" in name or path.stem == "inspection"
+        draws = "figure" in name
         assert "matplotlib" not in roots or draws, path
         assert "absl.flags" not in imported or path.stem == "__main__", path
 

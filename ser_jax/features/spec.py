@@ -1,6 +1,7 @@
 """Feature definition: its settings, the planes that records hold, and the inputs of a model."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
@@ -12,7 +13,14 @@ if TYPE_CHECKING:
 
 Array: TypeAlias = "np.ndarray | jax.Array"
 
-PLANES = ("mfcc", "log_mel", "zero_crossing_rate", "energy")
+# What records hold, and the number of columns of each. A new plane of the waveform is a line here
+# and one in spectral.WAVEFORM_PLANES.
+PLANES: "dict[str, Callable[[FeatureSpec], int]]" = {
+    "mfcc": lambda spec: spec.n_mfcc,
+    "log_mel": lambda spec: spec.n_mels,
+    "zero_crossing_rate": lambda spec: 1,
+    "energy": lambda spec: 1,
+}
 # Kinds of model input, and the planes that each is made of.
 INPUTS = {
     "mfcc": ("mfcc",),
@@ -56,7 +64,7 @@ class FeatureSpec:
     mel_scale: str = "slaney"
     top_db: float = 80.0
     n_mfcc: int = 20
-    planes: tuple[str, ...] = PLANES
+    planes: tuple[str, ...] = tuple(PLANES)
 
     def __post_init__(self):
         object.__setattr__(self, "planes", tuple(self.planes))  # JSON gives lists
@@ -80,7 +88,7 @@ class FeatureSpec:
 
     def width(self, plane: str) -> int:
         """Return the number of columns of a plane."""
-        return {"mfcc": self.n_mfcc, "log_mel": self.n_mels}.get(plane, 1)
+        return PLANES[plane](self)
 
     def n_frames(self, n_samples):
         """Return the number of frames in `n_samples` samples (an int or an array)."""

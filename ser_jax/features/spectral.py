@@ -36,10 +36,8 @@ def planes(spec: FeatureSpec, waveform_BxS: Array, n_samples_B: Array) -> dict[s
         log_mel_BxTxM = to_decibel(spec, to_mel(spec, power_BxTxK), inside_BxTx1)
         plane["log_mel"] = log_mel_BxTxM
         plane["mfcc"] = log_mel_BxTxM @ dct_matrix(spec)
-    if "zero_crossing_rate" in spec.planes:
-        plane["zero_crossing_rate"] = zero_crossing_rate(spec, waveform_BxS, inside_BxS)
-    if "energy" in spec.planes:
-        plane["energy"] = _sum_of_frames(spec, _blocks(spec, waveform_BxS**2)) / spec.frame_length
+    for name in WAVEFORM_PLANES.keys() & set(spec.planes):
+        plane[name] = WAVEFORM_PLANES[name](spec, waveform_BxS, inside_BxS)
     return {name: xp.where(inside_BxTx1, plane[name], np.float32(0)) for name in spec.planes}
 
 
@@ -173,6 +171,16 @@ def zero_crossing_rate(spec: FeatureSpec, waveform_BxS: Array, inside_BxS: Array
     blocks_BxNxG = _blocks(spec, crossing_BxS)
     first_BxTx1 = _of_frames(spec, blocks_BxNxG)[0][..., :1]
     return (_sum_of_frames(spec, blocks_BxNxG) - first_BxTx1) / spec.frame_length
+
+
+def energy(spec: FeatureSpec, waveform_BxS: Array, inside_BxS: Array) -> Array:
+    """Return the mean square of each frame [B, T, 1]."""
+    del inside_BxS  # samples past the end of a clip are zero
+    return _sum_of_frames(spec, _blocks(spec, waveform_BxS**2)) / spec.frame_length
+
+
+# Planes that are computed from the waveform: (spec, waveform_BxS, inside_BxS) → [B, T, F].
+WAVEFORM_PLANES = {"zero_crossing_rate": zero_crossing_rate, "energy": energy}
 
 
 def hz_to_mel(hz: np.ndarray, scale: str) -> np.ndarray:
