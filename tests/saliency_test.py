@@ -14,7 +14,7 @@ from ser_jax.data.loader import Batch
 from ser_jax.models import registry
 from ser_jax.predict import saliency
 from ser_jax.train.state import Normalisation, Weights
-from ser_jax.train.step import make_logits, model_input
+from ser_jax.train.step import make_logits, normalised_input
 
 N_FRAMES = np.array([24, 24, 17, 5])
 CLASS = np.array([0, 1, 2, 1])
@@ -38,7 +38,7 @@ def make_model(network, x_BxTxF, kind="mfcc", seed=0):
     width = x_BxTxF.shape[-1]
     normalisation = Normalisation(jnp.full(width, MEAN), jnp.full(width, SD))
     batch = Batch(x_BxTxF, np.full(len(x_BxTxF), x_BxTxF.shape[1]), None, None)
-    x = model_input(normalisation, batch, kind)
+    x = normalised_input(normalisation, batch, kind)
     variables = jax.jit(functools.partial(network.init, train=False))(jax.random.key(seed), x)
     weights = Weights(variables["params"], variables.get("batch_stats", {}), normalisation)
     logits = make_logits(network, kind)

@@ -18,7 +18,7 @@ from ser_jax.evaluate import test_set
 from ser_jax.parallel import mesh
 from ser_jax.train import checkpoints, loop, trainer
 
-# Six steps move a weight by some thousandths; another order, seed or rate changes the loss by 0.01.
+# Six steps change a weight by a few thousandths; another order, seed or rate, the loss by 0.01.
 TOLERANCE = 5e-4
 SWEEP = {"optimizer__learning_rate": (3e-4, 1e-3), "train__dropout": (0.0, 0.5)}
 

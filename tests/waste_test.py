@@ -74,12 +74,12 @@ class Programs:
     """Counts programs compiled by XLA, and those found in the cache on disk, by name."""
 
     def __init__(self):
-        self.compiled, self.found = collections.Counter(), collections.Counter()
+        self.compiled, self.cache_hits = collections.Counter(), collections.Counter()
         self._hit = False
 
     @property
     def total(self) -> int:
-        return self.compiled.total() + self.found.total()
+        return self.compiled.total() + self.cache_hits.total()
 
     def _event(self, event: str, **_) -> None:
         self._hit |= event == "/jax/compilation_cache/cache_hits"
@@ -87,7 +87,7 @@ class Programs:
     def _duration(self, event: str, seconds: float, *, fun_name: str = "", **_) -> None:
         if event == "/jax/core/compile/backend_compile_duration":  # also on a cache hit
             name = fun_name.removeprefix("jit(").removesuffix(")")
-            (self.found if self._hit else self.compiled)[name] += 1
+            (self.cache_hits if self._hit else self.compiled)[name] += 1
             self._hit = False
 
 
@@ -131,7 +131,7 @@ def test_epochs_compile_once_and_neither_transfer_implicitly_nor_leak_arrays(
         loop.train(config, tiny_records, tmp_path / "run")
     expected = [PROGRAM.get(name, "step_and_count"), "evaluate", "end"]
     assert [programs.compiled[program] for program in expected] == [1, 1, 1]
-    assert not programs.found  # a hit would mean that two jits compile the same program
+    assert not programs.cache_hits  # a hit would mean that two jits compile the same program
     assert (
         n_programs[1:] == [programs.total] * 2
     )  # all within the first epoch, checkpoints included
@@ -142,7 +142,7 @@ def test_epochs_compile_once_and_neither_transfer_implicitly_nor_leak_arrays(
     config.train.epochs = 4
     with listening() as programs:
         loop.train(config, tiny_records, tmp_path / "run")
-    assert [programs.found[program] for program in expected] == [1, 1, 1]
+    assert [programs.cache_hits[program] for program in expected] == [1, 1, 1]
     assert programs.compiled.keys() <= {"part"}
 
 

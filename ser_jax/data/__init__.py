@@ -1,1 +1,1 @@
-"""Feature records as training sees them: examples, batches, splits, the leakage audit."""
+"""Feature records as training sees them: examples, batch loader, splits, the leakage audit."""

@@ -1,1 +1,1 @@
-"""Training: experiment, loop, step, optimiser, checkpoints."""
+"""Training: experiment, loop, step, objectives, optimiser, checkpoints."""

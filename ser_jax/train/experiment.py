@@ -130,7 +130,7 @@ def initial_states(experiment: Experiment) -> list[TrainState]:
 
 
 def class_weights(experiment: Experiment, replica: Replica) -> np.ndarray:
-    """Return a weight per class: 1, or scikit-learn's "balanced", n / (classes · n of the class)."""
+    """Return weight_C: ones, or scikit-learn's "balanced", n / (C · n of the class)."""
     n_classes = len(experiment.records.labels)
     rule = replica.value(experiment.config, "train.class_weights")
     if rule == "none":

@@ -86,35 +86,20 @@ class Best:
 
 @struct.dataclass
 class TrainState:
-    """The state of one replica.
+    """The state of one replica."""
 
-    Attributes:
-      step: number of steps taken, over all epochs.
-      params: of the network.
-      batch_stats: running statistics of BatchNorm.
-      opt_state: moments of the optimiser.
-      plateau: state of the plateau rule.
-      key: from which each step derives its dropout key.
-      hyper: hyperparameters.
-      normalisation: of the features.
-      sums: training metrics of the current epoch.
-      best: weights of the best epoch.
-      waited: epochs without an improvement.
-      stopped: whether the replica has stopped, early or because it failed.
-    """
-
-    step: jax.Array
+    step: jax.Array  # number of steps taken, over all epochs
     params: Any
     batch_stats: Any
     opt_state: Any
-    plateau: Any
-    key: jax.Array
+    plateau: Any  # of the learning-rate rule
+    key: jax.Array  # each step derives its dropout key from it
     hyper: Hyper
     normalisation: Normalisation
-    sums: Sums
+    sums: Sums  # training metrics of the current epoch
     best: Best
-    waited: jax.Array
-    stopped: jax.Array
+    waited: jax.Array  # epochs without an improvement
+    stopped: jax.Array  # early, or because the loss was not finite
 
 
 def create_state(

@@ -27,7 +27,7 @@ def make_train_step(
 
     def train_step(state: TrainState, batch: Batch) -> TrainState:
         hyper, n = state.hyper, jnp.sum(batch.mask_B)
-        x = model_input(state.normalisation, batch, kind)
+        x = normalised_input(state.normalisation, batch, kind)
 
         def loss_fn(params: Any) -> tuple[jax.Array, tuple]:
             logits_BxC, updated = model.apply(
@@ -89,7 +89,7 @@ def make_logits(model: nn.Module, kind: str) -> Callable[..., jax.Array]:
     """Return (params, batch_stats, normalisation, batch) → logits_BxC, in inference mode."""
 
     def logits(params: Any, batch_stats: Any, normalisation: Normalisation, batch: Batch):
-        x = model_input(normalisation, batch, kind)
+        x = normalised_input(normalisation, batch, kind)
         return model.apply({"params": params, "batch_stats": batch_stats}, x, train=False)
 
     return logits
@@ -144,7 +144,7 @@ def make_end_of_epoch(
     return end_of_epoch
 
 
-def model_input(normalisation: Normalisation, batch: Batch, kind: str) -> jax.Array:
+def normalised_input(normalisation: Normalisation, batch: Batch, kind: str) -> jax.Array:
     """Normalise a batch for the model; frames past a clip's end stay zero."""
     x_BxTxF = (batch.x_BxTxF - normalisation.mean_F) / normalisation.sd_F
     inside_BxT = jnp.arange(x_BxTxF.shape[1]) < batch.n_frames_B[:, None]
