@@ -145,7 +145,7 @@ def make_layout(config: ConfigDict, n_replicas: int) -> Layout:
 
 
 def replicas_that_fit(layout: Layout, bytes_per_replica: int, free_bytes: int) -> int:
-    """Return the largest number of replicas per program that fits in memory, at least one a device.
+    """Return the most replicas per program that fit in memory, but at least one per device.
 
     Args:
       layout: of all replicas.
