@@ -61,8 +61,8 @@ def test_perceived_equals_accuracy_if_all_votes_name_the_label():
             predictions.clip_P.tolist(), predictions.label_P.tolist(), strict=True
         )
     }
-    metrics = perceived(predictions, votes, n_resamples=200)
-    expected = bootstrap_intervals(predictions, n_resamples=200)
+    metrics = perceived(predictions, votes)
+    expected = bootstrap_intervals(predictions)
     assert metrics["uar"] == pytest.approx(expected["uar"]["mean"])
     assert {k: metrics[k] for k in ("low", "high")} == {
         k: pytest.approx(expected["accuracy"][k]) for k in ("low", "high")

@@ -27,7 +27,7 @@ LEVELS = {clip: clip[-1] for clip in VOTES}
         calibration,
         coverage,
         lambda p: perceived(p, VOTES),
-        lambda p: accuracy_by_group(p, {"level": LEVELS}, VOTES, LABELS, n_resamples=50),
+        lambda p: accuracy_by_group(p, {"level": LEVELS}, VOTES, LABELS),
     ],
 )
 def test_summaries_are_independent_of_the_row_order(summary):

@@ -60,7 +60,7 @@ def make_run(accuracies, *, val=0.5, corpus="CREMA-D", human=None) -> finished_r
         "n_train": 1000,
         "n_test": N_SPEAKERS * CLIPS_PER_SPEAKER,
         "n_test_speakers": N_SPEAKERS,
-        "intervals": metrics_intervals.bootstrap_intervals(predictions, n_resamples=200),
+        "intervals": metrics_intervals.bootstrap_intervals(predictions),
         "replicas": [
             {
                 "replica": i,

@@ -59,8 +59,7 @@ def read(path: Path, labels: Sequence[str]) -> Predictions:
         except ValueError as error:
             raise UserError(f"{path}, line {number}, is damaged; {REMEDY}.") from error
     predictions = Predictions(*map(np.array, zip(*parsed, strict=True)))
-    replica_and_clip = {row[:2] for row in parsed}
-    if len(replica_and_clip) < len(parsed):
+    if len({(replica, clip) for replica, clip, *_ in parsed}) < len(parsed):
         raise UserError(f"{path} lists a clip twice for one replica; {REMEDY}.")
     return predictions
 
@@ -70,9 +69,8 @@ def _parse(row: Sequence[str], labels: Sequence[str]) -> tuple[int, str, str, in
     # A diverged network's NaNs become zeros: figures and pages need numbers.
     probability_C = np.nan_to_num(np.array(texts, np.float32))
     prediction, highest = labels.index(predicted), probability_C.max()
-    if len(texts) != len(labels) or probability_C[prediction] != highest:
-        raise ValueError
-    if not 0 <= highest <= 1 + 1e-6:  # a softmax may round to just above 1
+    in_range = 0 <= highest <= 1 + 1e-6  # a softmax may round to just above 1
+    if len(texts) != len(labels) or probability_C[prediction] != highest or not in_range:
         raise ValueError
     # Files with six digits, from earlier versions, have ties that the probabilities had not.
     if probability_C.argmax() != prediction:

@@ -1,6 +1,8 @@
 """Build results.json from the test predictions of a run."""
 
 import dataclasses
+import itertools
+import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,7 +13,7 @@ from ser_jax.metrics import listeners
 from ser_jax.metrics.breakdown import accuracy_by_group
 from ser_jax.metrics.calibration import calibration, coverage
 from ser_jax.metrics.classification import TITLES, summary
-from ser_jax.metrics.intervals import bootstrap_intervals
+from ser_jax.metrics.intervals import bootstrap_intervals, mean_sd
 from ser_jax.metrics.predictions import Predictions, speaker_confusions
 from ser_jax.pages import numbers
 from ser_jax.train.experiment import Experiment
@@ -33,8 +35,8 @@ def collect_results(
     Args:
       experiment: the run that was trained.
       predictions: of all replicas.
-      loss_R: mean cross-entropy of each replica on its test set.
-      value_R: monitored value at each replica's best epoch; larger is better.
+      loss_R: mean cross-entropy on the test set.
+      value_R: monitored value at the best epoch; larger is better.
       epoch_R: that epoch.
     """
     replicas = _replicas(experiment, predictions, value_R, epoch_R)
@@ -148,13 +150,9 @@ def _replicas(
 
 def _settings(replicas: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return validation and test metrics of each swept setting."""
-    settings: list[dict[str, Any]] = []
-    for replica in replicas:
-        if replica["setting"] not in settings:
-            settings.append(replica["setting"])
     rows = []
-    for setting in settings:
-        members = [r for r in replicas if r["setting"] == setting]
+    for setting, group in itertools.groupby(replicas, key=operator.itemgetter("setting")):
+        members = list(group)
         rows.append(
             {
                 "setting": setting,
@@ -167,7 +165,4 @@ def _settings(replicas: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _mean_sd(values: Sequence[float | None]) -> dict[str, float | None]:
-    if None in values:
-        return {"mean": None, "sd": None}
-    sd = float(np.std(values, ddof=1)) if len(values) > 1 else None
-    return {"mean": float(np.mean(values)), "sd": sd}
+    return {"mean": None, "sd": None} if None in values else mean_sd(values)

@@ -20,9 +20,6 @@ def accuracy_by_group(
     attributes: Mapping[str, Mapping[str, str]],
     votes: Mapping[str, Sequence[int]],
     labels: Sequence[str],
-    *,
-    n_resamples: int = 2000,
-    seed: int = 0,
 ) -> dict[str, list[dict[str, Any]]]:
     """Return accuracy by true class ("emotion"), by each attribute, and by speaker ("actor").
 
@@ -33,8 +30,6 @@ def accuracy_by_group(
         per value on average, are left out.
       votes: as for `listeners.perceived`.
       labels: class names.
-      n_resamples: B.
-      seed: of the resampling.
 
     Returns:
       {name: [{"value", "n", "n_speakers", "accuracy", "low", "high", "interval_over", "human"}]}.
@@ -61,7 +56,7 @@ def accuracy_by_group(
         table[name] = [
             {
                 "value": value,
-                **_accuracy(members[value], n_resamples, seed),
+                **_accuracy(members[value]),
                 "human": _human(members[value], votes),
             }
             for value in values
@@ -76,7 +71,7 @@ def _rows_by_value(group_P: np.ndarray) -> list[tuple[str, np.ndarray]]:
     return list(zip(values.tolist(), rows, strict=True))
 
 
-def _accuracy(predictions: Predictions, n_resamples: int, seed: int) -> dict[str, Any]:
+def _accuracy(predictions: Predictions) -> dict[str, Any]:
     n, n_speakers = (len(set(x)) for x in (predictions.clip_P, predictions.speaker_P))
     over = "speakers" if n_speakers > 1 else "clips"
     unit_P = predictions.speaker_P if n_speakers > 1 else predictions.clip_P
@@ -85,10 +80,7 @@ def _accuracy(predictions: Predictions, n_resamples: int, seed: int) -> dict[str
     present_RxU = np.zeros((len(replicas), len(units)), bool)
     present_RxU[replica_P, unit_P] = True
     hits_U, n_U = np.bincount(unit_P, predictions.correct_P), np.bincount(unit_P)
-    resampled = [
-        (times_BxU @ hits_U) / (times_BxU @ n_U)
-        for times_BxU in resamples(present_RxU, n_resamples, seed)
-    ]
+    resampled = [(times_BxU @ hits_U) / (times_BxU @ n_U) for times_BxU in resamples(present_RxU)]
     low, high = percentile_limits(np.concatenate(resampled), len(units))
     return {
         "n": n,

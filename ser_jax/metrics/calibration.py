@@ -18,21 +18,15 @@ def calibration(predictions: Predictions, n_bins: int = 15) -> dict[str, Any]:
     The error is the mean over predictions of |accuracy − mean confidence| of the prediction's bin
     (Guo et al., "On Calibration of Modern Neural Networks", 2017).
 
-    Args:
-      predictions: pooled.
-      n_bins: number of equally wide bins, each (low, high].
-
     Returns:
-      {"ece", "bins": [{"low", "high", "n", "confidence", "accuracy"}]}; the last two are None for
-      an empty bin.
+      {"ece", "bins": [{"low", "high", "n", "confidence", "accuracy"}]}: equally wide bins, each
+      (low, high]; the last two are None for an empty bin.
     """
     edges = np.arange(n_bins + 1) / n_bins
     bin_P = np.digitize(predictions.confidence_P, edges[1:-1], right=True)
     n = np.bincount(bin_P, minlength=n_bins)
-    confidence, hits = (
-        np.bincount(bin_P, values, n_bins)
-        for values in (predictions.confidence_P, predictions.correct_P)
-    )
+    confidence = np.bincount(bin_P, predictions.confidence_P, n_bins)
+    hits = np.bincount(bin_P, predictions.correct_P, n_bins)
     return {
         "ece": float(np.abs(hits - confidence).sum() / n.sum()),
         "bins": [

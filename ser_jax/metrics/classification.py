@@ -62,26 +62,17 @@ def per_class(confusion: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def summary(confusion: np.ndarray, labels: Sequence[str]) -> dict[str, Any]:
-    """Return headline metrics, scores per class and the matrix [C, C] as JSON values.
-
-    Args:
-      confusion: [C, C].
-      labels: class names.
-    """
+    """Return headline metrics, scores per class and the matrix [C, C] as JSON values."""
     confusion = np.asarray(confusion)
-    scores = per_class(confusion)
+    counts = confusion.astype(int)
+    scores = per_class(confusion) | {"support": counts.sum(-1)}
     return {
         **{name: float(metric(confusion)) for name, metric in HEADLINE.items()},
         "per_class": {
-            label: {
-                "precision": float(scores["precision"][i]),
-                "recall": float(scores["recall"][i]),
-                "f1": float(scores["f1"][i]),
-                "support": int(scores["support"][i]),
-            }
+            label: {name: value_C[i].item() for name, value_C in scores.items()}
             for i, label in enumerate(labels)
         },
-        "confusion": confusion.astype(int).tolist(),
+        "confusion": counts.tolist(),
     }
 
 

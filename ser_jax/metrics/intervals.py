@@ -14,7 +14,7 @@ interval just excludes 0 is therefore weak evidence.
 Axes: R replicas, S speakers, U resampled units (speakers or clips), B resamples, C classes.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from scipy.sparse.csgraph import connected_components
@@ -22,46 +22,38 @@ from scipy.sparse.csgraph import connected_components
 from ser_jax.metrics.classification import HEADLINE
 from ser_jax.metrics.predictions import Predictions, speaker_confusions, test_sets
 
+N_RESAMPLES = 2000
 _WEIGHTS_PER_CHUNK = 4_000_000  # resamples × units held in memory
 
 
 def bootstrap_intervals(
-    predictions: Predictions, *, n_resamples: int = 2000, seed: int = 0, level: float = 0.95
+    predictions: Predictions,
 ) -> dict[str, dict[str, float | None]]:
     """Return mean, standard deviation and bootstrap interval of each headline metric.
-
-    Args:
-      predictions: of the replicas to summarise.
-      n_resamples: B.
-      seed: of the resampling.
-      level: of the interval.
 
     Returns:
       {metric: {"mean", "sd", "low", "high"}}: mean over replicas of each replica's metric; sd
       (n − 1) over replicas, None for one; limits None for a single speaker.
     """
     counts = speaker_confusions(predictions)
-    resampled = resampled_metrics(counts, n_resamples, seed)
+    resampled = resampled_metrics(counts)
     intervals = {}
     for name, metric in HEADLINE.items():
-        value_R = metric(counts.sum(1))
-        low, high = percentile_limits(resampled[name], counts.shape[1], level)
-        sd = float(np.std(value_R, ddof=1)) if len(value_R) > 1 else None
-        intervals[name] = {"mean": float(np.mean(value_R)), "sd": sd, "low": low, "high": high}
+        low, high = percentile_limits(resampled[name], counts.shape[1])
+        intervals[name] = {**mean_sd(metric(counts.sum(1))), "low": low, "high": high}
     return intervals
 
 
-def paired_differences(
-    a: Predictions, b: Predictions, *, n_resamples: int = 2000, seed: int = 0, level: float = 0.95
-) -> dict[str, dict[str, float | None]]:
+def mean_sd(values: Sequence[float]) -> dict[str, float | None]:
+    """Return {"mean", "sd"} of values, with n − 1; the sd of a single value is None."""
+    sd = float(np.std(values, ddof=1)) if len(values) > 1 else None
+    return {"mean": float(np.mean(values)), "sd": sd}
+
+
+def paired_differences(a: Predictions, b: Predictions) -> dict[str, dict[str, float | None]]:
     """Return a − b for each headline metric, both evaluated on the same resampled speakers.
 
-    Args:
-      a: predictions of one run.
-      b: predictions of another, with the same `test_sets`; the number of replicas may differ.
-      n_resamples: B.
-      seed: of the resampling.
-      level: of the interval.
+    The two runs must have the same `test_sets`; their numbers of replicas may differ.
 
     Returns:
       {metric: {"difference", "low", "high"}}; limits None for a single speaker.
@@ -69,14 +61,12 @@ def paired_differences(
     if test_sets(a) != test_sets(b):
         raise ValueError("a paired difference needs the same test clips")
     counts_a, counts_b = speaker_confusions(a), speaker_confusions(b)
-    resampled_a, resampled_b = (
-        resampled_metrics(counts, n_resamples, seed) for counts in (counts_a, counts_b)
-    )
+    resampled_a, resampled_b = resampled_metrics(counts_a), resampled_metrics(counts_b)
     differences = {}
     for name, metric in HEADLINE.items():
         difference = np.mean(metric(counts_a.sum(1))) - np.mean(metric(counts_b.sum(1)))
         difference_B = resampled_a[name] - resampled_b[name]
-        low, high = percentile_limits(difference_B, counts_a.shape[1], level)
+        low, high = percentile_limits(difference_B, counts_a.shape[1])
         differences[name] = {"difference": float(difference), "low": low, "high": high}
     return differences
 
@@ -92,7 +82,7 @@ def percentile_limits(
 
 
 def resampled_metrics(
-    counts_RxSxCxC: np.ndarray, n_resamples: int, seed: int
+    counts_RxSxCxC: np.ndarray, n_resamples: int = N_RESAMPLES, seed: int = 0
 ) -> dict[str, np.ndarray]:
     """Return each headline metric of each resample, [B]: the weighted mean over replicas.
 
@@ -120,17 +110,15 @@ def resampled_metrics(
     return {name: np.concatenate(parts) for name, parts in chunks.items()}
 
 
-def resamples(present_RxU: np.ndarray, n_resamples: int, seed: int) -> Iterator[np.ndarray]:
+def resamples(
+    present_RxU: np.ndarray, n_resamples: int = N_RESAMPLES, seed: int = 0
+) -> Iterator[np.ndarray]:
     """Yield how often each unit is drawn, [b, U], in chunks that add up to B resamples.
 
     Units are drawn within test sets, so that every resample covers every fold; replicas that share
     a unit belong to one test set. If a test set has a single unit (leave-one-speaker-out), which
-    would always be drawn, units are drawn from all test sets together.
-
-    Args:
-      present_RxU: whether a replica was tested on a unit.
-      n_resamples: B.
-      seed: of the draws.
+    would always be drawn, units are drawn from all test sets together. `present_RxU` says whether a
+    replica was tested on a unit.
     """
     n_units = present_RxU.shape[1]
     _, component_R = connected_components(present_RxU @ present_RxU.T)

@@ -30,10 +30,8 @@ def agreement(votes_NxC: np.ndarray, label_N: np.ndarray) -> dict[str, Any]:
     votes_NxC = np.asarray(votes_NxC, np.float64)
     rated_N = votes_NxC.sum(1) > 0
     votes_NxC, label_N = votes_NxC[rated_N], np.asarray(label_N)[rated_N]
-    winners_NxC = votes_NxC == votes_NxC.max(1, keepdims=True)
-    plurality_NxC = winners_NxC / winners_NxC.sum(1, keepdims=True)
     intended_CxN = np.eye(votes_NxC.shape[1])[label_N].T
-    ratings, pluralities = intended_CxN @ votes_NxC, intended_CxN @ plurality_NxC
+    ratings, pluralities = intended_CxN @ votes_NxC, intended_CxN @ _plurality(votes_NxC)
     return {
         "accuracy": float(accuracy(ratings)),
         "uar": float(uar(ratings)),
@@ -47,11 +45,7 @@ def agreement(votes_NxC: np.ndarray, label_N: np.ndarray) -> dict[str, Any]:
 
 
 def perceived(
-    predictions: Predictions,
-    votes: Mapping[str, Sequence[int]],
-    *,
-    n_resamples: int = 2000,
-    seed: int = 0,
+    predictions: Predictions, votes: Mapping[str, Sequence[int]]
 ) -> dict[str, float | int | None] | None:
     """Return metrics against the perceived emotion: a clip's most frequent vote.
 
@@ -61,8 +55,6 @@ def perceived(
     Args:
       predictions: of the replicas to summarise.
       votes: number of votes per class by clip id; empty or missing for clips without votes.
-      n_resamples: B.
-      seed: of the resampling of speakers.
 
     Returns:
       {"accuracy", "uar", "low", "high", "n_clips"}: means over replicas, and the interval of the
@@ -74,15 +66,12 @@ def perceived(
     rated_P = votes_NxC.any(1)[clip_P]
     if not rated_P.any():
         return None
-    predictions, votes_PxC = predictions.where(rated_P), votes_NxC[clip_P[rated_P]]
-    winners_PxC = votes_PxC == votes_PxC.max(1, keepdims=True)
+    predictions, plurality_PxC = predictions.where(rated_P), _plurality(votes_NxC[clip_P[rated_P]])
     predicted_PxC = np.eye(predictions.n_classes)[predictions.prediction_P]
-    correct_P = (winners_PxC & (predicted_PxC > 0)).any(1)
-    plurality_PxC = winners_PxC / winners_PxC.sum(1, keepdims=True)
+    correct_P = (plurality_PxC * predicted_PxC).any(1)
     truth_PxC = np.where(correct_P[:, None], predicted_PxC, plurality_PxC)
     counts = speaker_confusions(predictions, truth_PxC)
-    resampled = resampled_metrics(counts, n_resamples, seed)
-    low, high = percentile_limits(resampled["accuracy"], counts.shape[1])
+    low, high = percentile_limits(resampled_metrics(counts)["accuracy"], counts.shape[1])
     return {
         "accuracy": float(np.mean(accuracy(counts.sum(1)))),
         "uar": float(np.mean(uar(counts.sum(1)))),
@@ -90,3 +79,9 @@ def perceived(
         "high": high,
         "n_clips": len(np.unique(predictions.clip_P)),
     }
+
+
+def _plurality(votes_NxC: np.ndarray) -> np.ndarray:
+    """Return 1 for the most frequent vote of each row, divided equally between tied classes."""
+    winners_NxC = votes_NxC == votes_NxC.max(1, keepdims=True)
+    return winners_NxC / winners_NxC.sum(1, keepdims=True)

@@ -67,9 +67,7 @@ def test_sets(predictions: Predictions) -> set[frozenset[tuple[str, str, int]]]:
 def speaker_confusions(predictions: Predictions, truth_PxC: np.ndarray | None = None) -> np.ndarray:
     """Return confusion counts [R, S, C, C]: a matrix per replica and speaker, both sorted.
 
-    Args:
-      predictions: of the replicas to count.
-      truth_PxC: share of each class in the truth; by default, all on the label.
+    `truth_PxC` is the share of each class in the truth; by default, all on the label.
     """
     if truth_PxC is None:
         truth_PxC = np.eye(predictions.n_classes)[predictions.label_P]
