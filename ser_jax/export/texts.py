@@ -79,12 +79,9 @@ def call(spec: FeatureSpec, n_replicas: int) -> str:
 def readme(
     manifest: Mapping[str, Any], results: Mapping[str, Any] | None, onnx_samples: int
 ) -> str:
-    """Return README.txt.
+    """Return README.txt from model.json, the headline results and the length of model.onnx's input.
 
-    Args:
-      manifest: content of model.json.
-      results: headline of results.json, if the run was evaluated.
-      onnx_samples: the input length of model.onnx; 0 if there is none.
+    Results are None if the run was not evaluated, the length is 0 if there is no model.onnx.
     """
     spec, n_replicas = FeatureSpec(**manifest["features"]), len(manifest["replicas"])
     text = _README.format(
@@ -95,8 +92,8 @@ def readme(
         jax=manifest["jax"],
         sampling_rate=spec.sampling_rate,
         call=textwrap.fill(manifest["call"], _COLUMNS) + "\n",
-        seconds=input_samples(spec, manifest["max_frames"]) / spec.sampling_rate,
-        least=input_samples(spec, manifest["min_frames"] - 1) / spec.sampling_rate,
+        seconds=spec.n_samples(manifest["max_frames"]) / spec.sampling_rate,
+        least=spec.n_samples(manifest["min_frames"] - 1) / spec.sampling_rate,
         results=textwrap.fill(_results(results), _COLUMNS) + "\n",
     )
     return text + (_ONNX.format(samples=onnx_samples) if onnx_samples else "")
@@ -125,10 +122,7 @@ def licence(config: Mapping[str, Any], corpus: str, terms: str = "", given: str 
       config: of the run.
       corpus: its title.
       terms: the corpus's licence in full sentences; "" if it is not recorded.
-      given: the user's text instead, or the path of a text file; "" for none.
-
-    Raises:
-      UserError: the file does not exist or is not text.
+      given: the user's text or text file to use instead; "" for none.
     """
     if given:
         return _given(given).rstrip() + "\n"
@@ -161,8 +155,3 @@ def _given(text: str) -> str:
     if not text.strip():
         raise UserError("--licence is empty; give a text or a text file, or omit the flag.")
     return text
-
-
-def input_samples(spec: FeatureSpec, n_frames: int) -> int:
-    """Return the samples of the longest clip that is used completely as `n_frames` frames."""
-    return n_frames * spec.hop_length + (0 if spec.centered else spec.frame_length)

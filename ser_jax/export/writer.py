@@ -3,12 +3,11 @@
 Axes: R replicas, B batch, S samples, C classes.
 """
 
-import contextlib
 import dataclasses
 import hashlib
 import json
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -59,21 +58,14 @@ def program(model: TrainedModel) -> bytes:
     """Serialise `probabilities` with its weights, for any B and S and for all PLATFORMS."""
     b, s = jax_export.symbolic_shape("b, s")
     clips = jax.ShapeDtypeStruct((b, s), jnp.float32), jax.ShapeDtypeStruct((b,), jnp.int32)
-    with _no_source_lines():
-        exported = jax_export.export(jax.jit(probabilities(model)), platforms=PLATFORMS)(*clips)
-    return bytes(exported.serialize(vjp_order=0))
-
-
-@contextlib.contextmanager
-def _no_source_lines() -> Iterator[None]:
-    """Keep JAX from recording source paths and lines, which would reveal local folders."""
-    name = "jax_traceback_in_locations_limit"
-    before = getattr(jax.config, name)
-    jax.config.update(name, 0)
+    limit = jax.config.jax_traceback_in_locations_limit
+    # Recorded source paths and lines would reveal local folders.
+    jax.config.update("jax_traceback_in_locations_limit", 0)
     try:
-        yield
+        exported = jax_export.export(jax.jit(probabilities(model)), platforms=PLATFORMS)(*clips)
     finally:
-        jax.config.update(name, before)
+        jax.config.update("jax_traceback_in_locations_limit", limit)
+    return bytes(exported.serialize(vjp_order=0))
 
 
 def members(
@@ -118,7 +110,7 @@ def members(
     if onnx:
         from ser_jax.export.onnx import convert
 
-        onnx_samples = texts.input_samples(model.spec, model.max_frames)
+        onnx_samples = model.spec.n_samples(model.max_frames)
         contents[exported_model.ONNX] = convert(probabilities(model), onnx_samples)
     if results is not None:
         contents[exported_model.RESULTS] = _json(results)

@@ -32,39 +32,22 @@ WINDOWS = {"hamming": (0.54, 0.46), "hann": (0.5, 0.5)}  # a, b of a − b·cos
 
 @dataclasses.dataclass(frozen=True)
 class FeatureSpec:
-    """Everything that determines the value of a feature.
+    """Everything that determines the value of a feature."""
 
-    Attributes:
-      sampling_rate: Hz; audio at another rate is resampled to it.
-      pre_emphasis: a in y[n] = x[n] − a·x[n−1]; 0 switches it off.
-      frame_length: samples.
-      hop_length: samples from one frame to the next.
-      n_fft: FFT length in samples, ≥ frame_length; the rest is zero-padded.
-      window: "hamming" or "hann".
-      centered: frame t is centred on sample t·hop_length (librosa's default), else it starts there.
-      n_mels: mel bands.
-      f_min: lowest frequency of the filterbank, Hz.
-      f_max: highest frequency, Hz; 0 means half the sampling rate.
-      mel_scale: "slaney" (linear up to 1 kHz; librosa's default) or "htk".
-      top_db: floor of a clip's log-mel in dB below its peak; 0 sets no floor.
-      n_mfcc: number of cepstral coefficients, counted from the zeroth.
-      planes: the planes to compute and store, a subset of PLANES.
-    """
-
-    sampling_rate: int = 16_000
-    pre_emphasis: float = 0.97
-    frame_length: int = 400
-    hop_length: int = 160
-    n_fft: int = 512
-    window: str = "hamming"
-    centered: bool = True
-    n_mels: int = 64
-    f_min: float = 0.0
-    f_max: float = 0.0
-    mel_scale: str = "slaney"
-    top_db: float = 80.0
-    n_mfcc: int = 20
-    planes: tuple[str, ...] = tuple(PLANES)
+    sampling_rate: int = 16_000  # Hz; audio at another rate is resampled to it
+    pre_emphasis: float = 0.97  # a in y[n] = x[n] − a·x[n−1]; 0 switches it off
+    frame_length: int = 400  # samples
+    hop_length: int = 160  # samples from one frame to the next
+    n_fft: int = 512  # FFT length in samples, ≥ frame_length; the rest is zero-padded
+    window: str = "hamming"  # or "hann"
+    centered: bool = True  # frame t is centred on sample t·hop_length, else it starts there
+    n_mels: int = 64  # mel bands
+    f_min: float = 0.0  # lowest frequency of the filterbank, Hz
+    f_max: float = 0.0  # highest frequency, Hz; 0 means half the sampling rate
+    mel_scale: str = "slaney"  # linear up to 1 kHz, as in librosa; or "htk"
+    top_db: float = 80.0  # floor of a clip's log-mel in dB below its peak; 0 sets no floor
+    n_mfcc: int = 20  # number of cepstral coefficients, counted from the zeroth
+    planes: tuple[str, ...] = tuple(PLANES)  # to compute and store
 
     def __post_init__(self):
         object.__setattr__(self, "planes", tuple(self.planes))  # JSON gives lists
@@ -96,6 +79,10 @@ class FeatureSpec:
             return 1 + n_samples // self.hop_length
         beyond_first = (n_samples - self.frame_length) // self.hop_length
         return 1 + beyond_first * (beyond_first > 0)  # a shorter clip is padded to one frame
+
+    def n_samples(self, n_frames: int) -> int:
+        """Return the samples of the longest clip that is used completely as `n_frames` frames."""
+        return n_frames * self.hop_length + (0 if self.centered else self.frame_length)
 
 
 def model_input(x_BxTxF: Array, kind: str) -> Array:

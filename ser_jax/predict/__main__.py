@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TextIO
 
 from ser_jax.audio.files import find, lines_of_stdin
 from ser_jax.common.cli import exit_with_message
@@ -21,14 +21,12 @@ from ser_jax.common.errors import UserError
 from ser_jax.common.files import replacing
 from ser_jax.common.runtime import use_compilation_cache
 from ser_jax.predict.formats import ERROR, Audacity, Csv, Format, JsonLines, Table
+from ser_jax.predict.predictor import Predictor
+from ser_jax.predict.rows import Windowing, predict_files
 
-if TYPE_CHECKING:
-    from ser_jax.predict.predictor import Predictor
-    from ser_jax.predict.rows import Windowing
-
-FORMATS = ("table", "csv", "jsonl", "audacity")
+FORMATS = {"table": Table, "csv": Csv, "jsonl": JsonLines, "audacity": Audacity}
 _SHORTEST = 0.01  # s, of --window and --hop
-_NO_TERMINAL = (160, 24)  # columns and lines of a table written to a file
+_COLUMNS = 160  # of a table written to a file
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -44,10 +42,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "files; give one, or another --format."
         )
     use_compilation_cache()
-    # JAX takes long to import; --help and wrong flags should not wait for it.
-    from ser_jax.predict.predictor import Predictor
-    from ser_jax.predict.rows import predict_files
-
     n_unread = 0
     try:
         with (
@@ -142,9 +136,7 @@ def _seconds(text: str) -> float:
     return value
 
 
-def _windowing(flags: argparse.Namespace, predictor: "Predictor") -> "Windowing | None":
-    from ser_jax.predict.rows import Windowing
-
+def _windowing(flags: argparse.Namespace, predictor: Predictor) -> Windowing | None:
     if not flags.window:
         return None
     if flags.window > predictor.seconds:
@@ -165,11 +157,9 @@ def _format(flags: argparse.Namespace, labels: Sequence[str], paths: Sequence[st
     timed = bool(flags.window)
     if flags.format == "table":
         on_terminal = not flags.out and sys.stdout.isatty()
-        width = (shutil.get_terminal_size() if on_terminal else os.terminal_size(_NO_TERMINAL))[0]
+        width = shutil.get_terminal_size().columns if on_terminal else _COLUMNS
         return Table(labels, timed, paths, width)
-    if flags.format == "audacity":
-        return Audacity()
-    return {"csv": Csv, "jsonl": JsonLines}[flags.format](labels, timed)
+    return FORMATS[flags.format](labels, timed)
 
 
 @contextlib.contextmanager

@@ -14,21 +14,13 @@ from ser_jax.features import FeatureSpec
 
 
 class Backend(Protocol):
-    """A trained or exported model that predicts.
+    """A trained or exported model that predicts."""
 
-    Attributes:
-      corpus: title of the corpus that it was trained on.
-      labels: class names.
-      spec: the definition of its features.
-      min_frames: of the shortest training example.
-      max_frames: to which all inputs are padded and cut.
-    """
-
-    corpus: str
-    labels: tuple[str, ...]
-    spec: FeatureSpec
-    min_frames: int
-    max_frames: int
+    corpus: str  # title of the corpus that it was trained on
+    labels: tuple[str, ...]  # class names
+    spec: FeatureSpec  # the definition of its features
+    min_frames: int  # of the shortest training example
+    max_frames: int  # to which all inputs are padded and cut
 
     def __call__(self, waveform_BxS: np.ndarray, n_samples_B: np.ndarray) -> np.ndarray:
         """Return probability_RxBxC; compiles for each new shape.

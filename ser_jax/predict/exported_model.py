@@ -41,14 +41,9 @@ _HARMLESS_CALL = re.compile(r"stablehlo\.custom_call @shape_assertion\(")
 
 
 class ExportedModel:
-    """A Backend that needs no workdir.
-
-    Attributes:
-      manifest: content of model.json.
-    """
+    """A Backend that needs no workdir, made of model.json and model.bin."""
 
     def __init__(self, manifest: dict[str, Any], program: export.Exported):
-        self.manifest = manifest
         self.corpus: str = manifest["corpus"]
         self.labels: tuple[str, ...] = tuple(manifest["labels"])
         self.spec = FeatureSpec(**manifest["features"])
@@ -83,7 +78,7 @@ def load(path: Path) -> ExportedModel:
         ) from error
     try:
         exported = ExportedModel(manifest, program)
-        matches = _signature(program) == _expected_signature(exported)
+        matches = _matches(program, exported, len(manifest["replicas"]))
     except (KeyError, TypeError, ValueError, AttributeError, UserError) as error:
         raise _damaged(path, f"{MANIFEST} has missing or wrong entries") from error
     if not matches:
@@ -115,7 +110,7 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, bytes]]:
                     f"{path} has compressed members, unlike an export of ser_jax; {_REMEDY}."
                 )
             manifest = json.loads(archive.read(MANIFEST))
-            check_version(path, manifest)
+            _check_version(path, manifest)
             if not _REQUIRED <= names <= {MANIFEST} | _REQUIRED | _OPTIONAL:
                 wrong = min((_REQUIRED - names) or (names - _REQUIRED - _OPTIONAL - {MANIFEST}))
                 raise _damaged(path, f"{wrong!r} is missing or does not belong there")
@@ -136,7 +131,7 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, bytes]]:
     return manifest, members
 
 
-def check_version(path: Path, manifest: Any) -> None:
+def _check_version(path: Path, manifest: Any) -> None:
     """Refuse an export of another format version."""
     version = manifest.get("format_version") if isinstance(manifest, dict) else None
     if type(version) is not int:
@@ -148,22 +143,18 @@ def check_version(path: Path, manifest: Any) -> None:
         )
 
 
-def _signature(program: export.Exported) -> list[tuple[str | int | None, ...]]:
-    """Return type and shape of each input and output, None for symbolic sizes."""
-    return [
-        (str(aval.dtype), *(n if isinstance(n, int) else None for n in aval.shape))
-        for aval in (*program.in_avals, *program.out_avals)
-    ]
-
-
-def _expected_signature(exported: ExportedModel) -> list[tuple[str | int | None, ...]]:
-    n_classes, n_replicas = len(exported.labels), len(exported.manifest["replicas"])
-    texts = [exported.corpus, *exported.labels]
+def _matches(program: export.Exported, exported: ExportedModel, n_replicas: int) -> bool:
+    """Return whether inputs and outputs have the types and sizes that model.json describes."""
+    texts, n_classes = [exported.corpus, *exported.labels], len(exported.labels)
     numbers = [exported.min_frames, exported.max_frames]
     if not all(isinstance(t, str) for t in texts) or not all(type(n) is int for n in numbers):
         raise TypeError
-    return [
-        ("float32", None, None),
+    signature = [
+        (str(aval.dtype), *(n if isinstance(n, int) else None for n in aval.shape))
+        for aval in (*program.in_avals, *program.out_avals)
+    ]
+    return signature == [
+        ("float32", None, None),  # None: any size
         ("int32", None),
         ("float32", None, n_classes),
         ("float32", n_replicas, None, n_classes),

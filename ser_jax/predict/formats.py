@@ -5,9 +5,9 @@ import dataclasses
 import io
 import json
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from ser_jax.pages.numbers import percent
 
@@ -21,34 +21,31 @@ _PATH_WIDTH = 24  # columns of a path, below which the table drops the probabili
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """The result for a file or a part of it.
+    """The result for a file or a part of it."""
 
-    Attributes:
-      path: of the file, as given by the user.
-      prediction: None for an error or silence.
-      note: a remark on the prediction, or why the file could not be read.
-      status: OK or ERROR.
-      span: start and end, s; None for the whole file.
-    """
-
-    path: str
-    prediction: "Prediction | None"
-    note: str = ""
-    status: str = OK
-    span: tuple[float, float] | None = None
+    path: str  # of the file, as given by the user
+    prediction: "Prediction | None"  # None for an error or silence
+    note: str = ""  # a remark on the prediction, or why the file could not be read
+    status: str = OK  # or ERROR
+    span: tuple[float, float] | None = None  # start and end, s; None for the whole file
 
 
-class Format(Protocol):
-    """A text format for rows."""
+class Format:
+    """A text format for rows of predictions; if `timed`, rows have a span."""
+
+    def __init__(self, labels: Sequence[str], timed: bool):
+        self._labels, self._timed = labels, timed
 
     def header(self) -> str:
         """Return the text before the first row."""
+        return ""
 
     def line(self, row: Row) -> str:
         """Return the text of a row, line end included; "" leaves it out."""
+        raise NotImplementedError
 
 
-class Table:
+class Table(Format):
     """Aligned columns, with the probabilities of all classes where the terminal is wide enough."""
 
     def __init__(self, labels: Sequence[str], timed: bool, paths: Sequence[str], width: int):
@@ -60,15 +57,13 @@ class Table:
           paths: all paths that rows will have.
           width: of the terminal, columns.
         """
-        self._labels, self._timed = labels, timed
+        super().__init__(labels, timed)
         self._emotion = max(map(_width, ("emotion", *labels)))
         self._columns = [max(_width(label), len("100 %")) for label in labels]
         # Columns are separated by two spaces.
         fixed = len("  ") + self._emotion + len("  100 %  disagree") + (20 if timed else 0)
-        all_classes, runner_up = (
-            sum(self._columns) + 2 * len(labels),
-            self._emotion + len("    100 %"),
-        )
+        all_classes = sum(self._columns) + 2 * len(labels)
+        runner_up = self._emotion + len("    100 %")
         self._with_all_classes = width - fixed - all_classes >= _PATH_WIDTH
         room = width - fixed - (all_classes if self._with_all_classes else runner_up)
         longest = max((_width(_printable(path)) for path in paths), default=0)
@@ -78,13 +73,7 @@ class Table:
         cells = [_padded("file", self._path)]
         cells += ["   start", "     end"] if self._timed else []
         cells += [_padded("emotion", self._emotion), " sure", "disagree"]
-        if self._with_all_classes:
-            cells += [
-                " " * (width - _width(label)) + label
-                for label, width in zip(self._labels, self._columns, strict=True)
-            ]
-        else:
-            cells.append("then")
+        cells += self._right_aligned(self._labels) if self._with_all_classes else ["then"]
         return "  ".join(cells).rstrip() + "\n"
 
     def line(self, row: Row) -> str:
@@ -101,15 +90,16 @@ class Table:
         cells += [_padded(prediction.emotion, self._emotion), _percent(prediction.confidence)]
         cells.append(_percent(prediction.disagreement).rjust(len("disagree")))
         if self._with_all_classes:
-            cells += [
-                _percent(p).rjust(width)
-                for p, width in zip(prediction.probability_C, self._columns, strict=True)
-            ]
+            cells += self._right_aligned(map(_percent, prediction.probability_C))
         else:
             second = int(prediction.probability_C.argsort()[-2:][0])
-            probability = _percent(prediction.probability_C[second])
-            cells.append(_padded(self._labels[second], self._emotion) + "  " + probability)
+            cells.append(_padded(self._labels[second], self._emotion))
+            cells.append(_percent(prediction.probability_C[second]))
         return "  ".join([*cells, row.note]).rstrip() + "\n"
+
+    def _right_aligned(self, texts: Iterable[str]) -> list[str]:
+        columns = zip(texts, self._columns, strict=True)
+        return [" " * (width - _width(text)) + text for text, width in columns]
 
 
 def _percent(share: float) -> str:
@@ -140,11 +130,8 @@ def _shortened(path: str, width: int) -> str:
     return "…" + path
 
 
-class Csv:
+class Csv(Format):
     """Comma-separated values, as csv.DictReader reads them."""
-
-    def __init__(self, labels: Sequence[str], timed: bool):
-        self._labels, self._timed = labels, timed
 
     def header(self) -> str:
         times = ["start", "end"] if self._timed else []
@@ -171,14 +158,8 @@ def _csv_line(cells: Sequence[str]) -> str:
     return text.getvalue().removesuffix("\r\n") + "\n"
 
 
-class JsonLines:
+class JsonLines(Format):
     """One JSON object per line."""
-
-    def __init__(self, labels: Sequence[str], timed: bool):
-        self._labels, self._timed = labels, timed
-
-    def header(self) -> str:
-        return ""
 
     def line(self, row: Row) -> str:
         value: dict = {"path": row.path, "status": row.status}
@@ -196,11 +177,8 @@ class JsonLines:
         return json.dumps(value, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-class Audacity:
+class Audacity(Format):
     """A label track: start, end and label, separated by tabs; rows without a span are left out."""
-
-    def header(self) -> str:
-        return ""
 
     def line(self, row: Row) -> str:
         if not row.span:

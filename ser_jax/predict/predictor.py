@@ -32,17 +32,11 @@ SILENT = "silent: the label means nothing"
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Prediction:
-    """The emotion of a clip.
+    """The emotion of a clip."""
 
-    Attributes:
-      labels: class names.
-      probability_RxC: of each replica.
-      notes: warnings about the clip.
-    """
-
-    labels: tuple[str, ...]
-    probability_RxC: np.ndarray
-    notes: tuple[str, ...] = ()
+    labels: tuple[str, ...]  # class names
+    probability_RxC: np.ndarray  # of each replica
+    notes: tuple[str, ...] = ()  # warnings about the clip
 
     @functools.cached_property
     def probability_C(self) -> np.ndarray:  # noqa: N802 — a shape
@@ -79,19 +73,18 @@ class Predictor:
     """
 
     def __init__(self, source: str | os.PathLike):
-        """Open the workdir of a run, or a file written by ser_jax.export.
-
-        Raises:
-          UserError: it does not exist, is damaged, or contains no trained model.
-        """
+        """Open the workdir of a run, or a file written by ser_jax.export; see backends.load."""
         self.backend: Backend = backends.load(Path(source))
         self.labels = self.backend.labels
         spec = self.backend.spec
         self.sampling_rate = spec.sampling_rate
-        beyond = 0 if spec.centered else spec.frame_length
-        self.seconds = (self.backend.max_frames * spec.hop_length + beyond) / spec.sampling_rate
+        self.seconds = spec.n_samples(self.backend.max_frames) / spec.sampling_rate
         self.least_seconds = (self.backend.min_frames - 1) * spec.hop_length / spec.sampling_rate
-        lengths = _padded_seconds(math.ceil(self.seconds))
+        # The lengths to which clips are padded: the model's input, doubled up to the limit. Few,
+        # because the features are compiled for each.
+        lengths = [math.ceil(self.seconds)]
+        while lengths[-1] < LONGEST_SECONDS:
+            lengths.append(min(2 * lengths[-1], LONGEST_SECONDS))
         self._lengths = [length * self.sampling_rate for length in lengths]
         # One frame more than the model uses shows that a clip is too long.
         self.longest = self._lengths[-1] + spec.hop_length + spec.frame_length
@@ -205,17 +198,6 @@ def _to_full_scale(waveform: np.ndarray) -> np.ndarray:
     half = 2.0 ** (8 * waveform.dtype.itemsize - 1)
     offset = half if waveform.dtype.kind == "u" else 0.0  # as in 8-bit WAV files
     return ((waveform - offset) / half).astype(np.float32)
-
-
-def _padded_seconds(seconds: int) -> tuple[int, ...]:
-    """Return the lengths to which clips are padded, s: the model's input, doubled up to the limit.
-
-    Few, because the features are compiled for each.
-    """
-    longest, lengths = max(seconds, LONGEST_SECONDS), [seconds]
-    while lengths[-1] < longest:
-        lengths.append(min(2 * lengths[-1], longest))
-    return tuple(lengths)
 
 
 def _in_batches(

@@ -23,17 +23,11 @@ Span = tuple[int, int]  # samples: start, end
 
 @dataclasses.dataclass(frozen=True)
 class Windowing:
-    """How recordings are split into windows.
+    """How recordings are split into windows."""
 
-    Attributes:
-      window: s.
-      hop: from one window to the next, s.
-      merged: whether windows are merged into segments.
-    """
-
-    window: float
-    hop: float
-    merged: bool
+    window: float  # s
+    hop: float  # from one window to the next, s
+    merged: bool  # whether windows are merged into segments
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,8 +52,7 @@ def predict_files(
     for chunk, predictions in map_ahead(
         predict, chunks, ahead=_CHUNKS_AHEAD, n_threads=_CHUNKS_AHEAD
     ):
-        remaining = iter(predictions)
-        rows = []
+        remaining, rows = iter(predictions), []
         for clip in chunk:
             own = [next(remaining) for _ in clip.spans]
             rows += _rows(clip, own, predictor.sampling_rate, windowing)
@@ -107,33 +100,30 @@ def _rows(
     if windowing is None:
         rows = [Row(path, predictions[0], "; ".join(predictions[0].notes))]
     else:
-        rows = list((_segments if windowing.merged else _windows)(clip, predictions, rate))
+        rows = list(_rows_of_parts(clip, predictions, rate, windowing.merged))
     if clip.file.note:  # about the end of the file
         note = "; ".join(filter(None, [rows[-1].note, clip.file.note]))
         rows[-1] = dataclasses.replace(rows[-1], note=note)
     return rows
 
 
-def _windows(clip: _Clip, predictions: list[Prediction], rate: int) -> Iterator[Row]:
-    for (start, end), prediction in zip(clip.spans, predictions, strict=True):
-        silent = SILENT in prediction.notes
-        note = _SILENT_SPAN if silent else _note(predictions)
-        span = (start / rate, end / rate)
-        yield Row(clip.file.path, None if silent else prediction, note, span=span)
-
-
-def _segments(clip: _Clip, predictions: list[Prediction], rate: int) -> Iterator[Row]:
-    probability_WxRxC = np.stack([prediction.probability_RxC for prediction in predictions])
+def _rows_of_parts(
+    clip: _Clip, predictions: list[Prediction], rate: int, merged: bool
+) -> Iterator[Row]:
+    """Yield a row per window or, if `merged`, per segment."""
+    probabilities = [prediction.probability_RxC for prediction in predictions]
     silent_W = np.array([SILENT in prediction.notes for prediction in predictions])
-    for segment in segments.merge(clip.spans, probability_WxRxC, silent_W):
-        span = (segment.start / rate, segment.end / rate)
-        if segment.probability_RxC is None:
+    if merged:
+        parts = segments.merge(clip.spans, np.stack(probabilities), silent_W)
+    else:
+        probabilities = [None if s else p for s, p in zip(silent_W, probabilities, strict=True)]
+        parts = map(segments.Segment, *zip(*clip.spans, strict=True), probabilities)
+    # For several windows, the command prints one note about their length.
+    note = "; ".join(predictions[0].notes) if len(predictions) == 1 else ""
+    for part in parts:
+        span = (part.start / rate, part.end / rate)
+        if part.probability_RxC is None:
             yield Row(clip.file.path, None, _SILENT_SPAN, span=span)
         else:
-            prediction = Prediction(predictions[0].labels, segment.probability_RxC)
-            yield Row(clip.file.path, prediction, _note(predictions), span=span)
-
-
-def _note(predictions: list[Prediction]) -> str:
-    """Notes of a single window; for several, the command prints one note about their length."""
-    return "; ".join(predictions[0].notes) if len(predictions) == 1 else ""
+            prediction = Prediction(predictions[0].labels, part.probability_RxC)
+            yield Row(clip.file.path, prediction, note, span=span)

@@ -11,17 +11,11 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True)
 class Segment:
-    """A stretch of one emotion.
+    """A stretch of one emotion."""
 
-    Attributes:
-      start: first sample.
-      end: one past the last sample.
-      probability_RxC: mean of each replica over the stretch; None for silence.
-    """
-
-    start: int
-    end: int
-    probability_RxC: np.ndarray | None
+    start: int  # sample
+    end: int  # one past the last sample
+    probability_RxC: np.ndarray | None  # mean of each replica over the stretch; None for silence
 
 
 def windows(n_samples: int, length: int, hop: int) -> list[tuple[int, int]]:
@@ -44,9 +38,7 @@ def windows(n_samples: int, length: int, hop: int) -> list[tuple[int, int]]:
 
 
 def merge(
-    spans: Sequence[tuple[int, int]],
-    probability_WxRxC: np.ndarray,
-    silent_W: np.ndarray,
+    spans: Sequence[tuple[int, int]], probability_WxRxC: np.ndarray, silent_W: np.ndarray
 ) -> list[Segment]:
     """Average the windows that cover each moment and join neighbouring moments of one emotion.
 
