@@ -86,9 +86,7 @@ def get_config() -> ConfigDict:
     config.train = train = ConfigDict()
     train.epochs = 50  # at most
     train.batch_size = 32
-    train.monitor = (
-        "accuracy"  # validation accuracy, uar or loss; for best weights, plateau, stopping
-    )
+    train.monitor = "accuracy"  # or uar, loss; of validation, for best weights, plateau, stopping
     train.stopping_patience = 5  # epochs without improvement; 0 never stops early
     train.stopping_min_delta = 0.0
     train.dropout = 0.2

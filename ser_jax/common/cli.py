@@ -9,11 +9,7 @@ from ser_jax.common.errors import Interrupted, UserError
 
 
 def exit_with_message(main: Callable[[], int | None]) -> None:
-    """Run `main` and exit; an error that the user can fix is one line on stderr and an exit code.
-
-    Args:
-      main: returns the exit code; None means 0.
-    """
+    """Run `main` and exit with its code; an error that the user can fix is one line on stderr."""
     if isinstance(sys.stdout, io.TextIOWrapper):  # a file name need not be valid UTF-8
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
@@ -31,11 +27,7 @@ def exit_with_message(main: Callable[[], int | None]) -> None:
 def parser(flag_values: Any, config: Any) -> Callable[[list[str]], list[str]]:
     """Return absl's flag parser, with a one-line error in place of a traceback.
 
-    absl logs are off unless --verbosity=0 is given.
-
-    Args:
-      flag_values: absl's flags.FLAGS, or a program's own.
-      config: the config flag; its value is locked.
+    It locks the config flag's value, and turns absl's logs off unless --verbosity=0 is given.
     """
 
     def parse(argv: list[str]) -> list[str]:

@@ -104,15 +104,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path, remedy: str = "") -> Any:
-    """Return the value of a JSON file.
-
-    Args:
-      path: the file.
-      remedy: what the user should do if it cannot be read.
-
-    Raises:
-      UserError: it is missing or damaged.
-    """
+    """Return the value of a JSON file; a UserError gives the remedy if it is missing or damaged."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

@@ -23,7 +23,6 @@ TOLERANCE = 1e-4  # of a probability, between ONNX Runtime and JAX
 _OPSET = 23
 # Primitives that call another program, whose operations are evaluated in turn.
 _CALLS = ("jit", "pjit", "custom_jvp_call", "custom_vjp_call")
-_INSTALL = "pip install --no-deps -r requirements/onnx.txt"
 
 
 def convert(function: Callable[..., tuple[jax.Array, jax.Array]], n_samples: int) -> bytes:
@@ -46,7 +45,9 @@ def convert(function: Callable[..., tuple[jax.Array, jax.Array]], n_samples: int
         import onnxruntime
         from jax2onnx import to_onnx
     except ImportError as error:
-        raise UserError(f"--onnx needs {error.name}; {_INSTALL}.") from error
+        raise UserError(
+            f"--onnx needs {error.name}; pip install --no-deps -r requirements/onnx.txt."
+        ) from error
     [b] = export.symbolic_shape("B")
     inputs = [
         jax.ShapeDtypeStruct((b, n_samples), jnp.float32),
@@ -86,9 +87,7 @@ def convert(function: Callable[..., tuple[jax.Array, jax.Array]], n_samples: int
 def _test_clips(n_samples: int) -> tuple[np.ndarray, np.ndarray]:
     """Return three clips of noise of different length: loud, soft and rising."""
     random = np.random.default_rng(0)
-    gain_BxS = np.stack(
-        [np.full(n_samples, g) for g in (0.3, 0.003)] + [np.linspace(0, 1, n_samples)]
-    )
+    gain_BxS = np.linspace([0.3, 0.003, 0], [0.3, 0.003, 1], n_samples, axis=1)
     waveform_BxS = (gain_BxS * random.uniform(-1, 1, gain_BxS.shape)).astype(np.float32)
     return waveform_BxS, np.array([n_samples, n_samples // 2, n_samples // 3 + 1], np.int32)
 
@@ -123,11 +122,10 @@ def _rfft(frames: Any, *, fft_type: Any, fft_lengths: Sequence[int]) -> tuple[An
     [n] = fft_lengths
     turns_LxK = np.outer(np.arange(n), np.arange(n // 2 + 1)) % n / n
     contract = (((frames.ndim - 1,), (0,)), ((), ()))
-    real, imaginary = (
+    return tuple(
         lax.dot_general(frames, matrix.astype(np.float32), contract, precision="highest")
         for matrix in (np.cos(2 * np.pi * turns_LxK), -np.sin(2 * np.pi * turns_LxK))
     )
-    return real, imaginary
 
 
 def _abs(x: Any) -> Any:
@@ -151,9 +149,10 @@ def _pad(x: Any, value: Any, *, padding_config: Sequence[tuple[int, int, int]]) 
     return x
 
 
-def _remainder(x: Any, y: Any) -> Any:
-    return x - y * lax.div(x, y)
-
-
 # Primitive → a function of its operands and parameters that returns its only result.
-_REPLACEMENTS = {"fft": _rfft, "abs": _abs, "pad": _pad, "rem": _remainder}
+_REPLACEMENTS = {
+    "fft": _rfft,
+    "abs": _abs,
+    "pad": _pad,
+    "rem": lambda x, y: x - y * lax.div(x, y),
+}

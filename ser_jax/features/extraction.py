@@ -43,15 +43,7 @@ def extract(spec: FeatureSpec, waveform_BxS: Array, n_samples_B: Array) -> dict[
 
 
 def extract_clip(spec: FeatureSpec, waveform_S: np.ndarray) -> dict[str, np.ndarray]:
-    """Return the features of one clip, computed by NumPy on any machine.
-
-    Args:
-      spec: what to compute.
-      waveform_S: float32, full scale ±1.
-
-    Returns:
-      {plane: float32 [T, F]}, otherwise as `extract`.
-    """
+    """Return the features of one clip as `extract` does, [T, F], by NumPy on any machine."""
     planes = spectral.planes(spec, waveform_S[None], np.array([len(waveform_S)]))
     return {name: x_1xTxF[0] for name, x_1xTxF in planes.items()}
 

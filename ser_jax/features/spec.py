@@ -86,15 +86,10 @@ class FeatureSpec:
 
 
 def model_input(x_BxTxF: Array, kind: str) -> Array:
-    """Return what a model of this input kind receives.
+    """Return what a model of this input kind receives, given its planes side by side.
 
-    Args:
-      x_BxTxF: the columns of the kind's planes, side by side.
-      kind: a key of INPUTS.
-
-    Returns:
-      The planes unchanged [B, T, F]; for "vector" the flattened MFCC, then the zero-crossing rates,
-      then the energies [B, T·F], as in the reference report.
+    These are the planes unchanged [B, T, F]; for "vector" the flattened MFCC, the zero-crossing
+    rates, then the energies [B, T·F], as in the reference report.
     """
     if kind != "vector":
         return x_BxTxF

@@ -32,24 +32,16 @@ class CNN(Network):
     Convolutions always keep the size of their input; `padding` concerns the pools only. Keras
     pools "valid" by default, but four 4×4 pools of stride 2 then need 46 columns, and MFCCs have
     20 to 40. So the default is "same".
-
-    Attributes:
-      widths: output channels of each convolution.
-      kernels: kernel size along each axis, one per convolution.
-      dense: width of the hidden dense layer.
-      pool: size of the pooling window along each axis.
-      stride: of the pools; that of the convolutions is 1.
-      padding: of the pools, "same" or "valid".
-      batch_norm_momentum: of the running statistics, which validation uses. Keras's 0.99 needs
-        hundreds of steps to settle; use 0.9 for a small corpus.
     """
 
-    widths: tuple[int, ...]
-    kernels: tuple[int, ...]
-    dense: int
-    pool: int = 4
-    stride: int = 2
-    padding: str = "same"
+    widths: tuple[int, ...]  # output channels of each convolution
+    kernels: tuple[int, ...]  # kernel size along each axis, one per convolution
+    dense: int  # width of the hidden dense layer
+    pool: int = 4  # size of the pooling window along each axis
+    stride: int = 2  # of the pools; that of the convolutions is 1
+    padding: str = "same"  # of the pools, or "valid"
+    # Of the running statistics, which validation uses. Keras's 0.99 needs hundreds of steps to
+    # settle; use 0.9 for a small corpus.
     batch_norm_momentum: float = 0.99
 
     @nn.nowrap

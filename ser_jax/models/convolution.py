@@ -74,10 +74,9 @@ def overlap_save(x_BxHxWxI: jax.Array, kernel: jax.Array) -> jax.Array:
     n_tiles = [-(-n // s) for n, s in zip(space, step, strict=True)]
     forward_SxKxZ, kernel_QxKxZ, inverse_KxZxP = _transforms(tile, tuple(sides))
 
-    pads = []
-    for n, n_tile, s, side in zip(space, n_tiles, step, sides, strict=True):
-        before, after = _same_pads(side)
-        pads.append((before, after + n_tile * s - n))
+    # Zeros on the right complete the last tile.
+    pads = [(0, n_tile * s - n) for n, n_tile, s in zip(space, n_tiles, step, strict=True)]
+    pads = np.array(pads) + [_same_pads(side) for side in sides]
     x = jnp.pad(x_BxHxWxI, ((0, 0), *pads, (0, 0)))
     rows = [x[:, i * step[0] : i * step[0] + tile[0]] for i in range(n_tiles[0])]
     x = jnp.stack(rows, axis=1)
@@ -88,13 +87,7 @@ def overlap_save(x_BxHxWxI: jax.Array, kernel: jax.Array) -> jax.Array:
     w_KxZxIxO = jnp.einsum("qio,qkz->kzio", kernel.reshape(-1, n_in, n_out), kernel_QxKxZ)
     real, imaginary = w_KxZxIxO[:, 0], w_KxZxIxO[:, 1]
     # (a + bi)(c + di), summed over input channels, as one real matrix product per frequency.
-    w_Kx2Ix2O = jnp.concatenate(
-        [
-            jnp.concatenate([real, imaginary], axis=-1),
-            jnp.concatenate([-imaginary, real], axis=-1),
-        ],
-        axis=1,
-    )
+    w_Kx2Ix2O = jnp.block([[real, imaginary], [-imaginary, real]])
     y_KxMx2O = jnp.matmul(x_KxMxZxI.reshape(*x_KxMxZxI.shape[:2], -1), w_Kx2Ix2O)
     y_KxMxZxO = y_KxMx2O.reshape(*y_KxMx2O.shape[:2], 2, n_out)
     y = jnp.einsum("kmzo,kzp->mpo", y_KxMxZxO, inverse_KxZxP)

@@ -17,19 +17,13 @@ class Network(nn.Module, kw_only=True):
 
     The fields that a subclass adds, with their defaults, are the keys of its config section
     `model`; all values are hashable.
-
-    Attributes:
-      n_classes: number of logits.
-      dtype: of the arithmetic. Parameters, batch statistics and logits are always float32.
-      portable: use only operations that run on any platform at any batch size, for export.
-      input_kind: "vector" (x_BxL) or "plane" (x_BxTxF).
     """
 
     n_classes: int
-    dtype: str = "float32"
-    portable: bool = False
+    dtype: str = "float32"  # of the arithmetic; parameters, statistics and logits are float32
+    portable: bool = False  # use only operations that run anywhere at any batch size, for export
 
-    input_kind: ClassVar[str] = "plane"
+    input_kind: ClassVar[str] = "plane"  # x_BxTxF; or "vector", x_BxL
 
     def __call__(
         self,

@@ -15,6 +15,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TextIO
 
+from tqdm import tqdm
+
 from ser_jax.audio.files import find, lines_of_stdin
 from ser_jax.common.cli import exit_with_message
 from ser_jax.common.errors import UserError
@@ -43,11 +45,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
     use_compilation_cache()
     n_unread = 0
+    no_bar = not sys.stderr.isatty() or (flags.out is None and sys.stdout.isatty())
     try:
         with (
             _output(flags.out) as out,
             contextlib.closing(Predictor(flags.workdir)) as predictor,
-            _progress(len(files), flags.out) as progress,
+            tqdm(total=len(files), unit="file", disable=no_bar, leave=False) as progress,
         ):
             windowing = _windowing(flags, predictor)
             text = _format(flags, predictor.labels, [file.path for file in files])
@@ -173,14 +176,6 @@ def _output(path: Path | None) -> Iterator[TextIO]:
         temporary.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file,
     ):
         yield file
-
-
-def _progress(n_files: int, out: Path | None):
-    """Return a progress bar, hidden unless stderr is a terminal that shows no rows."""
-    from tqdm import tqdm
-
-    hidden = not sys.stderr.isatty() or (out is None and sys.stdout.isatty())
-    return tqdm(total=n_files, unit="file", disable=hidden, leave=False)
 
 
 def command() -> None:

@@ -59,11 +59,7 @@ class ExportedModel:
 
 
 def load(path: Path) -> ExportedModel:
-    """Open and check an exported file.
-
-    Raises:
-      UserError: it is missing, damaged, not an export, of another version, or not safe to run.
-    """
+    """Open an exported file; a UserError says if it is damaged, of another version or unsafe."""
     manifest, members = read(path)
     try:
         program = export.deserialize(bytearray(members[MODEL]))
@@ -95,9 +91,6 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, bytes]]:
     """Return the content of model.json and the other members, with their checksums verified.
 
     Compressed members are refused, so that none can be larger than the file.
-
-    Raises:
-      UserError: as `load`, except for the program itself.
     """
     try:
         with zipfile.ZipFile(path) as archive:

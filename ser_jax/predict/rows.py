@@ -18,8 +18,6 @@ _SPANS_PER_CHUNK = 64  # files or windows
 _CHUNKS_AHEAD = 2  # so that no core waits while the rows of one are written
 _SILENT_SPAN = "silent"
 
-Span = tuple[int, int]  # samples: start, end
-
 
 @dataclasses.dataclass(frozen=True)
 class Windowing:
@@ -36,7 +34,7 @@ class _Clip:
 
     file: AudioFile
     waveform_S: np.ndarray | None
-    spans: list[Span]
+    spans: list[tuple[int, int]]  # samples: start, end
 
 
 def predict_files(
@@ -64,6 +62,7 @@ def _chunks(
 ) -> Iterator[list[_Clip]]:
     """Load files and group them by about the same number of spans."""
     rate = predictor.sampling_rate
+    split = windowing and (round(windowing.window * rate), round(windowing.hop * rate))
 
     def load(path: Path) -> np.ndarray:
         seconds = math.inf if windowing else predictor.longest / rate
@@ -73,7 +72,10 @@ def _chunks(
 
     chunk, n_spans = [], 0
     for file, waveform_S in load_ahead(files, load):
-        spans = [] if waveform_S is None else _spans(len(waveform_S), rate, windowing)
+        spans = []
+        if waveform_S is not None:
+            n = len(waveform_S)
+            spans = segments.windows(n, *split) if split else [(0, n)]
         chunk.append(_Clip(file, waveform_S, spans))
         n_spans += max(1, len(spans))
         if n_spans >= _SPANS_PER_CHUNK:
@@ -81,12 +83,6 @@ def _chunks(
             chunk, n_spans = [], 0
     if chunk:
         yield chunk
-
-
-def _spans(n_samples: int, rate: int, windowing: Windowing | None) -> list[Span]:
-    if windowing is None:
-        return [(0, n_samples)]
-    return segments.windows(n_samples, round(windowing.window * rate), round(windowing.hop * rate))
 
 
 def _rows(

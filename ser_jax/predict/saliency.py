@@ -22,19 +22,12 @@ _MEAN, _CLIP = np.float32(0), np.float32(1)
 
 
 class Attribution(NamedTuple):
-    """The contribution of each input value to the logit of a class.
+    """The contribution of each input value to the logit of a class."""
 
-    Attributes:
-      values_BxTxF: contributions in logits; exactly 0 past the end of a clip.
-      logits_BxC: of the clips.
-      gap_B: Σ values − change_B; 0 for exact integrated gradients and for linear networks.
-      change_B: logit of the clip − logit of the training mean.
-    """
-
-    values_BxTxF: np.ndarray
-    logits_BxC: np.ndarray
-    gap_B: np.ndarray
-    change_B: np.ndarray
+    values_BxTxF: np.ndarray  # in logits; exactly 0 past the end of a clip
+    logits_BxC: np.ndarray  # of the clips
+    gap_B: np.ndarray  # Σ values − change_B; 0 if exact, and for linear networks
+    change_B: np.ndarray  # logit of the clip − logit of the training mean
 
 
 def make_gradient(model: TrainedModel) -> Gradient:
@@ -73,7 +66,7 @@ def gradient_times_input(
       n_frames_B: length of each clip.
       class_B: the class whose logit is attributed, per clip.
     """
-    return _attribution(gradient, (weights, x_BxTxF, n_frames_B, class_B), [_CLIP], [1])
+    return _attribution(gradient, weights, (x_BxTxF, n_frames_B, class_B), [_CLIP], [1])
 
 
 def integrated_gradients(
@@ -88,8 +81,8 @@ def integrated_gradients(
         discontinuous; more points leave a smaller gap.
     """
     points, point_weights = map(np.float32, np.polynomial.legendre.leggauss(n_points))
-    batch = weights, x_BxTxF, n_frames_B, class_B
-    return _attribution(gradient, batch, (points + 1) / 2, point_weights / 2)
+    clips = x_BxTxF, n_frames_B, class_B
+    return _attribution(gradient, weights, clips, (points + 1) / 2, point_weights / 2)
 
 
 def peak(values_TxF: np.ndarray, share: float = 0.5) -> tuple[int, int] | None:
@@ -108,22 +101,14 @@ def peak(values_TxF: np.ndarray, share: float = 0.5) -> tuple[int, int] | None:
 
 
 def _attribution(
-    gradient: Gradient, batch: tuple, points: Sequence[float], point_weights: Sequence[float]
+    gradient: Gradient, weights: Weights, clips: Sequence, points: Sequence, shares: Sequence
 ) -> Attribution:
-    """Return z · the weighted mean of ∂logit/∂z at points between training mean and clip.
-
-    Args:
-      gradient: from make_gradient.
-      batch: weights, x_BxTxF, n_frames_B, class_B.
-      points: scales of the clip, from 0 to 1.
-      point_weights: one per point, with sum 1.
-    """
-    weights, *arrays = batch
-    arrays = [jnp.asarray(array) for array in arrays]
+    """Return z · the mean of ∂logit/∂z at points from 0 (training mean) to 1 (clip), by shares."""
+    arrays = [jnp.asarray(array) for array in clips]
     slope_BxTxF = 0.0
     # A loop on the host: on CPU, XLA convolves many times slower inside its own loops.
-    for point, point_weight in zip(points, point_weights, strict=True):
-        slope_BxTxF += point_weight * gradient(weights, *arrays, point)[1]
+    for point, share in zip(points, shares, strict=True):
+        slope_BxTxF += share * gradient(weights, *arrays, point)[1]
     z_BxTxF, _, logits_BxC = gradient(weights, *arrays, _CLIP)
     mean_logits_BxC = gradient(weights, *arrays, _MEAN)[-1]
     class_B = np.asarray(arrays[-1])

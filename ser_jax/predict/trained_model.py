@@ -6,6 +6,7 @@ are the same. Axes: R replicas, B batch, S samples, T frames, F feature columns,
 
 import dataclasses
 from collections.abc import Sequence
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -28,35 +29,22 @@ from ser_jax.train.state import Weights
 class TrainedModel:
     """A trained model loaded from a workdir.
 
-    Attributes:
-      config: of the run, as JSON values.
-      corpus: title of the corpus that it was trained on.
-      labels: class names, in the order of the logits.
-      spec: the definition of its features.
-      kind: the kind of input, a key of features.INPUTS.
-      min_frames: of the shortest training example.
-      max_frames: to which all inputs are padded and cut.
-      network: the Flax module.
-      replicas: those that predict; after a sweep, those of the best setting on validation.
-      numbers: of each replica, in results.json and predictions.csv.
-      epochs: the best epoch of each replica.
-      weights: of each replica at that epoch.
-      licence: of the corpus; "" if it is not recorded.
+    After a sweep, the replicas that predict are those of the best setting on validation.
     """
 
-    config: dict[str, Any]
-    corpus: str
-    labels: tuple[str, ...]
-    spec: FeatureSpec
-    kind: str
-    min_frames: int
-    max_frames: int
+    config: dict[str, Any]  # of the run, as JSON values
+    corpus: str  # title of the corpus that it was trained on
+    labels: tuple[str, ...]  # class names, in the order of the logits
+    spec: FeatureSpec  # the definition of its features
+    kind: str  # the kind of input, a key of features.INPUTS
+    min_frames: int  # of the shortest training example
+    max_frames: int  # to which all inputs are padded and cut
     network: nn.Module
-    replicas: tuple[Replica, ...]
-    numbers: tuple[int, ...]
-    epochs: tuple[int, ...]
-    weights: tuple[Weights, ...]
-    licence: str = ""
+    replicas: tuple[Replica, ...]  # those that predict
+    numbers: tuple[int, ...]  # of each replica, in results.json and predictions.csv
+    epochs: tuple[int, ...]  # the best epoch of each replica
+    weights: tuple[Weights, ...]  # of each replica at that epoch
+    licence: str = ""  # of the corpus; "" if it is not recorded
 
     def examples(self, waveform_BxS: Array, n_samples_B: Array) -> tuple[Array, Array]:
         """Return the features of clips as training reads them from records, padded and cut.
@@ -120,10 +108,7 @@ def load(workdir: Path) -> TrainedModel:
         replicas=tuple(replicas[i] for i in numbers),
         numbers=tuple(numbers),
         epochs=tuple(int(best["epoch"][i]) for i in numbers),
-        weights=tuple(
-            jax.device_put(jax.tree.map(lambda leaf: leaf[i], weights))  # noqa: B023
-            for i in numbers
-        ),
+        weights=tuple(jax.device_put(jax.tree.map(itemgetter(i), weights)) for i in numbers),
         licence=metadata.get("licence", ""),
     )
 
@@ -132,12 +117,7 @@ class TrainedBackend:
     """A Backend that predicts with a TrainedModel on devices of this process."""
 
     def __init__(self, model: TrainedModel, devices: Sequence[jax.Device] = ()):
-        """Place the weights.
-
-        Args:
-          model: the trained model.
-          devices: share each batch; all local devices by default, of CPUs only the first.
-        """
+        """Place the weights on devices, by default all local ones, but only the first CPU."""
         self.corpus, self.labels, self.spec = model.corpus, model.labels, model.spec
         self.min_frames, self.max_frames = model.min_frames, model.max_frames
         self._on_cpu = jax.default_backend() == "cpu"
