@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ser_jax.parallel import processes
 from ser_jax.parallel.mesh import Layout
 
 
@@ -22,18 +23,19 @@ def place(states: Sequence[Any], layout: Layout) -> list[Any]:
     ]
 
 
-def put_numbers(numbers: Sequence[int], layout: Layout) -> list[jax.Array]:
-    """Put each number on every device; a Python number would be transferred at each call.
+def put_number(number: int, layout: Layout) -> jax.Array:
+    """Put a number on every device; a Python number would be transferred at each call.
 
     Device by device: one device_put to all of them would synchronise with the other processes.
     """
-    devices = layout.replicated.addressable_devices
-    return [
-        jax.make_array_from_single_device_arrays(
-            (), layout.replicated, [jax.device_put(np.int32(number), device) for device in devices]
-        )
-        for number in numbers
-    ]
+    sharding = layout.replicated
+    copies = [jax.device_put(np.int32(number), d) for d in sharding.addressable_devices]
+    return jax.make_array_from_single_device_arrays((), sharding, copies)
+
+
+def fetch(groups: Sequence[Any]) -> Any:
+    """Fetch groups to the host, as one tree with R entries."""
+    return jax.tree.map(lambda *leaves: np.concatenate(leaves), *map(processes.fetch, groups))
 
 
 def join(groups: Sequence[Any], layout: Layout) -> Any:

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 import jax
 
 from ser_jax.parallel.mesh import Layout
-from ser_jax.parallel.placement import put_numbers
+from ser_jax.parallel.placement import put_number
 
 PyTree: TypeAlias = Any
 
@@ -76,10 +76,11 @@ def compile_steps(
         return step_at(group, resident, order_GxSxB, i), i + 1
 
     def loop_on_device(group, resident, order_GxSxB, start, stop):
-        return train_steps(group, resident, order_GxSxB, *put_numbers((start, stop), layout))
+        limits = put_number(start, layout), put_number(stop, layout)
+        return train_steps(group, resident, order_GxSxB, *limits)
 
     def loop_on_host(group, resident, order_GxSxB, start, stop):
-        (i,) = put_numbers((start,), layout)
+        i = put_number(start, layout)
         for _ in range(start, stop):
             group, i = step_and_count(group, resident, order_GxSxB, i)
         return group
@@ -89,12 +90,14 @@ def compile_steps(
     return loop_on_host if jax.default_backend() == "cpu" else loop_on_device
 
 
-def compile_step(
-    step: Callable[[PyTree, PyTree], PyTree], layout: Layout
-) -> Callable[[PyTree, PyTree], PyTree]:
-    """Return (group, batch) → group, for streamed batches; the state is donated."""
+def compile_for_group(
+    function: Callable[..., PyTree], layout: Layout, *, donate: bool = False
+) -> Callable[..., PyTree]:
+    """Compile a function of one replica's arrays for a group's; `donate` its first argument."""
     return jax.jit(
-        over_replicas(step, layout), donate_argnums=0, out_shardings=layout.replica_sharding
+        over_replicas(function, layout),
+        donate_argnums=(0,) if donate else (),
+        out_shardings=layout.replica_sharding,
     )
 
 
@@ -105,16 +108,10 @@ def compile_end_of_epoch(
 
     @functools.partial(jax.jit, donate_argnums=0, out_shardings=layout.replica_sharding)
     def end(group, sums, epoch):
-        return over_replicas(lambda state, sums: end_of_epoch(state, sums, epoch), layout)(
-            group, sums
-        )
+        at_epoch = functools.partial(end_of_epoch, epoch=epoch)
+        return over_replicas(at_epoch, layout)(group, sums)
 
-    return lambda group, sums, epoch: end(group, sums, *put_numbers((epoch,), layout))
-
-
-def compile_evaluation(evaluate: Callable[..., PyTree], layout: Layout) -> Callable[..., PyTree]:
-    """Compile a function of one replica's arrays for a group's."""
-    return jax.jit(over_replicas(evaluate, layout), out_shardings=layout.replica_sharding)
+    return lambda group, sums, epoch: end(group, sums, put_number(epoch, layout))
 
 
 def step_bytes(step: Callable[[PyTree, PyTree], PyTree], state: PyTree, batch: PyTree) -> int:

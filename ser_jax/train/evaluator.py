@@ -27,7 +27,7 @@ class Evaluator:
         self._batch_size = config.evaluate.batch_size
         zero = Sums.zero(len(experiment.records.labels))
         self._zero = placement.place([zero] * layout.n_replicas, layout)
-        self._evaluate = programs.compile_evaluation(
+        self._evaluate = programs.compile_for_group(
             make_evaluation(experiment.model, config.input.kind), layout
         )
 
@@ -39,13 +39,11 @@ class Evaluator:
         self, groups: Sequence[Weights], clip_RxM: Sequence[np.ndarray]
     ) -> tuple[Sums, list[np.ndarray]]:
         """Return sums with R entries, and each replica's probability_MxC in its clips' order."""
-        results = self._run(groups, clip_RxM)
-        sums = [processes.fetch(sums) for sums, _ in results]
+        sums, batches = zip(*self._run(groups, clip_RxM), strict=True)
         probabilities = []
-        for _, batches in results:
-            probability_GxNxC = np.concatenate([processes.fetch(b) for b in batches], axis=1)
-            probabilities += list(probability_GxNxC)
-        return jax.tree.map(lambda *leaves: np.concatenate(leaves), *sums), [
+        for probability_SxGxBxC in batches:
+            probabilities += list(np.concatenate(processes.fetch(probability_SxGxBxC), axis=1))
+        return placement.fetch(sums), [
             probability_NxC[: len(clip_M)]
             for probability_NxC, clip_M in zip(probabilities, clip_RxM, strict=True)
         ]

@@ -21,7 +21,7 @@ from ser_jax.common.errors import Interrupted, UserError
 from ser_jax.data.examples import shuffled_batches, stack_batches
 from ser_jax.data.records import open_records
 from ser_jax.metrics import classification
-from ser_jax.parallel import processes
+from ser_jax.parallel import placement, processes
 from ser_jax.train import warm_start
 from ser_jax.train import workdir as train_workdir
 from ser_jax.train.evaluator import Evaluator
@@ -166,18 +166,20 @@ class TrainingLoop:
         if len(stopped_R) > 1:
             self._report_failures(sums.bad_step, rate_R, stopped_R, epoch)
         val_sums = self._evaluator.sums(self._trainer.weights(), self._val_RxM)
-        val = jax.tree.map(lambda *leaves: np.concatenate(leaves), *map(processes.fetch, val_sums))
+        val = placement.fetch(val_sums)
         trained = np.flatnonzero(~stopped_R).tolist()
         n_seen = sum(len(self._train_RxM[number]) for number in trained) * n_left / self._n_steps
-        train_ratios, val_ratios = _ratios("train", sums), _ratios("val", val)
+        metrics = {
+            **_ratios("train", sums),
+            "train/l2": sums.l2 / np.maximum(sums.steps, 1),
+            **_ratios("val", val),
+            "learning_rate": rate_R,
+        }
         rows = [
             {
                 "epoch": epoch,
                 "replica": number,
-                **{name: float(values[number]) for name, values in train_ratios.items()},
-                "train/l2": float(sums.l2[number] / sums.steps[number]),
-                **{name: float(values[number]) for name, values in val_ratios.items()},
-                "learning_rate": float(rate_R[number]),
+                **{name: float(value_R[number]) for name, value_R in metrics.items()},
                 "seconds": time.perf_counter() - begin,
                 "examples_per_second": n_seen / seconds,
             }

@@ -112,17 +112,7 @@ def create_state(
     hyper: Hyper,
     normalisation: Normalisation,
 ) -> TrainState:
-    """Initialise a state.
-
-    Args:
-      model: the network.
-      optimizer: its state becomes part of the state.
-      plateau: its state becomes part of the state.
-      example_input: a batch of model input, for its shape.
-      seed: of initialisation and dropout.
-      hyper: hyperparameters.
-      normalisation: fitted on the training part.
-    """
+    """Initialise a state; `example_input` is a batch of model input, used for its shape alone."""
     init_key, key = jax.random.split(jax.random.key(seed))
     variables = _initial_variables(model, init_key, example_input)
     params, batch_stats = variables["params"], variables.get("batch_stats", {})
@@ -151,18 +141,9 @@ def replace_weights(state: TrainState, params: Any, batch_stats: Any) -> TrainSt
     return _unshared(state.replace(params=params, batch_stats=batch_stats, best=best))
 
 
-def make_hyper(
-    *,
-    learning_rate: float,
-    min_learning_rate: float,
-    l2: float,
-    dropout: float,
-    label_smoothing: float,
-    class_weight_C: np.ndarray,
-) -> Hyper:
-    """Convert Python numbers to float32 arrays."""
-    numbers = (learning_rate, min_learning_rate, l2, dropout, label_smoothing, class_weight_C)
-    return Hyper(*(jnp.asarray(x, jnp.float32) for x in numbers))
+def make_hyper(**fields: float | np.ndarray) -> Hyper:
+    """Return the hyperparameters, given as Python numbers or NumPy arrays."""
+    return Hyper(**{name: jnp.asarray(value, jnp.float32) for name, value in fields.items()})
 
 
 @functools.partial(jax.jit, static_argnames="model")  # compiled once for all replicas

@@ -26,7 +26,7 @@ def make_train_step(
     """Return (state, batch) → state, with the batch's metrics added to state.sums."""
 
     def train_step(state: TrainState, batch: Batch) -> TrainState:
-        hyper, n = state.hyper, jnp.sum(batch.mask_B)
+        hyper = state.hyper
         x = normalised_input(state.normalisation, batch, kind)
 
         def loss_fn(params: Any) -> tuple[jax.Array, tuple]:
@@ -51,14 +51,9 @@ def make_train_step(
         params = jax.tree.map(lambda w, d: w - rate * d, state.params, directions)
 
         bad = ~jnp.isfinite(entropy + penalty) & (state.sums.bad_step < 0)
-        predicted_B = jnp.argmax(logits_BxC, axis=-1)
-        sums = state.sums.replace(
-            n=state.sums.n + n,
-            loss=state.sums.loss + entropy * n,
-            confusion_CxC=state.sums.confusion_CxC
-            + confusion_counts(batch.label_B, predicted_B, batch.mask_B, logits_BxC.shape[-1]),
+        loss = entropy * jnp.sum(batch.mask_B)
+        sums = add_batch(state.sums, logits_BxC, batch, loss).replace(
             l2=state.sums.l2 + penalty,
-            steps=state.sums.steps + 1,
             bad_step=jnp.where(bad, state.step, state.sums.bad_step),
         )
         return state.replace(
@@ -103,7 +98,10 @@ def make_evaluation(model: nn.Module, kind: str) -> Callable[..., tuple[Sums, ja
         params: Any, batch_stats: Any, normalisation: Normalisation, sums: Sums, batch: Batch
     ) -> tuple[Sums, jax.Array]:
         logits_BxC = logits_of(params, batch_stats, normalisation, batch)
-        return evaluation_sums(sums, logits_BxC, batch), jax.nn.softmax(logits_BxC)
+        # The loss is the plain cross-entropy, without label smoothing or class weights.
+        entropy_B = optax.softmax_cross_entropy_with_integer_labels(logits_BxC, batch.label_B)
+        loss = jnp.sum(jnp.where(batch.mask_B, entropy_B, 0.0))
+        return add_batch(sums, logits_BxC, batch, loss), jax.nn.softmax(logits_BxC)
 
     return evaluate
 
@@ -158,13 +156,12 @@ def current_learning_rate(state: TrainState) -> jax.Array:
     )
 
 
-def evaluation_sums(sums: Sums, logits_BxC: jax.Array, batch: Batch) -> Sums:
-    """Add a batch to the sums, with plain cross-entropy as the loss."""
-    entropy_B = optax.softmax_cross_entropy_with_integer_labels(logits_BxC, batch.label_B)
+def add_batch(sums: Sums, logits_BxC: jax.Array, batch: Batch, loss: jax.Array) -> Sums:
+    """Add a batch, and its loss summed over the examples, to the sums."""
     predicted_B = jnp.argmax(logits_BxC, axis=-1)
     return sums.replace(
         n=sums.n + jnp.sum(batch.mask_B),
-        loss=sums.loss + jnp.sum(jnp.where(batch.mask_B, entropy_B, 0.0)),
+        loss=sums.loss + loss,
         confusion_CxC=sums.confusion_CxC
         + confusion_counts(batch.label_B, predicted_B, batch.mask_B, logits_BxC.shape[-1]),
         steps=sums.steps + 1,
@@ -185,16 +182,6 @@ def monitored_value(sums: Sums, monitor: str) -> jax.Array:
 def confusion_counts(
     label_B: jax.Array, prediction_B: jax.Array, weight_B: jax.Array, n_classes: int
 ) -> jax.Array:
-    """Count (true, predicted) pairs exactly.
-
-    Args:
-      label_B: true class indices.
-      prediction_B: predicted class indices.
-      weight_B: 1 or True for a clip, 0 or False for a padding row.
-      n_classes: C.
-
-    Returns:
-      int32 counts_CxC, which may be summed over batches.
-    """
+    """Count (true, predicted) pairs exactly, int32 [C, C]; `weight_B` is 0 for a padding row."""
     counts_CxC = jnp.zeros((n_classes, n_classes), jnp.int32)
     return counts_CxC.at[label_B, prediction_B].add(weight_B.astype(jnp.int32))

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from ser_jax.data.loader import Batch, BatchLoader, take
-from ser_jax.parallel import mesh, placement, processes, programs
+from ser_jax.parallel import mesh, placement, programs
 from ser_jax.parallel.mesh import Layout
 from ser_jax.train import checkpoints
 from ser_jax.train.experiment import Experiment
@@ -47,7 +47,7 @@ class Trainer:
         if layout.n_replicas > 1:
             step = skip_if_idle(step)
         self._steps = programs.compile_steps(step, take, layout)
-        self._step = programs.compile_step(step, layout)
+        self._step = programs.compile_for_group(step, layout, donate=True)  # of streamed batches
         self._end_of_epoch = programs.compile_end_of_epoch(
             make_end_of_epoch(
                 make_plateau(config.optimizer),
@@ -80,8 +80,7 @@ class Trainer:
 
     def fetch(self, select: Callable[[TrainState], Any]) -> Any:
         """Fetch a small part of the states to the host; each leaf has R entries."""
-        parts = [processes.fetch(select(group)) for group in self._groups]
-        return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
+        return placement.fetch([select(group) for group in self._groups])
 
     def weights(self) -> list[Weights]:
         """Return the current weights of each group."""
