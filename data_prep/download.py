@@ -23,9 +23,9 @@ from pathlib import Path
 import requests
 
 from data_prep import corpora
-from data_prep.corpora.release import check_name
+from data_prep.corpora.release import check_name, read_manifest
 from data_prep.workers import map_with_progress
-from ser_jax.audio import waveform
+from ser_jax.audio.decoder import is_lfs_pointer
 from ser_jax.common import files
 from ser_jax.common.cli import exit_with_message
 from ser_jax.common.errors import UserError
@@ -37,17 +37,11 @@ GIVE_UP = 16  # consecutive failures after which the server counts as unreachabl
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """The result of a download.
+    """The result of a download."""
 
-    Attributes:
-      kept: the number of files that were already there.
-      fetched: the number of files that were downloaded.
-      failed: {name: reason} of all others.
-    """
-
-    kept: int
-    fetched: int
-    failed: Mapping[str, str]
+    kept: int  # files that were already there
+    fetched: int  # files that were downloaded
+    failed: Mapping[str, str]  # {name: reason} of all others
 
 
 class _FetchError(Exception):
@@ -73,7 +67,7 @@ def download(
 
     Args:
       root: the folder to fill.
-      checksums: name → hex SHA-256, as from Release.checksums.
+      checksums: name → hex SHA-256, as from read_manifest.
       base_url: returns the web folder that serves a file, as Release.base_url or `mirror` do.
       jobs: the number of parallel downloads.
       attempts: per file, while its failures are transient.
@@ -186,7 +180,7 @@ def _save(chunks: Iterator[bytes], path: Path, sha256: str) -> None:
             file.write(chunk)
     if digest.hexdigest() == sha256:
         return
-    if waveform.is_lfs_pointer(path):
+    if is_lfs_pointer(path):
         raise _FetchError(
             "the server sent a Git LFS pointer instead of the file; use a --base_url that serves "
             "Git LFS content, or none"
@@ -205,9 +199,10 @@ def main() -> int:
     if args.jobs < 1:
         raise UserError(f"--jobs={args.jobs} must be 1 or more.")
     crema_d = corpora.CORPORA["crema_d"]
+    checksums = read_manifest(crema_d.release.manifest)
     base_url = crema_d.release.base_url if args.base_url is None else mirror(args.base_url)
     try:
-        outcome = download(args.root, crema_d.release.checksums(), base_url, jobs=args.jobs)
+        outcome = download(args.root, checksums, base_url, jobs=args.jobs)
     except KeyboardInterrupt:
         print("stopped; run it again to resume.", file=sys.stderr)
         return 130

@@ -1,16 +1,19 @@
 """Helpers for worker processes and threads. Light to import."""
 
+import contextlib
 import multiprocessing
 import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
 
 from tqdm import tqdm
 
 from ser_jax.common.concurrency import map_ahead
+from ser_jax.common.errors import UserError
 
 AHEAD = 64  # calls in flight per thread, so that a slow one holds up no others for long
 
@@ -18,12 +21,30 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def exit_with_parent() -> None:
-    """Make this worker process end when its parent does, in whatever way.
+@contextlib.contextmanager
+def process_pool(n_processes: int) -> Iterator[ProcessPoolExecutor]:
+    """Yield a pool whose workers end with this process; an error cancels the waiting calls.
 
-    Ctrl-C reaches every process of a terminal; workers leave it to their parent.
+    Raises:
+      UserError: a worker was killed.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    context = multiprocessing.get_context("spawn")  # JAX's threads do not survive a fork
+    with ProcessPoolExecutor(n_processes, context, initializer=_exit_with_parent) as pool:
+        try:
+            yield pool
+        except BaseException as error:
+            pool.shutdown(cancel_futures=True)
+            if isinstance(error, BrokenProcessPool):
+                raise UserError(
+                    "a worker process was killed, most likely because memory ran out; free some "
+                    "memory and run again."
+                ) from error
+            raise
+
+
+def _exit_with_parent() -> None:
+    """Make this worker process end when its parent does, in whatever way."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the parent handles it
     parent = multiprocessing.parent_process()
 
     def wait() -> None:

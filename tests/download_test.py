@@ -17,7 +17,7 @@ import pytest
 
 from data_prep import corpora
 from data_prep import download as data_prep_download
-from data_prep.corpora.release import Release, read_manifest
+from data_prep.corpora.release import read_manifest
 from data_prep.download import Outcome, download, mirror
 from ser_jax.common.errors import UserError
 
@@ -240,7 +240,7 @@ def test_folder_that_cannot_be_written_is_a_user_error(server, tmp_path):
 
 
 def test_shipped_manifest_is_complete():
-    manifest = corpora.CORPORA["crema_d"].release.checksums()
+    manifest = read_manifest(corpora.CORPORA["crema_d"].release.manifest)
     clips = [name for name in manifest if name.startswith("AudioWAV/")]
     assert len(clips) == 7_442
     assert list(manifest) == sorted(manifest)
@@ -253,7 +253,7 @@ def test_shipped_manifest_is_complete():
 
 
 def test_command_reports_failures_and_how_to_continue(server, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(Release, "checksums", lambda self: MANIFEST)
+    monkeypatch.setattr(data_prep_download, "read_manifest", lambda path: MANIFEST)
     monkeypatch.setattr("sys.argv", ["download", f"--root={tmp_path}", f"--base_url={server.url}"])
     server.faults = {CLIP: ["404"]}
     assert data_prep_download.main() == 1
@@ -270,7 +270,7 @@ def test_command_reports_failures_and_how_to_continue(server, tmp_path, monkeypa
 
 def test_ctrl_c_leaves_no_partial_file(server, tmp_path, monkeypatch):
     """The real command, stopped while each of its connections is halfway through a file."""
-    for name in itertools.islice(corpora.CORPORA["crema_d"].release.checksums(), 50):
+    for name in itertools.islice(read_manifest(corpora.CORPORA["crema_d"].release.manifest), 50):
         monkeypatch.setitem(BODIES, name, b"slow" * 1000)
     server.faults = {"*": ["stall"]}
     # A shell that runs the tests in the background has them, and their children, ignore Ctrl-C.

@@ -19,20 +19,12 @@ VIEWS = ("noise", "pitch", "stretch")
 
 @dataclasses.dataclass(frozen=True)
 class Augmentation:
-    """The views to compute and the ranges from which their parameters are drawn uniformly.
-
-    Attributes:
-      views: a subset of VIEWS.
-      snr_db: (lowest, highest) signal-to-noise ratio of the white noise, dB.
-      semitones: (lowest, highest) pitch shift at constant length.
-      rate: (lowest, highest) time stretch at constant pitch; 1.1 is 10 % faster.
-      seed: of the random draws.
-    """
+    """The views to compute and the limits between which their parameters are drawn uniformly."""
 
     views: tuple[str, ...] = VIEWS
-    snr_db: tuple[float, float] = (10.0, 30.0)
-    semitones: tuple[float, float] = (-2.0, 2.0)
-    rate: tuple[float, float] = (0.85, 1.15)
+    snr_db: tuple[float, float] = (10.0, 30.0)  # signal-to-noise ratio of the white noise
+    semitones: tuple[float, float] = (-2.0, 2.0)  # pitch shift at constant length
+    rate: tuple[float, float] = (0.85, 1.15)  # time stretch at constant pitch; 1.1: 10 % faster
     seed: int = 0
 
     def __post_init__(self):
@@ -66,26 +58,17 @@ def make_views(
     """Yield (name, waveform) for each view of a clip; the views share its STFT."""
     vocoder = PhaseVocoder(waveform_S)
     for view in views:
-        yield view, _view(augmentation, view, waveform_S, vocoder, sampling_rate, clip_id)
-
-
-def _view(
-    augmentation: Augmentation,
-    view: str,
-    waveform_S: np.ndarray,
-    vocoder: PhaseVocoder,
-    sampling_rate: int,
-    clip_id: str,
-) -> np.ndarray:
-    if view == ORIGINAL:
-        return waveform_S
-    key = f"{augmentation.seed}\0{clip_id}\0{view}".encode()
-    rng = np.random.default_rng(int.from_bytes(hashlib.sha256(key).digest()))
-    if view == "noise":
-        return _add_noise(waveform_S, rng.uniform(*augmentation.snr_db), rng)
-    if view == "pitch":
-        return vocoder.pitch_shift(sampling_rate, rng.uniform(*augmentation.semitones))
-    return vocoder.time_stretch(rng.uniform(*augmentation.rate))
+        key = f"{augmentation.seed}\0{clip_id}\0{view}".encode()
+        rng = np.random.default_rng(int.from_bytes(hashlib.sha256(key).digest()))
+        if view == ORIGINAL:
+            yield view, waveform_S
+        elif view == "noise":
+            yield view, _add_noise(waveform_S, rng.uniform(*augmentation.snr_db), rng)
+        elif view == "pitch":
+            semitones = rng.uniform(*augmentation.semitones)
+            yield view, vocoder.pitch_shift(sampling_rate, semitones)
+        else:
+            yield view, vocoder.time_stretch(rng.uniform(*augmentation.rate))
 
 
 def _add_noise(waveform_S: np.ndarray, snr_db: float, rng: np.random.Generator) -> np.ndarray:

@@ -4,6 +4,7 @@ Names and codes: github.com/CheyneyComputerScience/CREMA-D, README.
 """
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 from data_prep.corpora.corpus import Corpus, CorpusSpec, Utterance
@@ -30,7 +31,16 @@ def clip_id(stem: str) -> str:
 
 def read(spec: CorpusSpec, root: Path, tables_dir: Path) -> Corpus:
     """Read clips with CREMA-D's names, and votes, ages and sexes if the tables are there."""
-    actors, votes = _actors(tables_dir), _votes(tables_dir)
+    actors = {
+        row["ActorID"]: row
+        for row in _rows(tables_dir, "VideoDemographics.csv", ("ActorID", "Age", "Sex"))
+    }
+    columns = [code[0] for code in EMOTIONS]
+    votes = {
+        clip_id(row["fileName"]): tuple(int(row[column]) for column in columns)
+        for row in _rows(tables_dir, "tabulatedVotes.csv", ("", "fileName", *columns))
+        if int(row[""]) // 100_000 == 1  # 1 voice, 2 face, 3 both
+    }
 
     def parse(path: Path) -> Utterance | None:
         clip = clip_id(path.stem)
@@ -55,30 +65,12 @@ def read(spec: CorpusSpec, root: Path, tables_dir: Path) -> Corpus:
     return read_by_name(spec, root, parse)
 
 
-def _actors(tables_dir: Path) -> dict[str, dict[str, str]]:
-    table = _find_table(tables_dir, "VideoDemographics.csv")
-    if not table:
-        return {}
-    return {row["ActorID"]: row for row in read_rows(table, ("ActorID", "Age", "Sex"))}
-
-
-def _votes(tables_dir: Path) -> dict[str, tuple[int, ...]]:
-    """Voice-only votes for each clip, in the order of EMOTIONS (columns A D F H N S)."""
-    table = _find_table(tables_dir, "tabulatedVotes.csv")
-    if not table:
-        return {}
-    return {
-        clip_id(row["fileName"]): tuple(int(row[code[0]]) for code in EMOTIONS)
-        for row in read_rows(table, ("", "fileName", *(code[0] for code in EMOTIONS)))
-        if int(row[""]) // 100_000 == 1  # 1 voice, 2 face, 3 both
-    }
-
-
-def _find_table(folder: Path, name: str) -> Path | None:
-    """Find a table: upstream keeps some in processedResults/; a downloaded copy may be flat."""
-    return next(
-        (p for p in (folder / name, folder / "processedResults" / name) if p.is_file()), None
-    )
+def _rows(folder: Path, name: str, required: Iterable[str]) -> list[dict[str, str]]:
+    """Return the rows of a table, if it is there; upstream keeps some in processedResults/."""
+    for path in (folder / name, folder / "processedResults" / name):
+        if path.is_file():
+            return read_rows(path, required)
+    return []
 
 
 SPEC = CorpusSpec(

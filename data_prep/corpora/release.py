@@ -9,25 +9,13 @@ from ser_jax.common.errors import UserError
 
 @dataclasses.dataclass(frozen=True)
 class Release:
-    """A corpus as it was published.
+    """A corpus as it was published."""
 
-    Attributes:
-      manifest: the checksums of all files, in the format of sha256sum.
-      audio: the folder of the clips, with a final "/"; files outside it are tables.
-      audio_url: the web folder under which clips are served by their name in the manifest.
-      tables_url: the same for tables.
-      tables_hold: what one misses without the tables.
-    """
-
-    manifest: Path
-    audio: str
-    audio_url: str
-    tables_url: str
-    tables_hold: str
-
-    def checksums(self) -> dict[str, str]:
-        """Return {name: hex SHA-256} of all files; see read_manifest."""
-        return read_manifest(self.manifest)
+    manifest: Path  # the checksums of all files, in the format of sha256sum
+    audio: str  # the folder of the clips, with a final "/"; files outside it are tables
+    audio_url: str  # the web folder that serves clips by their name in the manifest
+    tables_url: str  # the same for tables
+    tables_hold: str  # what is missing without the tables
 
     def base_url(self, name: str) -> str:
         """Return the web folder that serves a file."""

@@ -74,6 +74,7 @@ def _contents(
     # Resampling may leave nothing of a clip of one or two samples.
     audible = {i for i, m in measures.items() if m.seconds * spec.sampling_rate >= 1}
     usable = [utterance for utterance in corpus.utterances if utterance.id in audible]
+    known = {i: dataclasses.asdict(m) for i, m in measures.items()}
     unknown = dict.fromkeys(field.name for field in dataclasses.fields(measure.Measure))
     return {
         "made_by": _MARK,
@@ -83,18 +84,7 @@ def _contents(
         "features": dataclasses.asdict(spec),
         "silence": measure.SILENCE,
         "clips": [
-            {
-                "id": utterance.id,
-                "emotion": utterance.emotion,
-                "speaker": utterance.speaker,
-                "attributes": dict(utterance.attributes),
-                "votes": list(utterance.votes),
-                **(
-                    dataclasses.asdict(measures[utterance.id])
-                    if utterance.id in measures
-                    else unknown
-                ),
-            }
+            samples.metadata(utterance) | known.get(utterance.id, unknown)
             for utterance in corpus.utterances
         ],
         "unreadable": unreadable,

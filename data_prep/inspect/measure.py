@@ -10,7 +10,6 @@ from collections.abc import Sequence
 import numpy as np
 
 from data_prep import corpora, workers
-from data_prep.workers import map_with_progress
 
 FRAME_SECONDS = 0.025
 QUIET_DB = 40.0  # a frame this far below the clip's loudest frame counts as silence
@@ -23,40 +22,24 @@ FLOOR_DB = -120.0  # the level of an all-zero signal
 
 @dataclasses.dataclass(frozen=True)
 class Measure:
-    """Measurements of a file as it is on disk, channels averaged.
+    """Measurements of a file as it is on disk, channels averaged; levels re full scale."""
 
-    Attributes:
-      seconds: duration.
-      sampling_rate: Hz.
-      channels: number of channels.
-      peak_db: peak level, dB re full scale.
-      rms_db: RMS level, dB re full scale.
-      silence: see SILENCE; 1 for a clip of zeros.
-    """
-
-    seconds: float
-    sampling_rate: int
+    seconds: float  # duration
+    sampling_rate: int  # Hz
     channels: int
     peak_db: float
     rms_db: float
-    silence: float
+    silence: float  # see SILENCE; 1 for a clip of zeros
 
 
 @dataclasses.dataclass(frozen=True)
 class Quantity:
-    """How a field of Measure is shown.
-
-    Attributes:
-      title: its name.
-      unit: "s", "Hz", "dB", or "%" for a fraction.
-      digits: after the decimal point.
-      axis: the axis label of its histogram.
-    """
+    """How a field of Measure is shown."""
 
     title: str
-    unit: str
-    digits: int
-    axis: str
+    unit: str  # "s", "Hz", "dB", or "%" for a fraction
+    digits: int  # after the decimal point
+    axis: str  # label of its histogram's axis
 
     def shown(self, value: float) -> float:
         """Return a value in `unit`, rounded."""
@@ -82,7 +65,8 @@ def measure_all(
     """
     measures, unreadable = {}, {}
     jobs = workers.n_processors()
-    for utterance, result in map_with_progress(_measure_file, utterances, jobs, "measuring"):
+    results = workers.map_with_progress(_measure_file, utterances, jobs, "measuring")
+    for utterance, result in results:
         (unreadable if isinstance(result, str) else measures)[utterance.id] = result
     return dict(sorted(measures.items())), dict(sorted(unreadable.items()))
 

@@ -13,15 +13,18 @@ from ser_jax.pages.blocks import Block, Heading, Html, Table
 
 SCRIPT = Path(__file__).parent / "assets" / "inspect.js"
 MAX_FINDINGS = 5  # per kind; inspect.json has all
+ALL_CLIPS = Html(
+    '<form id="clips-filter" aria-label="Filter the table"></form>\n'
+    '<p id="clips-count" role="status"></p>\n'
+    '<div class="scroll" role="region" aria-label="Table of all clips" tabindex="0">'
+    '<table id="clips"><caption>Choose a heading to sort by it.</caption></table></div>\n'
+    '<p><button type="button" id="clips-previous">Previous</button> '
+    '<button type="button" id="clips-next">Next</button></p>'
+)
 
 
 def write(folder: Path, contents: Mapping[str, Any]) -> None:
-    """Write index.html, its charts and its script.
-
-    Args:
-      folder: the folder of the page.
-      contents: the contents of inspect.json.
-    """
+    """Write index.html, its charts and its script to `folder`, from inspect.json's contents."""
     clips = contents["clips"]
     parts = [
         _summary(clips),
@@ -34,7 +37,7 @@ def write(folder: Path, contents: Mapping[str, Any]) -> None:
         Heading("Listen"),
         *_sample(contents["sample"]),
         Heading("All clips"),
-        _all_clips(),
+        ALL_CLIPS,
         html.data("inspection", _data_of_script(contents)),
     ]
     html.write(folder, f"{contents['corpus']}: corpus overview", parts, [SCRIPT])
@@ -87,20 +90,9 @@ def _sample(cards: Sequence[Mapping[str, Any]]) -> list[Block]:
     ]
 
 
-def _all_clips() -> Html:
-    return Html(
-        '<form id="clips-filter" aria-label="Filter the table"></form>\n'
-        '<p id="clips-count" role="status"></p>\n'
-        '<div class="scroll" role="region" aria-label="Table of all clips" tabindex="0">'
-        '<table id="clips"><caption>Choose a heading to sort by it.</caption></table></div>\n'
-        '<p><button type="button" id="clips-previous">Previous</button> '
-        '<button type="button" id="clips-next">Next</button></p>'
-    )
-
-
 def _data_of_script(contents: Mapping[str, Any]) -> dict[str, Any]:
     """Return what inspect.js shows: the cards of the sample, and one row per clip."""
-    clips = contents["clips"]
+    clips, quantities = contents["clips"], QUANTITIES.items()
     attributes = list(clips[0]["attributes"])
     return {
         "sample": contents["sample"],
@@ -109,17 +101,14 @@ def _data_of_script(contents: Mapping[str, Any]) -> dict[str, Any]:
         "columns": [
             *(["id", ""], ["emotion", ""], ["speaker", ""]),
             *([name.replace("_", " "), ""] for name in attributes),
-            *([quantity.title.lower(), quantity.unit] for quantity in QUANTITIES.values()),
+            *([quantity.title.lower(), quantity.unit] for _, quantity in quantities),
         ],
-        "digits": [quantity.digits for quantity in QUANTITIES.values()],
+        "digits": [quantity.digits for _, quantity in quantities],
         "rows": [
             [
                 *(clip["id"], clip["emotion"], clip["speaker"]),
                 *(clip["attributes"][name] for name in attributes),
-                *(
-                    None if clip[key] is None else quantity.shown(clip[key])
-                    for key, quantity in QUANTITIES.items()
-                ),
+                *(None if clip[k] is None else q.shown(clip[k]) for k, q in quantities),
             ]
             for clip in clips
         ],

@@ -1,5 +1,6 @@
 """The sample: a few clips of each emotion to see and hear, with their augmented views."""
 
+import dataclasses
 import hashlib
 import itertools
 from collections import defaultdict
@@ -17,8 +18,6 @@ from ser_jax.audio import waveform
 from ser_jax.features import FeatureSpec
 from ser_jax.pages import clip_figure, figure
 from ser_jax.pages.clip_figure import Panel
-
-MFCC_TITLE = "MFCC, z-score of each over the clip"
 
 
 def choose(
@@ -39,22 +38,14 @@ def choose(
         for utterance in sorted(of_label, key=lambda u: rank(u.id)):
             by_speaker[utterance.speaker].append(utterance)
         speakers = sorted(by_speaker, key=lambda speaker: rank(label, speaker))
-        rounds = max(map(len, by_speaker.values()), default=0)
-        in_turn = (
-            by_speaker[s][turn]
-            for turn in range(rounds)
-            for s in speakers
-            if turn < len(by_speaker[s])
-        )
+        turns = itertools.zip_longest(*(by_speaker[speaker] for speaker in speakers))
+        in_turn = filter(None, itertools.chain.from_iterable(turns))
         chosen += itertools.islice(in_turn, n)
     return chosen
 
 
 def write(
-    folder: Path,
-    utterances: Sequence[Utterance],
-    spec: FeatureSpec,
-    augmentation: Augmentation,
+    folder: Path, utterances: Sequence[Utterance], spec: FeatureSpec, augmentation: Augmentation
 ) -> list[dict[str, Any]]:
     """Write audio/<n>-<view>.flac and pictures/<n>-<view>.png.
 
@@ -80,18 +71,16 @@ def write(
                 "picture": f"pictures/{name}.png",
                 "what": _caption(augmentation, view, waveform_S, view_S),
             }
-        cards.append(
-            {
-                "id": utterance.id,
-                "emotion": utterance.emotion,
-                "speaker": utterance.speaker,
-                "attributes": dict(utterance.attributes),
-                "votes": list(utterance.votes),
-                "seconds": len(waveform_S) / spec.sampling_rate,
-                "views": views,
-            }
-        )
+        seconds = len(waveform_S) / spec.sampling_rate
+        cards.append({**metadata(utterance), "seconds": seconds, "views": views})
     return cards
+
+
+def metadata(utterance: Utterance) -> dict[str, Any]:
+    """Return the fields of a clip that the page shows, as JSON values."""
+    fields = dataclasses.asdict(utterance)
+    del fields["path"]
+    return fields
 
 
 def _picture(spec: FeatureSpec, waveform_S: np.ndarray) -> Any:
@@ -105,15 +94,12 @@ def _picture(spec: FeatureSpec, waveform_S: np.ndarray) -> Any:
     if "log_mel" in planes:
         panels.append(Panel("log_mel", planes["log_mel"], "log-mel, dB"))
     if "mfcc" in planes:
-        panels.append(Panel("mfcc", planes["mfcc"], MFCC_TITLE))
+        panels.append(Panel("mfcc", planes["mfcc"], "MFCC, z-score of each over the clip"))
     return clip_figure.draw(spec, panels)
 
 
 def _caption(
-    augmentation: Augmentation,
-    view: str,
-    original_S: np.ndarray,
-    view_S: np.ndarray,
+    augmentation: Augmentation, view: str, original_S: np.ndarray, view_S: np.ndarray
 ) -> str:
     """Describe a view, with its parameter where that follows from the samples."""
     if view == "noise":
@@ -121,8 +107,7 @@ def _caption(
         signal = float(np.mean(original_S.astype(np.float64) ** 2))
         return f"noise at {10 * np.log10(signal / noise):.1f} dB SNR" if noise else "noise: none"
     if view == "stretch":
-        rate = len(original_S) / len(view_S)
-        return f"time stretch, rate {rate:.2f}"
+        return f"time stretch, rate {len(original_S) / len(view_S):.2f}"
     if view == "pitch":
         low, high = augmentation.semitones
         return f"pitch shift, {low:+g} to {high:+g} semitones".replace("-", "−")

@@ -15,7 +15,7 @@ Flink, Spark and Dataflow run workers on other machines. Each of these needs
 import contextlib
 import io
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import tensorflow_datasets as tfds
 
@@ -32,14 +32,17 @@ def configure(runner: str, options: Sequence[str] = ()) -> tfds.download.Downloa
     Raises:
       UserError: Beam is not installed, or rejects the runner or an option.
     """
+    level = logging.root.manager.disable
+    logging.disable(logging.WARNING)  # about Google Cloud packages that are not installed
     try:
-        with _no_warnings():  # about Google Cloud packages that are not installed
-            import apache_beam as beam
-            from apache_beam.options.pipeline_options import PipelineOptions
+        import apache_beam as beam
+        from apache_beam.options.pipeline_options import PipelineOptions
     except ImportError:
         raise UserError(
             f"--beam_runner={runner} needs Apache Beam; pip install -r requirements/beam.txt."
         ) from None
+    finally:
+        logging.disable(level)
     # Beam also raises what it logs here.
     logging.getLogger("apache_beam.runners.common").setLevel(logging.CRITICAL)
     if runner == "DirectRunner":
@@ -61,13 +64,3 @@ def configure(runner: str, options: Sequence[str] = ()) -> tfds.download.Downloa
             f"{' '.join(str(error).split()).rstrip('.')}."
         ) from error
     return tfds.download.DownloadConfig(beam_runner=beam_runner, beam_options=parsed)
-
-
-@contextlib.contextmanager
-def _no_warnings() -> Iterator[None]:
-    level = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        yield
-    finally:
-        logging.disable(level)

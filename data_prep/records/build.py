@@ -22,9 +22,9 @@ from tensorflow_datasets.core import writer
 
 from data_prep import corpora, workers
 from data_prep.augmentation.views import ORIGINAL
-from data_prep.records import examples
-from data_prep.records.pool import CLIPS_PER_BATCH, RecordPool
+from data_prep.records import examples, pool
 from data_prep.records.recipe import Recipe
+from data_prep.records.sorting import Sorter
 from ser_jax.common import files
 from ser_jax.common.errors import UserError
 
@@ -76,16 +76,15 @@ def build(
 
 def _build_with_beam(builder: "_Records", config: tfds.download.DownloadConfig) -> None:
     # Beside the records, where every worker can write, and with a name that `build` deletes.
-    folder = Path(builder.data_dir).parent / f"{tfds.core.constants.INCOMPLETE_PREFIX}left_out"
-    folder.mkdir()
-    builder.left_out_dir = folder
-    try:
-        builder.write(config)
-    except Exception:  # each runner wraps its workers' errors in its own way
-        builder.gather_left_out()
-        raise
-    finally:
-        shutil.rmtree(folder)
+    with tempfile.TemporaryDirectory(
+        prefix=tfds.core.constants.INCOMPLETE_PREFIX, dir=Path(builder.data_dir).parent
+    ) as folder:
+        builder.left_out_dir = Path(folder)
+        try:
+            builder.write(config)
+        except Exception:  # each runner wraps its workers' errors in its own way
+            builder.gather_left_out()
+            raise
 
 
 def find(settings: dict[str, Any], corpus_name: str, records_dir: Path) -> Path:
@@ -164,14 +163,15 @@ class _Records(tfds.core.GeneratorBasedBuilder):
     def _generate_splits(self, dl_manager, download_config) -> Sequence[tfds.core.SplitInfo]:
         if self.left_out_dir:  # Beam
             return super()._generate_splits(dl_manager, download_config)
-        recipe, views = self.builder_config.recipe, self._views()
+        recipe, info = self.builder_config.recipe, self.info
         with (
             tempfile.TemporaryDirectory(prefix="sorting_", dir=self.data_dir) as folder,
-            RecordPool(recipe, self.info.features, views, Path(folder)) as pool,
+            workers.process_pool(workers.n_processors()) as processes,
         ):
-            self.left_out.update(pool.compute())
+            sorters = {view: Sorter(Path(folder, view)) for view in self._views()}
+            self.left_out.update(pool.compute(processes, recipe, info.features, sorters))
             self._refuse_none_left()
-            return pool.write(self.info.file_format, self._get_filename_template)
+            return pool.write(processes, sorters, info.file_format, self._get_filename_template)
 
     def _split_generators(self, dl_manager) -> dict[str, Any]:
         """Return the splits' examples; called only with Beam, as are the methods below."""
@@ -184,7 +184,7 @@ class _Records(tfds.core.GeneratorBasedBuilder):
 
         recipe = self.builder_config.recipe
         make = functools.partial(_make_batch, recipe.without_clips(), view, self.left_out_dir)
-        batches = list(enumerate(workers.batches(recipe.corpus.utterances, CLIPS_PER_BATCH)))
+        batches = list(enumerate(workers.batches(recipe.corpus.utterances, pool.CLIPS_PER_BATCH)))
         return beam.Create(batches) | "Examples" >> beam.FlatMapTuple(make)
 
     def _example_writer(self) -> _Writer:

@@ -3,7 +3,6 @@
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterator
 from importlib import metadata
 from typing import Any
 
@@ -24,19 +23,12 @@ _STORED_VERSIONS: dict[int, str] = {1: "046193a26bdc"}
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """Everything that determines the records.
-
-    Attributes:
-      corpus: the clips.
-      spec: the features.
-      augmentation: the views in addition to the original.
-      dtype: of the stored features, "float32" or "float16".
-    """
+    """Everything that determines the records."""
 
     corpus: corpora.Corpus
     spec: FeatureSpec
-    augmentation: Augmentation
-    dtype: str = "float32"
+    augmentation: Augmentation  # the views in addition to the original
+    dtype: str = "float32"  # of the stored features, or "float16"
 
     def __post_init__(self):
         if self.dtype not in ("float32", "float16"):
@@ -51,9 +43,9 @@ class Recipe:
         # The digest of the JSON of [settings, name, labels, clips], without holding all of it.
         head = [self.settings(), self.corpus.name, self.corpus.labels]
         digest = hashlib.sha256(f"{json.dumps(head, sort_keys=True)[:-1]}, [".encode())
-        for number, (u, checksum) in enumerate(
-            zip(self.corpus.utterances, _checksums(self.corpus), strict=True)
-        ):
+        utterances = self.corpus.utterances
+        checksums = map_ahead(_checksum, utterances, ahead=4 * N_THREADS, n_threads=N_THREADS)
+        for number, (u, checksum) in enumerate(zip(utterances, checksums, strict=True)):
             clip = [u.id, u.emotion, u.speaker, dict(u.attributes), u.votes, checksum]
             digest.update(f"{', ' * (number > 0)}{json.dumps(clip, sort_keys=True)}".encode())
         digest.update(b"]]")
@@ -80,10 +72,6 @@ def settings(spec: FeatureSpec, augmentation: Augmentation, dtype: str) -> dict[
     return json.loads(json.dumps(values))  # tuples become lists, as they do on disk
 
 
-def _checksums(corpus: corpora.Corpus) -> Iterator[str]:
-    """Yield the SHA-256 of each clip's file, or "missing": decoding will report the clip."""
-
-    def checksum(utterance: corpora.Utterance) -> str:
-        return files.sha256_of(utterance.path) if utterance.path.is_file() else "missing"
-
-    return map_ahead(checksum, corpus.utterances, ahead=4 * N_THREADS, n_threads=N_THREADS)
+def _checksum(utterance: corpora.Utterance) -> str:
+    """Return the SHA-256 of a clip's file, or "missing": decoding will report the clip."""
+    return files.sha256_of(utterance.path) if utterance.path.is_file() else "missing"

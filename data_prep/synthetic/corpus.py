@@ -1,17 +1,11 @@
 """A small computed corpus that a model can learn: WAV files under CREMA-D's names.
 
-    python -m data_prep.synthetic --root=data/synthetic  # 720 clips, 31 MB, ten seconds
-
 The clips are babble from data_prep.synthetic.voice. They contain no speech and have no listeners'
 votes, and a result on them says nothing about emotion in people.
 """
 
-import concurrent.futures
-import csv
 import functools
-import io
 import json
-import multiprocessing
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -25,6 +19,7 @@ from data_prep.corpora import crema_d
 from data_prep.corpora.synthetic import MARKER
 from data_prep.synthetic import voice
 from ser_jax.common import files
+from ser_jax.common.concurrency import map_ahead
 from ser_jax.common.errors import UserError
 
 VERSION = 1  # raise it when a seed gives other clips than before
@@ -113,9 +108,9 @@ def write_corpus(
         write_speaker = functools.partial(
             _write_speaker, work / AUDIO, n_sentences, seed, sampling_rate
         )
-        with tqdm(total=n_speakers, desc="babbling", unit="voice", disable=None) as progress:
-            for _ in _map(write_speaker, n_speakers, jobs):
-                progress.update()
+        speakers = _map(write_speaker, n_speakers, jobs)
+        for _ in tqdm(speakers, "babbling", n_speakers, unit="voice", disable=None):
+            pass
         files.write_text(work / ACTORS, _actors_table(n_speakers, seed))
         files.write_text(work / MARKER, f"{NOTICE}{parameters}\n")
         # The clips come last, so that they are never in `root` without the marker.
@@ -157,15 +152,8 @@ def _map(function: Callable[[int], None], n: int, jobs: int) -> Iterator[None]:
     if min(jobs, n) == 1:
         yield from map(function, range(n))
         return
-    context = multiprocessing.get_context("spawn")  # JAX's threads do not survive a fork
-    with concurrent.futures.ProcessPoolExecutor(
-        min(jobs, n), context, initializer=workers.exit_with_parent
-    ) as pool:
-        try:
-            yield from pool.map(function, range(n))
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+    with workers.process_pool(min(jobs, n)) as pool:
+        yield from map_ahead(function, range(n), ahead=n, executor=pool)
 
 
 def _make_speaker(seed: int, index: int) -> voice.Speaker:
@@ -193,10 +181,8 @@ def _write_speaker(
 
 def _actors_table(n_speakers: int, seed: int) -> str:
     """Return CREMA-D's table of actors as CSV, with age and sex only."""
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(["ActorID", "Age", "Sex", "Race", "Ethnicity"])
+    rows = ["ActorID,Age,Sex,Race,Ethnicity"]
     for index in range(n_speakers):
         speaker = _make_speaker(seed, index)
-        table.writerow([FIRST_ACTOR + index, speaker.age, speaker.sex, "", ""])
-    return text.getvalue()
+        rows.append(f"{FIRST_ACTOR + index},{speaker.age},{speaker.sex},,")
+    return "\n".join(rows) + "\n"

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 
 from data_prep.verify.findings import CLIPPED_RUN
 from ser_jax.audio import files as audio_files
@@ -18,23 +19,14 @@ BLOCK = 2**20  # samples decoded at a time, so that a recording of hours fits in
 
 @dataclasses.dataclass(frozen=True)
 class ClipCheck:
-    """The result for one file.
+    """The result for one file."""
 
-    Attributes:
-      name: relative to the corpus folder.
-      sha256: of the file's bytes, in hex; "" if it cannot be read.
-      seconds: duration; 0 if it cannot be decoded.
-      fault: a key of findings.REMEDIES, or "" for a sound clip.
-      detail: of the fault.
-      clipped: whether CLIPPED_RUN consecutive samples are at full scale.
-    """
-
-    name: str
-    sha256: str = ""
-    seconds: float = 0.0
-    fault: str = ""
-    detail: str = ""
-    clipped: bool = False
+    name: str  # relative to the corpus folder
+    sha256: str = ""  # of the file's bytes, in hex; "" if it cannot be read
+    seconds: float = 0.0  # duration; 0 if it cannot be decoded
+    fault: str = ""  # a key of findings.REMEDIES, or "" for a sound clip
+    detail: str = ""  # of the fault
+    clipped: bool = False  # whether CLIPPED_RUN consecutive samples are at full scale
 
 
 def check_clip(folder: Path, name: str) -> ClipCheck:
@@ -70,7 +62,7 @@ def _check_samples(path: Path, check: ClipCheck) -> ClipCheck:
             n_samples += len(mono_S)
             total += mono_S.sum()
             squares += np.square(mono_S).sum()
-            clipped = clipped or _has_run(np.abs(block_SxC) >= FULL_SCALE, CLIPPED_RUN)
+            clipped = clipped or _is_clipped(block_SxC)
         check = dataclasses.replace(check, seconds=sound.frames / sound.samplerate, clipped=clipped)
     if missing := audio_files.missing_bytes(path):
         return dataclasses.replace(check, fault="cut short", detail=f"{missing} bytes are missing")
@@ -83,9 +75,8 @@ def _check_samples(path: Path, check: ClipCheck) -> ClipCheck:
     return check
 
 
-def _has_run(full_SxC: np.ndarray, length: int) -> bool:
-    """Whether any channel is True for `length` consecutive samples."""
-    n_starts = len(full_SxC) - length + 1
-    if n_starts < 1 or not full_SxC.any():
+def _is_clipped(block_SxC: np.ndarray) -> bool:
+    full_SxC = np.abs(block_SxC) >= FULL_SCALE
+    if len(full_SxC) < CLIPPED_RUN or not full_SxC.any():
         return False
-    return bool(np.all([full_SxC[i : n_starts + i] for i in range(length)], axis=0).any())
+    return bool(sliding_window_view(full_SxC, CLIPPED_RUN, axis=0).all(axis=-1).any())

@@ -8,6 +8,7 @@ from pathlib import Path, PurePath
 from data_prep import corpora, workers
 from data_prep.corpora import CorpusSpec
 from data_prep.corpora.reading import find_audio
+from data_prep.corpora.release import read_manifest
 from data_prep.verify.clip import ClipCheck, check_clip
 from data_prep.verify.findings import REMEDIES, Finding, Verification
 from ser_jax.common import files
@@ -91,12 +92,8 @@ def _reader_findings(root: Path, folder: Path, corpus: str) -> Iterator[Finding]
 def _compare(
     spec: CorpusSpec, checks: Sequence[ClipCheck], folder: Path
 ) -> tuple[frozenset[str], list[Finding], list[str]]:
-    """Compare with the published checksums.
-
-    Returns:
-      The names of the files with the published bytes, findings, and facts.
-    """
-    release, published = spec.release, spec.release.checksums()
+    """Return the names of the files with the published bytes, findings, and facts."""
+    release, published = spec.release, read_manifest(spec.release.manifest)
     clips = {_id(spec, name): name for name in published if name.startswith(release.audio)}
     findings, exact, other_formats = [], set(), Counter()
     for check in checks:
@@ -132,11 +129,7 @@ def _compare(
 
 
 def _without_spare_mp3s(spec: CorpusSpec, names: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Drop MP3s that lie beside a better copy, as the reader does.
-
-    Returns:
-      The remaining names, and facts.
-    """
+    """Return names and facts, without MP3s that lie beside a better copy, as the reader does."""
     better = {_id(spec, name) for name in names if _suffix(name) != ".mp3"}
     kept = [n for n in names if _suffix(n) != ".mp3" or _id(spec, n) not in better]
     n_spare = len(names) - len(kept)

@@ -30,45 +30,26 @@ _FETCHABLE = ("missing", "Git LFS pointer", "wrong checksum")
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-    """Something noteworthy about a file, a group of identical files or the whole corpus.
+    """Something noteworthy about a file, a group of identical files or the whole corpus."""
 
-    Attributes:
-      kind: a key of REMEDIES.
-      files: names relative to the root; () if it concerns the whole corpus.
-      detail: further information, or "".
-    """
-
-    kind: str
-    files: tuple[str, ...]
+    kind: str  # a key of REMEDIES
+    files: tuple[str, ...]  # names relative to the root; () if it concerns the whole corpus
     detail: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
 class Verification:
-    """The result of verifying a corpus; `dataclasses.asdict` makes it JSON.
+    """The result of verifying a corpus; `dataclasses.asdict` makes it JSON."""
 
-    Attributes:
-      corpus: a key of CORPORA.
-      root: the folder of the corpus.
-      files: the number of audio files checked.
-      seconds: their total duration.
-      checksums_right: the number of clips with the published bytes; None if no checksums are
-        published.
-      facts: sentences about the whole corpus.
-      wrong: findings to act on.
-      known: defects that the corpus was published with.
-      noted: harmless but worth knowing.
-    """
-
-    corpus: str
-    root: str
-    files: int
-    seconds: float
-    checksums_right: int | None
-    facts: tuple[str, ...]
-    wrong: tuple[Finding, ...]
-    known: tuple[Finding, ...]
-    noted: tuple[Finding, ...]
+    corpus: str  # a key of CORPORA
+    root: str  # the folder of the corpus
+    files: int  # number of audio files checked
+    seconds: float  # their total duration
+    checksums_right: int | None  # clips with the published bytes; None if nothing is published
+    facts: tuple[str, ...]  # sentences about the whole corpus
+    wrong: tuple[Finding, ...]  # to act on
+    known: tuple[Finding, ...]  # defects that the corpus was published with
+    noted: tuple[Finding, ...]  # harmless but worth knowing
 
 
 def remedy(kind: str, corpus: str, root: str) -> str:
