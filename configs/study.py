@@ -137,18 +137,13 @@ CLAIMS = (
         "claim": "A second training improves the 2D CNN on MFCC.",
         "pairs": (("cnn2d_seen_again", "cnn2d_seen"),),
     },
-    {
-        "claim": "Augmentation with noise improves the 2D CNN on MFCC.",
-        "pairs": (("cnn2d_unseen_noise", "cnn2d_unseen_no_views"),),
-    },
-    {
-        "claim": "Augmentation with pitch improves the 2D CNN on MFCC.",
-        "pairs": (("cnn2d_unseen_pitch", "cnn2d_unseen_no_views"),),
-    },
-    {
-        "claim": "Augmentation with stretch improves the 2D CNN on MFCC.",
-        "pairs": (("cnn2d_unseen_stretch", "cnn2d_unseen_no_views"),),
-    },
+    *(
+        {
+            "claim": f"Augmentation with {view} improves the 2D CNN on MFCC.",
+            "pairs": ((f"cnn2d_unseen_{view}", "cnn2d_unseen_no_views"),),
+        }
+        for view in ("noise", "pitch", "stretch")
+    ),
     {
         "claim": "Augmentation with noise, pitch and stretch improves the 2D CNN on MFCC.",
         "pairs": (("cnn2d_unseen", "cnn2d_unseen_no_views"),),
@@ -225,12 +220,8 @@ def get_config(variant: str = "") -> ConfigDict:
 
 def _difference(config: dict[str, Any], base: dict[str, Any]) -> dict[str, Any]:
     """Return the values of `config` that differ from `base`, at any depth."""
-    changes = {}
-    for key, value in config.items():
-        if isinstance(value, dict):
-            value = _difference(value, base[key])
-            if value:
-                changes[key] = value
-        elif value != base[key]:
-            changes[key] = value
-    return changes
+    return {
+        key: _difference(value, base[key]) if isinstance(value, dict) else value
+        for key, value in config.items()
+        if value != base[key]
+    }

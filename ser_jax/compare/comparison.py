@@ -23,14 +23,9 @@ FACTS = """model input protocol unseen_speakers unseen_sentences corpus n_test
 
 
 def write(runs: Sequence[FinishedRun], out: Path) -> dict[str, Any]:
-    """Write compare.md, compare.csv, compare.json and compare.png.
+    """Write compare.md, compare.csv, compare.json and compare.png; return compare.json's content.
 
-    Args:
-      runs: one or more, with different names.
-      out: the folder to write to.
-
-    Returns:
-      The content of compare.json, see `compare`.
+    The runs have different names.
     """
     comparison = compare(runs)
     files.write_json(out / "compare.json", comparison)
@@ -43,9 +38,8 @@ def write(runs: Sequence[FinishedRun], out: Path) -> dict[str, Any]:
 def compare(runs: Sequence[FinishedRun]) -> dict[str, Any]:
     """Return the content of compare.json.
 
-    Returns:
-      `runs`; `pairs`, those tested on the same clips, with their differences; and `not_comparable`,
-      every other pair with the reason.
+    That is `runs`; `pairs` tested on the same clips, with their differences; and `not_comparable`,
+    every other pair with the reason.
     """
     comparison = {"runs": [_summary(run) for run in runs], "pairs": [], "not_comparable": []}
     for a, b in itertools.combinations(runs, 2):
@@ -133,33 +127,22 @@ def page(comparison: dict[str, Any]) -> str:
 def _runs_table(runs: Iterable[dict[str, Any]]) -> Table:
     columns = ["run", "model", "input", "protocol", "test speakers", "corpus", "replicas"]
     columns += ["test clips", *TITLES.values()]
-    rows = [
-        [
-            *(run[fact] for fact in ("name", "model", "input", "protocol")),
-            _speakers(run),
-            run["corpus"],
-            f"{run['n_replicas']}",
-            f"{run['n_test']:,}",
-            *(_score(run["intervals"][metric]) for metric in TITLES),
-        ]
-        for run in runs
-    ]
+    rows = []
+    for run in runs:
+        row = [run["name"], run["model"], run["input"], run["protocol"], _speakers(run)]
+        row += [run["corpus"], f"{run['n_replicas']}", f"{run['n_test']:,}"]
+        rows.append([*row, *(_score(run["intervals"][metric]) for metric in TITLES)])
     return Table(columns, rows, text_columns=len(columns))
 
 
 def _pairs(pairs: Sequence[dict[str, Any]]) -> list[Block]:
     if not pairs:
         return []
-    rows = [
-        [
-            f"{pair['a']} − {pair['b']}",
-            pair["protocol"],
-            _speakers(pair),
-            f"{pair['n_test']:,}",
-            *(_difference(pair["differences"][metric]) for metric in TITLES),
-        ]
-        for pair in pairs
-    ]
+    rows = []
+    for pair in pairs:
+        row = [f"{pair['a']} − {pair['b']}", pair["protocol"], _speakers(pair)]
+        differences = [_difference(pair["differences"][metric]) for metric in TITLES]
+        rows.append([*row, f"{pair['n_test']:,}", *differences])
     columns = ["difference", "protocol", "test speakers", "test clips", *TITLES.values()]
     return [
         Heading("Differences on the same test clips"),

@@ -21,9 +21,7 @@ LISTENERS = {"color": "black", "marker": "x", "markersize": 7, "label": "listene
 
 def forest(runs: Sequence[FinishedRun]) -> Any:
     """Return a figure of each run's mean with its interval, its replicas and human listeners."""
-    import matplotlib
-
-    with matplotlib.rc_context(figure.STYLE):
+    with figure.style():
         sheet = figure.new_figure(13, 1.5 + 0.65 * len(runs), layout="constrained")
         sheet.get_layout_engine().set(wspace=0.04)
         panels = sheet.subplots(1, len(TITLES), sharex=True, sharey=True)
@@ -37,7 +35,10 @@ def forest(runs: Sequence[FinishedRun]) -> Any:
             axes.spines.left.set_visible(False)
         panels[0].set_yticks(range(len(runs)), [_label(run) for run in runs], fontsize=9)
         panels[0].set_ylim(len(runs) - 0.4, -0.7)
-        _legend(sheet, panels)
+        marks = (UNSEEN, SEEN, REPLICA, LISTENERS)
+        figure.legend_below(sheet, 4, [mark["label"] for mark in marks])
+        title = "Mean ± sd over replicas, with a 95 % interval over test speakers"
+        sheet.suptitle(title, fontsize=11)
     return sheet
 
 
@@ -48,14 +49,8 @@ def _row(axes: Any, row: int, metric: str, results: dict[str, Any]) -> None:
         limits = [score["low"], score["high"]]
         axes.plot(limits, [row, row], color=mark["color"], linewidth=2, solid_capstyle="butt")
     axes.plot(score["mean"], row, linestyle="", markersize=8, **mark)
-    axes.annotate(
-        numbers.mean_sd(score["mean"], score["sd"]),
-        (score["mean"], row),
-        (0, 7),
-        textcoords="offset points",
-        ha="center",
-        fontsize=9,
-    )
+    text, place = numbers.mean_sd(score["mean"], score["sd"]), (score["mean"], row)
+    axes.annotate(text, place, (0, 7), textcoords="offset points", ha="center", fontsize=9)
     chosen = chosen_replicas(results)
     if len(chosen) > 1:
         axes.plot([r[metric] for r in chosen], [row + 0.22] * len(chosen), linestyle="", **REPLICA)
@@ -68,16 +63,3 @@ def _label(run: FinishedRun) -> str:
     (name,) = figure.shorten([run.name], 48)
     speakers = f"{results['n_test_speakers']} speakers"
     return f"{name}\n{results['protocol']}, {speakers}, {n} replica{'s' if n > 1 else ''}"
-
-
-def _legend(sheet: Any, panels: Sequence[Any]) -> None:
-    """List each kind of mark in use once, below the panels."""
-    handle_of = {}
-    for axes in panels:
-        handles, labels = axes.get_legend_handles_labels()
-        handle_of.update(zip(labels, handles, strict=True))
-    labels = [mark["label"] for mark in (UNSEEN, SEEN, REPLICA, LISTENERS)]
-    labels = [label for label in labels if label in handle_of]
-    handles = [handle_of[label] for label in labels]
-    sheet.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
-    sheet.suptitle("Mean ± sd over replicas, with a 95 % interval over test speakers", fontsize=11)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ser_jax.features import FeatureSpec, spectral
-from ser_jax.pages.figure import BLUE, STYLE, new_figure
+from ser_jax.pages.figure import BLUE, new_figure, style
 
 WIDTH = 3.4  # inches
 HEIGHTS = {"waveform": 0.75, "log_mel": 1.15, "mfcc": 0.9, "saliency": 0.9}
@@ -30,10 +30,7 @@ class Panel:
 
 def draw(spec: FeatureSpec, panels: Sequence[Panel]) -> Any:
     """Return a figure of the panels, one below the other."""
-    import matplotlib
-
-    style = {**STYLE, "axes.grid": False, "font.size": 8, "axes.titlesize": 8}
-    with matplotlib.rc_context(style):
+    with style({"axes.grid": False, "font.size": 8, "axes.titlesize": 8}):
         heights = [HEIGHTS[panel.kind] for panel in panels]
         figure = new_figure(WIDTH, sum(heights) + 0.34 * len(panels) + 0.2)
         place = {"hspace": 0.55, "left": 0.13, "right": 0.99}

@@ -3,8 +3,9 @@
 matplotlib is imported inside functions only, for it takes long to load.
 """
 
+import contextlib
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,13 @@ STYLE = {
     "lines.linewidth": 1.8,
     "lines.markersize": 4,
 }
+
+
+def style(changes: Mapping[str, Any] | None = None) -> contextlib.AbstractContextManager:
+    """Return a context that draws in the style of all figures, with changes."""
+    import matplotlib
+
+    return matplotlib.rc_context({**STYLE, **(changes or {})})
 
 
 def new_figure(width: float, height: float, **options: Any) -> Any:
@@ -53,6 +61,16 @@ def wrap(lines: Sequence[str], width: float) -> str:
 def shorten(names: Sequence[Any], length: int = 22) -> list[str]:
     """Cut names to a length."""
     return [s if len(s) <= length else s[: length - 1] + "…" for s in map(str, names)]
+
+
+def legend_below(sheet: Any, ncols: int, order: Sequence[str] = ()) -> None:
+    """List each label in use once, below all axes, in a given order or as they were drawn."""
+    handles = {}
+    for axes in sheet.axes:
+        handles |= dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
+    labels = [label for label in order or handles if label in handles]
+    place = {"loc": "outside lower center", "ncols": ncols, "frameon": False}
+    sheet.legend([handles[label] for label in labels], labels, **place)
 
 
 def percent_axis(axis: Any) -> None:

@@ -33,10 +33,7 @@ def write(folder: Path, title: str, parts: Sequence[Block], scripts: Sequence[Pa
 def document(title: str, parts: Sequence[Block], scripts: Sequence[str] = ()) -> str:
     """Return a whole page: what precedes the first heading, links to the sections, the sections.
 
-    Args:
-      title: plain text; also the first heading.
-      parts: each heading of level 2 begins a section.
-      scripts: files beside the page, run once it is parsed.
+    Each heading of level 2 begins a section. Scripts are files beside the page.
     """
     sections: list[list[Block]] = [[]]
     for part in parts:

@@ -40,30 +40,28 @@ class Cell:
 def find_cells(predictions: Predictions, at_most: int = 0) -> dict[tuple[int, int], Cell]:
     """Return the cells that have predictions, by (true, predicted).
 
-    Args:
-      predictions: of the chosen replicas.
-      at_most: the most clips listed per cell; 0 lists all.
+    At most `at_most` clips are listed per cell; 0 lists all.
     """
     clips, first, clip_P = np.unique(predictions.clip_P, return_index=True, return_inverse=True)
     n_replicas = np.bincount(clip_P)
     mean_NxC = np.zeros((len(clips), predictions.n_classes))
     np.add.at(mean_NxC, clip_P, predictions.probability_PxC)
     mean_NxC /= n_replicas[:, None]
-    prediction_P = predictions.prediction_P
-    rows: dict[tuple[int, int], dict[int, list[int]]] = {}
+    prediction_P, cells = predictions.prediction_P, {}
+    by_cell: dict[tuple[int, int], dict[int, dict[int, float]]] = {}  # {clip: {replica: …}}
     for row in np.lexsort((predictions.replica_P, clip_P)).tolist():
-        of_cell = rows.setdefault((int(predictions.label_P[row]), int(prediction_P[row])), {})
-        of_cell.setdefault(int(clip_P[row]), []).append(row)
-    replica_P, cells = predictions.replica_P.tolist(), {}
-    for (true, predicted), of_cell in sorted(rows.items()):
-        confidence_P = predictions.probability_PxC[:, predicted].tolist()
+        true, predicted = int(predictions.label_P[row]), int(prediction_P[row])
+        of_clip = by_cell.setdefault((true, predicted), {}).setdefault(int(clip_P[row]), {})
+        confidence = float(predictions.probability_PxC[row, predicted])
+        of_clip[int(predictions.replica_P[row])] = confidence
+    for (true, predicted), of_cell in sorted(by_cell.items()):
         listed = [
             CellClip(
                 id=str(clips[clip]),
                 speaker=str(predictions.speaker_P[first[clip]]),
                 true=true,
                 predicted=predicted,
-                confidences={replica_P[row]: confidence_P[row] for row in of_clip},
+                confidences=of_clip,
                 n_replicas=int(n_replicas[clip]),
                 probability_C=mean_NxC[clip],
             )

@@ -30,18 +30,13 @@ CHANGED = 0.02  # a probability that differs by more is not the one in predictio
 
 @dataclasses.dataclass
 class ClipMedia:
-    """The files written, as paths below the page's folder.
+    """The files written, as paths relative to the page."""
 
-    Attributes:
-      players: a FLAC file, by clip.
-      pictures: a PNG and its alt text, by clip and predicted class.
-      failures: why there is neither, by clip.
-      notes: sentences on what is missing, and how exact the saliency is.
-    """
-
+    # A FLAC file by clip; a PNG and its alt text by clip and predicted class; why there is neither.
     players: dict[str, str] = dataclasses.field(default_factory=dict)
     pictures: dict[tuple[str, int], tuple[str, str]] = dataclasses.field(default_factory=dict)
     failures: dict[str, str] = dataclasses.field(default_factory=dict)
+    # Sentences on what is missing, and how exact the saliency is.
     notes: list[str] = dataclasses.field(default_factory=list)
 
 
@@ -54,15 +49,8 @@ def write(
 ) -> ClipMedia:
     """Write an audio file per clip, and a picture per clip and predicted class.
 
-    Args:
-      folder: where they go, inside the page's folder.
-      workdir: of the run.
-      clips: those that the page lists.
-      labels: class names.
-      utterances: by clip id, objects with a `path`; None if the audio is not available.
-
-    Returns:
-      The files written; without audio, a note that says why there are none.
+    They go to `folder`, inside the page's folder. `utterances` are objects with a `path` by clip
+    id; without them, a note says why there are no files.
     """
     missing = ""
     if not utterances:
@@ -75,8 +63,8 @@ def write(
         missing = "one of several processes wrote this page. Run --mode=report in a single one."
     if missing:
         return ClipMedia(notes=[f"There are no players, pictures and saliency: {missing}"])
-    model, notes = _load(workdir, labels)
-    writer = ClipMediaWriter(folder, labels, model, _spec(workdir, model))
+    model, spec, notes = _load(workdir, labels)
+    writer = ClipMediaWriter(folder, labels, model, spec)
     with tqdm(total=len(clips), desc="clips of the report", unit="clip", disable=None) as progress:
         for replica, batch in _batches(clips, model):
             writer.add(replica, batch, utterances)
@@ -85,23 +73,19 @@ def write(
     return writer.media
 
 
-def _load(workdir: Path, labels: Sequence[str]) -> tuple[TrainedModel | None, list[str]]:
-    """Return the run's networks, or a note that says why there are none."""
+def _load(
+    workdir: Path, labels: Sequence[str]
+) -> tuple[TrainedModel | None, FeatureSpec, list[str]]:
+    """Return the run's networks and features; without networks, a note that says why."""
     try:
         model = trained_model.load(workdir)
         if list(model.labels) != list(labels):
             raise UserError("the checkpoint has other classes than results.json.")
     except UserError as error:
-        return None, [f"There is no saliency: {error}"]
-    return model, []
-
-
-def _spec(workdir: Path, model: TrainedModel | None) -> FeatureSpec:
-    """Return the run's features, also without a checkpoint."""
-    if model:
-        return model.spec
-    path = workdir / "config.json"
-    return FeatureSpec(**files.read_json(path)["features"]) if path.exists() else FeatureSpec()
+        path = workdir / "config.json"
+        fields = files.read_json(path)["features"] if path.exists() else {}
+        return None, FeatureSpec(**fields), [f"There is no saliency: {error}"]
+    return model, model.spec, []
 
 
 def _batches(
@@ -126,7 +110,6 @@ class ClipMediaWriter:
         """Write nothing yet. See `write`; without a model there is no saliency."""
         self._folder, self._labels, self._model, self._spec = folder, labels, model, spec
         self.media = ClipMedia()
-        self._numbers: dict[str, int] = {}  # file names by clip, whose id may hold any character
         self._gradient = saliency.make_gradient(model) if model else None
         self._gaps: list[float] = []
         self._n_changed = 0
@@ -178,13 +161,11 @@ class ClipMediaWriter:
             self.media.failures[clip] = str(error)
             return None
         if clip not in self.media.players:
-            path = self._folder / f"{self._number(clip)}.flac"
+            # Numbered, since a clip's id may hold any character.
+            path = self._folder / f"{len(self.media.players)}.flac"
             waveform.write(path, waveform_S, self._spec.sampling_rate)
             self.media.players[clip] = f"{self._folder.name}/{path.name}"
         return waveform_S
-
-    def _number(self, clip: str) -> int:
-        return self._numbers.setdefault(clip, len(self._numbers))
 
     def _saliency(
         self,
@@ -231,10 +212,10 @@ class ClipMediaWriter:
             peak = f"half of what speaks for it lies between {start:.2f} and {end:.2f} s"
             alt += f"; below it the saliency of the {plane} for {label}: "
             alt += peak if end else "nothing speaks for it"
-        path = self._folder / f"{self._number(clip.id)}-{clip.predicted}.png"
-        figure.save(clip_figure.draw(self._spec, panels), path)
-        picture = f"{self._folder.name}/{path.name}", f"{alt}."
-        self.media.pictures[clip.id, clip.predicted] = picture
+        player = self.media.players[clip.id]
+        picture = f"{player.removesuffix('.flac')}-{clip.predicted}.png"
+        figure.save(clip_figure.draw(self._spec, panels), self._folder.parent / picture)
+        self.media.pictures[clip.id, clip.predicted] = picture, f"{alt}."
 
 
 def _pad(waveforms: Sequence[np.ndarray], sampling_rate: int) -> tuple[np.ndarray, np.ndarray]:

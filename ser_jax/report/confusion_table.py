@@ -14,11 +14,9 @@ from ser_jax.report import wording
 
 
 def matrices(results: dict[str, Any], *, clickable: bool) -> str:
-    """Return all matrices that the results hold.
+    """Return all matrices that results.json holds.
 
-    Args:
-      results: contents of results.json.
-      clickable: make each of the model's cells with predictions a button.
+    If `clickable`, each of the model's cells with predictions is a button.
     """
     labels, model, counts_CxC = results["labels"], results["model"], np.array(results["confusion"])
     share_CxC = _normalise(counts_CxC)

@@ -32,16 +32,8 @@ def write(
 ) -> Path:
     """Write report/index.html and the audio and pictures of its clips.
 
-    The previous page stays complete until the new one is.
-
-    Args:
-      workdir: of the run.
-      title: of the page.
-      blocks: the content that report.md has too.
-      results: contents of results.json.
-      predictions: of the chosen replicas; None without predictions.csv.
-      utterances: by clip id, objects with path, votes and attributes; None without audio.
-      clips_a_cell: the most clips listed per cell; 0 lists all.
+    The previous page stays complete until the new one is. See run_report.write; `blocks` is the
+    content that report.md has too, `predictions` are those of the chosen replicas, if any.
     """
     cells = find_cells(predictions, clips_a_cell) if predictions else {}
     clips = [clip for cell in cells.values() for clip in cell.listed]
@@ -64,11 +56,8 @@ def write(
 def _confusion(results: dict[str, Any], cells: Mapping, media: ClipMedia) -> list[Block]:
     matrices = Html(confusion_table.matrices(results, clickable=bool(cells)))
     if not cells:
-        return [
-            matrices,
-            "The clips of a cell are not listed because there is no predictions.csv; "
-            "--mode=evaluate writes it.",
-        ]
+        missing = "there is no predictions.csv; --mode=evaluate writes it."
+        return [matrices, f"The clips of a cell are not listed because {missing}"]
     return [
         "Each row is a true class and sums to 100 %; below each percentage is the number of "
         "predictions. Choose a cell to see and hear its clips.",

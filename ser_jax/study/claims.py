@@ -23,30 +23,18 @@ CONFIRMED, NOT_CONFIRMED, UNDECIDED = "confirmed", "not confirmed", "undecided"
 
 @dataclasses.dataclass(frozen=True)
 class Claim:
-    """A claim under one protocol.
+    """A claim under one protocol."""
 
-    Attributes:
-      claim: in words.
-      runs: the runs that decide it.
-      verdict: one of the three above.
-      reason: the number behind the verdict, or what is missing.
-    """
-
-    claim: str
-    runs: tuple[StudyRun, ...]
-    verdict: str
-    reason: str
+    claim: str  # in words
+    runs: tuple[StudyRun, ...]  # those that decide it
+    verdict: str  # one of the three above
+    reason: str  # the number behind the verdict, or what is missing
 
 
 def judge(
     config: ConfigDict, runs: Mapping[str, StudyRun], sections: Iterable[Section]
 ) -> list[Claim]:
     """Return the claims of config.claims with their verdicts, one per protocol.
-
-    Args:
-      config: of the study.
-      runs: by name.
-      sections: config.comparisons, estimated.
 
     Raises:
       UserError: a claim is incomplete, or names an unknown run or comparison; or config.reference
@@ -58,9 +46,7 @@ def judge(
             f"reference.metric={metric!r} is unknown; use one of {', '.join(HEADLINE)}."
         )
     comparisons = {
-        (comparison.run.name, comparison.against.name): comparison
-        for section in sections
-        for comparison in section.comparisons
+        (c.run.name, c.against.name): c for section in sections for c in section.comparisons
     }
     claims = []
     for listed in config.claims:
@@ -96,9 +82,8 @@ def verdict(estimate: Estimate, threshold: float = 0.0) -> str:
 
 def points(difference: Estimate) -> str:
     """Return a difference in percentage points with its limits."""
-    text = numbers.points(difference.value)
-    text += numbers.limits(difference.low, difference.high, "+.1f")
-    return f"{text} points{_why_no_limits(difference)}"
+    limits = numbers.limits(difference.low, difference.high, "+.1f")
+    return f"{numbers.points(difference.value)}{limits} points{_why_no_limits(difference)}"
 
 
 def percent(estimate: Estimate, *, with_sd: bool = False) -> str:

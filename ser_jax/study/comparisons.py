@@ -14,34 +14,21 @@ from ser_jax.study.runs import StudyRun, find
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """The difference `run` − `against`.
+    """The difference `run` − `against`."""
 
-    Attributes:
-      change: what distinguishes `run` from `against`, in words.
-      run: with the change.
-      against: without it.
-      estimates: {metric: difference}; None until both runs are finished.
-    """
-
-    change: str
+    change: str  # what distinguishes `run` from `against`, in words
     run: StudyRun
     against: StudyRun
-    estimates: dict[str, Estimate] | None
+    estimates: dict[str, Estimate] | None  # by metric; None until both runs are finished
 
 
 @dataclasses.dataclass(frozen=True)
 class Section:
-    """Comparisons that answer one question.
-
-    Attributes:
-      title: of the section.
-      note: how to read its table.
-      comparisons: its rows.
-    """
+    """Comparisons that answer one question."""
 
     title: str
-    note: str
-    comparisons: tuple[Comparison, ...]
+    note: str  # how to read its table
+    comparisons: list[Comparison]
 
 
 def estimate_sections(config: ConfigDict, runs: Mapping[str, StudyRun]) -> list[Section]:
@@ -54,16 +41,11 @@ def estimate_sections(config: ConfigDict, runs: Mapping[str, StudyRun]) -> list[
     for listed in config.comparisons:
         check_keys(listed, {"title", "note", "pairs"}, "config.comparisons")
         place = f"config.comparisons, {listed['title']!r},"
-        sections.append(
-            Section(
-                listed["title"],
-                listed["note"],
-                tuple(
-                    _compare(change, find(runs, run, place), find(runs, against, place))
-                    for run, against, change in listed["pairs"]
-                ),
-            )
-        )
+        comparisons = [
+            _compare(change, find(runs, run, place), find(runs, against, place))
+            for run, against, change in listed["pairs"]
+        ]
+        sections.append(Section(listed["title"], listed["note"], comparisons))
     return sections
 
 

@@ -14,6 +14,7 @@ from ser_jax.study.runs import SEEN, SENTENCES, StudyRun
 GREEN = "#009E73"
 LOOKS = {SEEN: (BLUE, "o"), SENTENCES: (GREEN, "D")}  # (colour, marker)
 UNSEEN = (VERMILION, "s")  # any other protocol
+REPORTED = {"color": "black", "marker": "x", "markersize": 8, "linestyle": ""}
 VERDICTS = {CONFIRMED: BLUE, NOT_CONFIRMED: VERMILION, UNDECIDED: GREY}  # above, below, around 0
 
 
@@ -22,30 +23,24 @@ def table1(
 ) -> Any:
     """Return a figure of each run's metric with limits, beside reported and listeners' values.
 
-    Args:
-      runs: finished, one per model and protocol.
-      reported: {run: the value that the reference report gives}.
-      reference: config.reference.
+    `runs` are finished, one per model and protocol; see Findings for the others.
     """
-    import matplotlib
-
     metric = reference["metric"]
     models = sorted({run.model for run in runs})
     protocols = list(dict.fromkeys(run.protocol for run in runs))
-    with matplotlib.rc_context(figure.STYLE):
+    with figure.style():
         sheet = figure.new_figure(8, 1.8 + 0.8 * len(models), layout="constrained")
         axes = sheet.subplots()
         for run in runs:
             colour, marker = LOOKS.get(run.protocol, UNSEEN)
             offset = protocols.index(run.protocol) - (len(protocols) - 1) / 2
             row = models.index(run.model) + 0.22 * offset
-            label = f"test speakers {run.speakers} ({run.protocol})"
-            style = {"color": colour, "marker": marker, "label": label}
-            _draw(axes, estimates(run.finished)[metric], row, **style)
+            label = f"test speakers {run.test_speakers}"
+            estimate = estimates(run.finished)[metric]
+            _draw(axes, estimate, row, color=colour, marker=marker, label=label)
             if run.name in reported:
-                style = {"color": "black", "marker": "x", "markersize": 8, "linestyle": ""}
                 label = f"{reference['column']}, {reference['corpus']}"
-                axes.plot(reported[run.name], row, **style, label=label)
+                axes.plot(reported[run.name], row, **REPORTED, label=label)
         results = [run.finished.results for run in runs]
         human = next((result["human"] for result in results if "human" in result), {})
         if metric in human:
@@ -57,7 +52,7 @@ def table1(
         title = TITLES.get(metric, metric)
         axes.set_xlabel(f"{title}; bars: 95 % over test speakers and trainings")
         figure.percent_axis(axes.xaxis)
-        _legend(sheet, axes)
+        figure.legend_below(sheet, 2)
         sheet.suptitle(f"Every model on {results[0]['corpus']}", fontweight="bold")
     return sheet
 
@@ -65,17 +60,13 @@ def table1(
 def comparisons(sections: Iterable[Section], metric: str) -> Any:
     """Return a figure of the difference that each change makes, with limits, by section.
 
-    Args:
-      sections: comparisons without estimates are left out.
-      metric: to show.
+    Comparisons without estimates are left out.
     """
-    import matplotlib
-
     rows: list[Comparison | str] = []  # a section's title, then its comparisons
     for section in sections:
         estimated = [comparison for comparison in section.comparisons if comparison.estimates]
         rows += [section.title, *estimated] if estimated else []
-    with matplotlib.rc_context(figure.STYLE):
+    with figure.style():
         sheet = figure.new_figure(9, 1.2 + 0.29 * len(rows), layout="constrained")
         axes = sheet.subplots()
         labels = [r if isinstance(r, str) else f"{r.change} · {r.run.protocol}" for r in rows]
@@ -105,11 +96,3 @@ def _draw(axes: Any, estimate: Estimate, row: float, **style: Any) -> None:
         return
     reach = [[estimate.value - estimate.low], [estimate.high - estimate.value]]
     axes.errorbar(estimate.value, row, xerr=reach, capsize=3, markersize=7, linestyle="", **style)
-
-
-def _legend(sheet: Any, axes: Any) -> None:
-    """List each label once, below the axes."""
-    handles = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
-    sheet.legend(
-        handles.values(), handles.keys(), loc="outside lower center", ncols=2, frameon=False
-    )

@@ -14,22 +14,13 @@ from ser_jax.study.runs import StudyRun, find, ordered
 
 @dataclasses.dataclass(frozen=True)
 class Findings:
-    """What the finished runs say about what the config lists.
+    """What the finished runs say about what the config lists."""
 
-    Attributes:
-      runs: all runs of the study, in the order of the page.
-      table1: those of config.table1.
-      sections: the comparisons.
-      claims: with their verdicts.
-      reported: {run: the value that the reference report gives}.
-      reference: config.reference.
-    """
-
-    runs: list[StudyRun]
+    runs: list[StudyRun]  # all, in the order of the page
     table1: list[StudyRun]
     sections: list[Section]
     claims: list[Claim]
-    reported: dict[str, float]
+    reported: dict[str, float]  # {run: the value that the reference report gives}
     reference: ConfigDict
 
 

@@ -21,30 +21,20 @@ from ser_jax.evaluate.finished_run import FinishedRun, chosen_replicas
 from ser_jax.metrics.classification import HEADLINE
 from ser_jax.metrics.intervals import paired_differences
 
-LEVEL = 0.95
-
 Limits = tuple[float | None, float | None]
 
 
 @dataclasses.dataclass(frozen=True)
 class Estimate:
-    """A metric, or a difference of two.
+    """A metric, or a difference of two, with 95 % limits."""
 
-    Attributes:
-      value: mean over the trainings.
-      low, high: 95 % limits over speakers and trainings; None for one training or one speaker.
-      speakers_low, speakers_high: 95 % limits over speakers, for these trainings.
-      sd: between trainings (or pairs of them); None for one.
-      n: number of trainings (or pairs of them).
-    """
-
-    value: float
-    low: float | None
+    value: float  # mean over the trainings
+    low: float | None  # over speakers and trainings; None for one training or one speaker
     high: float | None
-    speakers_low: float | None
+    speakers_low: float | None  # over speakers, for these trainings
     speakers_high: float | None
-    sd: float | None
-    n: int
+    sd: float | None  # between trainings, or pairs of them; None for one
+    n: int  # trainings, or pairs of them
 
 
 def estimates(run: FinishedRun) -> dict[str, Estimate]:
@@ -92,11 +82,13 @@ def _estimate(
     value: float, speakers: Limits, value_R: Sequence[float], *, minimum: float
 ) -> Estimate:
     """Widen the limits over speakers to limits over trainings too, within [minimum, 1]."""
+    from scipy.special import stdtrit
+
     n = len(value_R)
     sd = float(np.std(value_R, ddof=1)) if n > 1 else None
     low, high = None, None
     if sd is not None and None not in speakers:
-        half_width = _student_quantile(n - 1) * sd / math.sqrt(n)
+        half_width = float(stdtrit(n - 1, 0.975)) * sd / math.sqrt(n)
         low = max(minimum, value - math.hypot(value - speakers[0], half_width))
         high = min(1.0, value + math.hypot(speakers[1] - value, half_width))
     return Estimate(value, low, high, *speakers, sd, n)
@@ -112,10 +104,3 @@ def _difference_limits(a: Sequence[float | None], b: Sequence[float | None]) -> 
         difference - math.hypot(a - a_low, b_high - b),
         difference + math.hypot(a_high - a, b - b_low),
     )
-
-
-def _student_quantile(n_free: int) -> float:
-    """Return the two-sided quantile of Student's t at LEVEL."""
-    from scipy.special import stdtrit
-
-    return float(stdtrit(n_free, (1 + LEVEL) / 2))

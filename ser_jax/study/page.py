@@ -8,17 +8,7 @@ from ml_collections import ConfigDict
 from ser_jax.common import files
 from ser_jax.metrics.classification import TITLES
 from ser_jax.pages import figure, markdown, numbers
-from ser_jax.pages.blocks import (
-    Block,
-    Bullets,
-    Code,
-    Figure,
-    Heading,
-    Link,
-    Strong,
-    Table,
-    Text,
-)
+from ser_jax.pages.blocks import Block, Bullets, Code, Figure, Heading, Link, Strong, Table, Text
 from ser_jax.study import figures
 from ser_jax.study.claims import CONFIRMED, Claim, percent, points
 from ser_jax.study.comparisons import Section
@@ -30,16 +20,7 @@ PICTURES = ("curves.png", "confusion.png")  # of a run, in its report
 
 
 def write(config: ConfigDict, runs: Iterable[StudyRun], workdir: Path) -> Path:
-    """Write report.md, table1.png, effects.png and study.json.
-
-    Args:
-      config: of the study.
-      runs: all of its runs; the page names those that are not finished.
-      workdir: of the study.
-
-    Returns:
-      The page's path.
-    """
+    """Write report.md, table1.png, effects.png and study.json; return the page's path."""
     findings = conclude(config, runs)
     files.write_json(workdir / "study.json", as_json(findings))
     finished = _finished(findings.table1)
@@ -91,27 +72,20 @@ def _state(runs: Sequence[StudyRun]) -> list[Block]:
 
 
 def _claims(claims: Iterable[Claim], metric: str) -> Table:
-    rows = [
-        [
-            claim.claim,
-            f"{claim.runs[0].speakers} ({claim.runs[0].protocol})",
-            Strong(claim.verdict) if claim.verdict == CONFIRMED else claim.verdict,
-            claim.reason,
-        ]
-        for claim in claims
-    ]
+    rows = []
+    for claim in claims:
+        verdict = Strong(claim.verdict) if claim.verdict == CONFIRMED else claim.verdict
+        rows.append([claim.claim, claim.runs[0].test_speakers, verdict, claim.reason])
     value = f"{TITLES.get(metric, metric)}, or its difference"
     return Table(["claim", "test speakers", "verdict", value], rows, text_columns=4)
 
 
 def _table1(findings: Findings) -> Table:
     """A row per model, a column per protocol."""
-    runs, metric, reported = findings.table1, findings.reference.metric, {}
-    column_of = {run.protocol: f"{run.speakers} ({run.protocol})" for run in runs}
+    runs, metric, by_run = findings.table1, findings.reference.metric, findings.reported
+    column_of = {run.protocol: run.test_speakers for run in runs}
     run_of = {(run.model, run.protocol): run for run in runs}
-    for run in runs:
-        if run.name in findings.reported:
-            reported[run.model] = findings.reported[run.name]
+    reported = {run.model: by_run[run.name] for run in runs if run.name in by_run}
     rows = [
         [
             model,
@@ -120,9 +94,14 @@ def _table1(findings: Findings) -> Table:
         ]
         for model in sorted({run.model for run in runs})
     ]
-    listeners = [_listeners(runs, protocol, metric) for protocol in column_of]
-    if any(listeners):
-        rows.append(["listeners, each rating", "", *listeners])
+    listeners = {  # on the test clips of a protocol; the first of its runs counts
+        run.protocol: numbers.percent(run.finished.results["human"].get(metric))
+        for run in reversed(_finished(runs))
+        if run.finished.results.get("human")
+    }
+    if any(listeners.values()):
+        row = [listeners.get(protocol, "") for protocol in column_of]
+        rows.append(["listeners, each rating", "", *row])
     columns = [TITLES.get(metric, metric), findings.reference.column, *column_of.values()]
     return Table(columns, rows)
 
@@ -135,37 +114,24 @@ def _value(run: StudyRun | None, metric: str) -> str:
     return percent(estimates(run.finished)[metric], with_sd=True)
 
 
-def _listeners(runs: Iterable[StudyRun], protocol: str, metric: str) -> str:
-    """Return the listeners' metric on the test clips of a protocol; "" if nobody rated them."""
-    for run in runs:
-        if run.protocol == protocol and run.finished and run.finished.results.get("human"):
-            return numbers.percent(run.finished.results["human"].get(metric))
-    return ""
-
-
 def _comparisons(sections: Sequence[Section]) -> list[Block]:
-    blocks: list[Block] = []
+    columns, blocks = ["", "test speakers", *TITLES.values()], []
     if _any_estimates(sections):
         blocks.append(Figure("effects.png", "What each change does"))
     for section in sections:
-        rows = [
-            [
-                comparison.change,
-                f"{comparison.run.speakers} ({comparison.run.protocol})",
-                *(
-                    points(comparison.estimates[metric]) if comparison.estimates else "not finished"
-                    for metric in TITLES
-                ),
-            ]
-            for comparison in section.comparisons
-        ]
-        columns = ["", "test speakers", *TITLES.values()]
+        rows = []
+        for comparison in section.comparisons:
+            by_metric = comparison.estimates
+            values = [points(by_metric[m]) if by_metric else "not finished" for m in TITLES]
+            rows.append([comparison.change, comparison.run.test_speakers, *values])
         table = Table(columns, rows, text_columns=len(columns))
         blocks += [Heading(section.title), section.note, table]
     return blocks
 
 
 def _runs(runs: Iterable[StudyRun], workdir: Path) -> Table:
+    columns = ["run", "model", "protocol", "views", "training clips", "test clips of speakers"]
+    columns += ["epochs at most", "trainings", *TITLES.values(), "minutes"]
     rows: list[list[Text]] = []
     for run in runs:
         if not run.finished:
@@ -173,24 +139,12 @@ def _runs(runs: Iterable[StudyRun], workdir: Path) -> Table:
             continue
         results, by_metric = run.finished.results, estimates(run.finished)
         link = (run.folder / "report" / "report.md").relative_to(workdir).as_posix()
-        rows.append(
-            [
-                Link(Code(run.name), link),
-                run.model,
-                run.protocol,
-                ", ".join(run.config.input.views) or "—",
-                f"{results['n_train']:,}",
-                f"{results['n_test']:,} of {results['n_test_speakers']}",
-                f"{run.config.train.epochs}",
-                f"{by_metric['accuracy'].n}",
-                *(percent(by_metric[metric], with_sd=True) for metric in TITLES),
-                f"{run.seconds / 60:.1f}",
-            ]
-        )
-    columns = """run model protocol views training_clips test_clips_of_speakers epochs_at_most
-        trainings""".split()
-    columns = [column.replace("_", " ") for column in columns]
-    columns += [*TITLES.values(), "minutes"]
+        row = [Link(Code(run.name), link), run.model, run.protocol]
+        row += [", ".join(run.config.input.views) or "—", f"{results['n_train']:,}"]
+        row += [f"{results['n_test']:,} of {results['n_test_speakers']}"]
+        row += [str(run.config.train.epochs), str(by_metric["accuracy"].n)]
+        row += [percent(by_metric[metric], with_sd=True) for metric in TITLES]
+        rows.append([*row, f"{run.seconds / 60:.1f}"])
     return Table(columns, rows, text_columns=len(columns))
 
 

@@ -29,9 +29,7 @@ Prepare = Callable[[ConfigDict], Path]
 
 
 def run(config: ConfigDict, workdir: Path, prepare: Prepare) -> None:
-    """Train, test and report every run that is not finished, and write report.md.
-
-    The page is rewritten after every run.
+    """Train, test and report every run that is not finished; rewrite report.md after each.
 
     Args:
       config: as configs/study.py makes it.
@@ -50,11 +48,9 @@ def run(config: ConfigDict, workdir: Path, prepare: Prepare) -> None:
     if all(r.failure for r in runs.values()):
         raise UserError(next(iter(runs.values())).failure)
     to_do = [name for name, r in runs.items() if not r.finished and not r.failure]
-    n_finished = sum(1 for r in runs.values() if r.finished)
-    print(f"{n_finished} of {len(runs)} runs are finished.")
+    print(f"{sum(bool(r.finished) for r in runs.values())} of {len(runs)} runs are finished.")
     for position, name in enumerate(to_do):
-        number = len(runs) - len(to_do) + position + 1
-        print(_heading(runs, name, number, remaining=to_do[position:]))
+        print(_heading(runs, to_do[position:]))
         runs[name] = _attempt(runs[name], lambda r: _completed(r, runs))
         if processes.is_first():
             page.write(config, runs.values(), workdir)
@@ -89,9 +85,8 @@ def _resumed(run: StudyRun, runs: dict[str, StudyRun], prepare: Prepare) -> Stud
         and note["about"] == _inputs(run, source)
         and (source is None or source.finished)
     )
-    if not is_finished:
-        return run
-    return dataclasses.replace(run, finished=finished_run.load(run.folder))
+    finished = finished_run.load(run.folder) if is_finished else None
+    return dataclasses.replace(run, finished=finished)
 
 
 def _completed(run: StudyRun, runs: dict[str, StudyRun]) -> StudyRun:
@@ -107,14 +102,13 @@ def _completed(run: StudyRun, runs: dict[str, StudyRun]) -> StudyRun:
         )
     begin, outputs = time.monotonic(), None
 
-    def seconds() -> float:
-        return run.seconds + time.monotonic() - begin
-
-    def write_note() -> None:
+    def write_note() -> float:
+        """Note what the run has left so far; return the seconds that it has taken."""
+        seconds = run.seconds + time.monotonic() - begin
+        note = {"about": inputs, "seconds": seconds, "left": outputs}
         if processes.is_first():
-            files.write_json(
-                run.folder / NOTE, {"about": inputs, "seconds": seconds(), "left": outputs}
-            )
+            files.write_json(run.folder / NOTE, note)
+        return seconds
 
     write_note()
     try:
@@ -123,8 +117,8 @@ def _completed(run: StudyRun, runs: dict[str, StudyRun]) -> StudyRun:
         finished = processes.first_then_others(lambda: _reported(run.folder))
         outputs = _checksums(run.folder)
     finally:
-        write_note()
-    return dataclasses.replace(run, finished=finished, seconds=seconds())
+        seconds = write_note()
+    return dataclasses.replace(run, finished=finished, seconds=seconds)
 
 
 def _reported(folder: Path) -> finished_run.FinishedRun:
@@ -153,17 +147,18 @@ def _read_note(run: StudyRun) -> dict[str, Any]:
 
 
 def _checksums(folder: Path) -> dict[str, str | None]:
-    paths = {name: folder / name for name in OUTPUTS}
-    return {n: files.sha256_of(path) if path.exists() else None for n, path in paths.items()}
+    paths = [folder / name for name in OUTPUTS]
+    return {path.name: files.sha256_of(path) if path.exists() else None for path in paths}
 
 
-def _heading(runs: dict[str, StudyRun], name: str, number: int, remaining: Sequence[str]) -> str:
-    run, seeds = runs[name], runs[name].config.replicas.seeds
-    finished = [r for r in runs.values() if r.finished]
+def _heading(runs: dict[str, StudyRun], remaining: Sequence[str]) -> str:
+    """Describe the first of the remaining runs, and how long they all will take."""
+    run, number = runs[remaining[0]], len(runs) - len(remaining) + 1
+    seeds, finished = run.config.replicas.seeds, [r for r in runs.values() if r.finished]
     return (
-        f"\n[{number}/{len(runs)}] {name}: {run.model}, test speakers {run.speakers} "
-        f"({run.protocol}), {seeds} seed{'s' * (seeds > 1)}"
-        f"{_time_left(finished, [runs[r] for r in remaining])}."
+        f"\n[{number}/{len(runs)}] {run.name}: {run.model}, test speakers {run.test_speakers}, "
+        f"{seeds} seed{'s' * (seeds > 1)}"
+        f"{_time_left(finished, [runs[name] for name in remaining])}."
     )
 
 

@@ -20,29 +20,17 @@ STUDY_KEYS = ("runs", "titles", "table1", "comparisons", "claims", "reference")
 
 @dataclasses.dataclass(frozen=True)
 class StudyRun:
-    """A run of a study.
+    """A run of a study."""
 
-    Attributes:
-      name: its key in config.runs.
-      model: model and input as the page calls them, such as "2D CNN on log-mel".
-      config: the full config that it is trained with.
-      changes: where its config differs from the study's base, as {"train.epochs": 10}.
-      folder: its workdir.
-      records: the folder of its records; None until they are prepared.
-      finished: its results and predictions; None until it is finished.
-      seconds: time spent so far.
-      failure: why it failed; "" if it did not.
-    """
-
-    name: str
-    model: str
-    config: ConfigDict
-    changes: dict[str, Any]
-    folder: Path
-    records: Path | None = None
+    name: str  # its key in config.runs
+    model: str  # model and input as the page calls them, such as "2D CNN on log-mel"
+    config: ConfigDict  # the full config that it is trained with
+    changes: dict[str, Any]  # see `changes`
+    folder: Path  # its workdir
+    records: Path | None = None  # the folder of its records; None until they are prepared
     finished: FinishedRun | None = None
-    seconds: float = 0.0
-    failure: str = ""
+    seconds: float = 0.0  # spent so far
+    failure: str = ""  # why it failed
 
     @property
     def protocol(self) -> str:
@@ -52,6 +40,10 @@ class StudyRun:
     def speakers(self) -> str:
         """Whether training has heard the test speakers: "seen", "unseen", …"""
         return SPEAKERS.get(self.protocol, "unseen")
+
+    @property
+    def test_speakers(self) -> str:
+        return f"{self.speakers} ({self.protocol})"
 
 
 def expand(config: ConfigDict, workdir: Path) -> list[StudyRun]:
@@ -77,8 +69,7 @@ def expand(config: ConfigDict, workdir: Path) -> list[StudyRun]:
         source = configs[name].init_from
         if source in second:
             raise UserError(f"runs.{name} starts from {source}, which starts from another run too.")
-    for name in second:
-        configs[name].init_from = str(workdir / configs[name].init_from)
+        configs[name].init_from = str(workdir / source)
     return [
         StudyRun(
             name=name,
@@ -114,11 +105,7 @@ def changes(config: ConfigDict, base: ConfigDict) -> dict[str, Any]:
 
 
 def find(runs: Mapping[str, StudyRun], name: str, place: str) -> StudyRun:
-    """Return the run that a list of the config names.
-
-    Raises:
-      UserError: there is no run of that name.
-    """
+    """Return the run that a list of the config names, or raise a UserError."""
     if name not in runs:
         raise UserError(f"{place} names the run {name!r}, which is not in config.runs.")
     return runs[name]

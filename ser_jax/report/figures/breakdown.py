@@ -31,8 +31,6 @@ def draw(results: dict[str, Any]) -> Any:
 
     An attribute with the same value for all clips is left out.
     """
-    import matplotlib
-
     groups = results["breakdown"]
     attributes = {name: rows for name, rows in groups.items() if len(rows) > 1} or groups
     strips = {name: rows for name, rows in attributes.items() if len(rows) > MOST_ROWS}
@@ -41,7 +39,7 @@ def draw(results: dict[str, Any]) -> Any:
     width = sum(margins) + len(columns) * (AXES + CLIPS)
     body = max(map(_height, columns)) + (0.4 if strips else 0)
     height = body + len(strips) * (HEAD + STRIP)
-    with matplotlib.rc_context(figure.STYLE):
+    with figure.style():
         sheet = figure.new_figure(width, height)
 
         def place(left: float, top: float, wide: float, high: float) -> Any:

@@ -14,14 +14,12 @@ from ser_jax.report import wording
 
 def draw(results: dict[str, Any]) -> Any:
     """Return a figure of the confusion matrix, normalised by row, with the counts."""
-    import matplotlib
-
     counts_CxC = np.array(results["confusion"], float)
     labels = figure.shorten(results["labels"])
     n_classes = len(labels)
     cell = min(1.2, max(0.72, 5.4 / n_classes))  # inches
     side = n_classes * cell
-    with matplotlib.rc_context({**figure.STYLE, "axes.grid": False}):
+    with figure.style({"axes.grid": False}):
         sheet = figure.new_figure(side, side)
         axes = sheet.add_axes((0, 0, 1, 1))  # saving makes room for the texts around it
         share_CxC = _draw_matrix(axes, counts_CxC, labels, cell, with_counts=True)
@@ -44,8 +42,6 @@ def draw(results: dict[str, Any]) -> Any:
 
 def draw_listeners(results: dict[str, Any]) -> Any:
     """Return a figure of the listeners' confusion matrix beside the model's, on one scale."""
-    import matplotlib
-
     labels, listeners = figure.shorten(results["labels"]), results["human"]
     cell = max(0.6, 3.4 / len(labels))  # inches
     side, overhang = len(labels) * cell, 0.065 * len(labels[0]) - cell / 2  # of a rotated label
@@ -55,7 +51,7 @@ def draw_listeners(results: dict[str, Any]) -> Any:
         ("listeners", listeners, f"{listeners['n_ratings']:,} ratings"),
         (results["model"], results, wording.test_clips(results)),
     ]
-    with matplotlib.rc_context({**figure.STYLE, "axes.grid": False}):
+    with figure.style({"axes.grid": False}):
         sheet = figure.new_figure(width, side)
         for i, (name, scores, n) in enumerate(panels):
             axes = sheet.add_axes((i * (side + gap) / width, 0, side / width, 1))

@@ -14,12 +14,11 @@ POINTS = {"color": figure.BLUE, "marker": "o", "clip_on": False}
 
 def draw(results: dict[str, Any]) -> Any:
     """Return a figure: accuracy by confidence, and on the most confident predictions alone."""
-    import matplotlib
     from matplotlib.ticker import MaxNLocator
 
     calibration = results["calibration"]
     bins = [b for b in calibration["bins"] if b["n"]]
-    with matplotlib.rc_context(figure.STYLE):
+    with figure.style():
         sheet = figure.new_figure(10, 5, layout="constrained")
         grid = sheet.add_gridspec(2, 2, height_ratios=(3, 1))
         upper, right = sheet.add_subplot(grid[0, 0]), sheet.add_subplot(grid[:, 1])

@@ -31,13 +31,13 @@ def draw(epochs: Epochs, results: dict[str, Any]) -> Any:
     Several replicas are drawn as thin lines and their mean as a thick one. Of a sweep, only the
     replicas of the chosen setting are shown.
     """
-    import matplotlib
+    from matplotlib.ticker import MaxNLocator
 
     chosen = chosen_replicas(results)
     rows = [epochs[replica["replica"]] for replica in chosen]
     best_R = np.array([replica["best_epoch"] for replica in chosen])
     epoch_E = np.array(sorted({row["epoch"] for replica in rows for row in replica}))
-    with matplotlib.rc_context(figure.STYLE):
+    with figure.style():
         sheet = figure.new_figure(10, 7, layout="constrained")
         *panels, last = sheet.subplots(2, 2).flat
         for axes, (key, title) in zip(panels, PANELS.items(), strict=True):
@@ -63,7 +63,9 @@ def draw(epochs: Epochs, results: dict[str, Any]) -> Any:
         _mark_best(last, epoch_E, rate_RxE, best_R)
         _rate_axis(last, rate_RxE)
         for axes in (*panels, last):
-            _epoch_axis(axes, epoch_E)
+            axes.set_xlim(epoch_E[0] - 0.5, epoch_E[-1] + 0.5)
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8, min_n_ticks=1))
+            axes.set_xlabel("epoch")
         legend = {"loc": "outside lower center", "frameon": False, "columnspacing": 1.5}
         sheet.legend(handles=_legend(best_R), ncols=5, **legend)
         title = figure.wrap([" · ".join(wording.titles(results)), *_selection(results)], 10)
@@ -110,14 +112,6 @@ def _rate_axis(axes: Any, rate_RxE: np.ndarray) -> None:
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.yaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-
-
-def _epoch_axis(axes: Any, epoch_E: np.ndarray) -> None:
-    from matplotlib.ticker import MaxNLocator
-
-    axes.set_xlim(epoch_E[0] - 0.5, epoch_E[-1] + 0.5)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8, min_n_ticks=1))
-    axes.set_xlabel("epoch")
 
 
 def _legend(best_R: np.ndarray) -> list[Any]:
