@@ -2,7 +2,7 @@
 
 import collections
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
 from typing import TypeVar
 
 Item = TypeVar("Item")
@@ -39,15 +39,26 @@ def map_ahead(
         for item in items:
             item_cost = cost(item)
             while in_flight and total + item_cost > ahead:
-                yield in_flight[0][0].result()
+                yield _result_of(in_flight[0][0])
                 total -= in_flight.popleft()[1]
             in_flight.append((pool.submit(function, item), item_cost))
             total += item_cost
         while in_flight:
-            yield in_flight[0][0].result()
+            yield _result_of(in_flight[0][0])
             in_flight.popleft()
     finally:
         for future, _ in in_flight:
             future.cancel()
         if executor is None:
             pool.shutdown(wait=False)
+
+
+def _result_of(future: Future[Result]) -> Result:
+    """Wait for a result, so that Ctrl-C ends the wait at once or within half a second.
+
+    A signal that arrives just before a thread blocks does not wake it: its handler has run already,
+    and Python raises KeyboardInterrupt only once the thread runs again.
+    """
+    while not wait([future], timeout=0.5).done:
+        pass
+    return future.result()
