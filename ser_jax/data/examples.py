@@ -42,7 +42,6 @@ class Examples:
         """Open the views.
 
         Args:
-          records: the records to read.
           kind: a key of features.INPUTS.
           views: augmented views to use beside the original.
           max_frames: see above; 0 takes the longest original.
@@ -73,7 +72,13 @@ class Examples:
         self._position_N = np.zeros(n_views * n_clips, np.int64)  # in the files of its view
         clip_of = {clip_id: i for i, clip_id in enumerate(records.clips.ids)}
         for number, name in enumerate(names):
-            self._scan(number, View(builder, name, _id_and_length), clip_of)
+            view = View(builder, name, lambda f: (f.text("id"), f.numbers("n_frames")[0]))
+            if len(view) != n_clips:
+                raise view.damaged("a view lacks clips")
+            for position, (clip_id, n_frames) in view:
+                example = number * n_clips + clip_of[clip_id]
+                self.n_frames_N[example] = n_frames
+                self._position_N[example] = position
         self.max_frames = max_frames or int(self.n_frames_N[:n_clips].max())
         self.n_frames_N = np.minimum(self.n_frames_N, self.max_frames)
         self.x_NxTxF: np.ndarray | None = None
@@ -109,19 +114,6 @@ class Examples:
     def _features_of(self, fields: Fields) -> np.ndarray:
         planes = [fields.plane(name)[: self.max_frames] for name in self._planes]
         return planes[0] if len(planes) == 1 else np.concatenate(planes, axis=1)
-
-    def _scan(self, number: int, view: View, clip_of: dict[str, int]) -> None:
-        """Note the position and length of each clip in a view."""
-        if len(view) != len(clip_of):
-            raise view.damaged("a view lacks clips")
-        for position, (clip_id, n_frames) in view:
-            example = number * len(clip_of) + clip_of[clip_id]
-            self.n_frames_N[example] = n_frames
-            self._position_N[example] = position
-
-
-def _id_and_length(fields: Fields) -> tuple[str, int]:
-    return fields.text("id"), fields.numbers("n_frames")[0]
 
 
 def _aligned_zeros(shape: Sequence[int]) -> np.ndarray:

@@ -18,29 +18,17 @@ _RECORDS_PER_READ, _BYTES_PER_READ = 4096, 2**26  # whichever is less
 
 @dataclasses.dataclass(frozen=True)
 class Records:
-    """An opened folder of feature records; the features stay on disk.
-
-    Attributes:
-      folder: the folder.
-      corpus: title of the corpus.
-      spec: definition of the features.
-      labels: class names.
-      views: names of the views, the original first.
-      clips: the table that protocols split.
-      attributes: {name: value of each clip}.
-      votes: listeners' votes per class for each clip, () for a clip without votes.
-      licence: of the corpus; "" if it is not recorded.
-    """
+    """An opened folder of feature records; the features stay on disk."""
 
     folder: Path
-    corpus: str
+    corpus: str  # its title
     spec: FeatureSpec
-    labels: tuple[str, ...]
-    views: tuple[str, ...]
-    clips: Clips
-    attributes: dict[str, tuple[str, ...]]
-    votes: tuple[tuple[int, ...], ...]
-    licence: str = ""
+    labels: tuple[str, ...]  # class names
+    views: tuple[str, ...]  # the original first
+    clips: Clips  # the table that protocols split
+    attributes: dict[str, tuple[str, ...]]  # {name: value of each clip}
+    votes: tuple[tuple[int, ...], ...]  # listeners' votes per class for each clip, or ()
+    licence: str = ""  # of the corpus; "" if it is not recorded
 
 
 def open_records(folder: Path) -> Records:

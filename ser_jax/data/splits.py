@@ -17,41 +17,26 @@ from ser_jax.common.errors import UserError
 
 @dataclasses.dataclass(frozen=True)
 class Clips:
-    """What a protocol may look at: columns of equal length, sorted by id.
-
-    Attributes:
-      ids: unique.
-      speakers: speaker of each clip.
-      labels: class numbers.
-      sha256: checksums of the decoded samples.
-      label_names: class names.
-      sentences: spoken sentences, "" where unknown; () if the corpus provides none.
-    """
+    """What a protocol may look at: columns of equal length, sorted by the unique ids."""
 
     ids: tuple[str, ...]
     speakers: tuple[str, ...]
-    labels: tuple[int, ...]
-    sha256: tuple[str, ...]
+    labels: tuple[int, ...]  # class numbers
+    sha256: tuple[str, ...]  # checksums of the decoded samples
     label_names: tuple[str, ...]
-    sentences: tuple[str, ...] = ()
+    sentences: tuple[str, ...] = ()  # "" where unknown; () if the corpus provides none
 
 
 @dataclasses.dataclass(frozen=True)
 class Split:
-    """Row numbers of the three sets, each sorted.
-
-    Attributes:
-      protocol: its name.
-      unseen_speakers: whether the protocol promises that the sets share no speaker.
-      unseen_sentences: whether it promises that they share no sentence.
-    """
+    """Row numbers of the three sets, each sorted."""
 
     protocol: str
-    unseen_speakers: bool
+    unseen_speakers: bool  # whether the protocol promises that the sets share no speaker
     train: np.ndarray
     val: np.ndarray
     test: np.ndarray
-    unseen_sentences: bool = False
+    unseen_sentences: bool = False  # whether it promises that they share no sentence
 
     def parts(self) -> dict[str, np.ndarray]:
         return {"train": self.train, "val": self.val, "test": self.test}
@@ -95,12 +80,7 @@ def make(name: str, clips: Clips, *, fold: int = 0, n_folds: int = 5, **settings
 
 
 def folds(name: str, fold: str | int, n_folds: int) -> tuple[int, ...]:
-    """Return the numbers of the folds that `split.fold` selects.
-
-    Args:
-      name: the protocol.
-      fold: a fold's number, as an integer or as text, or "all".
-      n_folds: of speaker_kfold and speaker_sentence.
+    """Return the numbers of the folds that `split.fold`, a number or "all", selects.
 
     Raises:
       UserError: the protocol or fold is unknown.
@@ -228,17 +208,10 @@ def _speaker_sentence(clips: Clips, *, fold: int, seed: int = 0, **settings: flo
 
 
 class Protocol(NamedTuple):
-    """An entry of PROTOCOLS.
+    """An entry of PROTOCOLS; the promises are as in Split."""
 
-    Attributes:
-      assign: takes the clips and, by name, the settings of `make`; returns each clip's set.
-      n_folds: its number of folds; None if split.n_folds sets it.
-      unseen_speakers: as in Split.
-      unseen_sentences: as in Split.
-    """
-
-    assign: Callable[..., Parts]
-    n_folds: int | None = None
+    assign: Callable[..., Parts]  # takes the clips and, by name, the settings of `make`
+    n_folds: int | None = None  # None if split.n_folds sets it
     unseen_speakers: bool = True
     unseen_sentences: bool = False
 

@@ -84,10 +84,6 @@ class Layout:
 def make_layout(config: ConfigDict, n_replicas: int) -> Layout:
     """Return the layout that the config describes, before memory limits the group size.
 
-    Args:
-      config: the whole config; `replicas`, `devices` and the batch sizes are read.
-      n_replicas: R.
-
     Raises:
       UserError: an unknown strategy, or numbers that do not divide one another.
     """
@@ -114,14 +110,12 @@ def make_layout(config: ConfigDict, n_replicas: int) -> Layout:
             f"devices.replica={replica} × devices.data={data} does not fit the {n_devices} "
             "available devices; change them, or set both to 0."
         )
-    for key, size in (
-        ("train.batch_size", config.train.batch_size),
-        ("evaluate.batch_size", config.evaluate.batch_size),
-    ):
+    for section in ("train", "evaluate"):
+        size = config[section].batch_size
         if size % data:
             raise UserError(
-                f"{key}={size} is not divisible by {data} devices; make it a multiple, or set "
-                "devices.data."
+                f"{section}.batch_size={size} is not divisible by {data} devices; make it a "
+                "multiple, or set devices.data."
             )
     if n_replicas % replica:
         raise UserError(
@@ -139,18 +133,14 @@ def make_layout(config: ConfigDict, n_replicas: int) -> Layout:
         devices=jax.devices()[: replica * data],
         axis_types=(AxisType.Auto,) * 2,  # the only type that Flax's convolutions accept under vmap
     )
-    return Layout(
-        mesh, n_replicas, at_once or (replica if strategy == "device" else n_replicas), strategy
-    )
+    at_once = at_once or (replica if strategy == "device" else n_replicas)
+    return Layout(mesh, n_replicas, at_once, strategy)
 
 
 def replicas_that_fit(layout: Layout, bytes_per_replica: int, free_bytes: int) -> int:
     """Return the most replicas per program that fit in memory, but at least one per device.
 
-    Args:
-      layout: of all replicas.
-      bytes_per_replica: working memory of one replica's step, beside its state.
-      free_bytes: free memory of one device.
+    `bytes_per_replica` is the working memory of one replica's step, beside its state.
     """
     n_rows = layout.mesh.shape["replica"]
     candidates = [

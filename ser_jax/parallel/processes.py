@@ -26,8 +26,7 @@ def initialise(coordinator: str, n_processes: int, process: int) -> bool:
 
     Args:
       coordinator: HOST:PORT of the first process, or "".
-      n_processes: number of processes; −1 without a coordinator.
-      process: number of this process; −1 without a coordinator.
+      n_processes, process: −1 without a coordinator.
 
     Returns:
       Whether this process is the first.

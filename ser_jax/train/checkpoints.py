@@ -31,9 +31,7 @@ def save_last(workdir: Path, step: int, state: TrainState) -> None:
 def load_last(workdir: Path, like: TrainState) -> tuple[int, TrainState] | None:
     """Return the step and state to resume from, or None if there is no checkpoint.
 
-    Args:
-      workdir: of the run.
-      like: jax.ShapeDtypeStructs of the state, with the shardings to load to.
+    `like` has jax.ShapeDtypeStructs of the state, with the shardings to load to.
 
     Raises:
       UserError: the checkpoint is damaged.
@@ -66,9 +64,7 @@ def load_best(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the best weights as a tree of arrays, and their metadata.
 
-    Args:
-      workdir: of the run.
-      sharding: where to load the arrays; processes.default_sharding() by default.
+    The arrays are loaded to `sharding`, or else processes.default_sharding().
 
     Raises:
       UserError: there is no checkpoint, or it is damaged.

@@ -27,22 +27,13 @@ from ser_jax.train.step import MONITORS
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
-    """Everything that training and evaluation need, except the state.
-
-    Attributes:
-      config: the whole config.
-      records: the opened records.
-      replicas: the trainings of the run.
-      splits: {fold: clip numbers of the three sets}.
-      examples: features of all views in use.
-      model: the network.
-    """
+    """Everything that training and evaluation need, except the state."""
 
     config: ConfigDict
     records: Records
     replicas: tuple[Replica, ...]
-    splits: dict[int, Split]
-    examples: Examples
+    splits: dict[int, Split]  # of each fold in use
+    examples: Examples  # of all views in use
     model: nn.Module
 
     @property
@@ -123,10 +114,32 @@ def initial_states(experiment: Experiment) -> list[TrainState]:
       LeakageError: the training set, its views or the normalisation would see evaluation data.
     """
     normalisations = {fold: _normalisation(experiment, fold) for fold in experiment.splits}
-    return [
-        _initial_state(experiment, replica, normalisations[replica.fold])
-        for replica in experiment.replicas
-    ]
+    config, examples = experiment.config, experiment.examples
+    shape = (config.train.batch_size, examples.max_frames, examples.width)
+    example_input = features.model_input(jnp.zeros(shape), config.input.kind)
+    optimizer, plateau = make_optimizer(config.optimizer.name), make_plateau(config.optimizer)
+    states = []
+    for replica in experiment.replicas:
+        hyper = make_hyper(
+            learning_rate=replica.value(config, "optimizer.learning_rate"),
+            min_learning_rate=config.optimizer.min_learning_rate,
+            l2=replica.value(config, "optimizer.l2"),
+            dropout=_fraction(replica, config, "train.dropout"),
+            label_smoothing=_fraction(replica, config, "train.label_smoothing"),
+            class_weight_C=class_weights(experiment, replica),
+        )
+        states.append(
+            create_state(
+                experiment.model,
+                optimizer,
+                plateau,
+                example_input,
+                seed=replica.seed,
+                hyper=hyper,
+                normalisation=normalisations[replica.fold],
+            )
+        )
+    return states
 
 
 def class_weights(experiment: Experiment, replica: Replica) -> np.ndarray:
@@ -170,14 +183,10 @@ def describe(experiment: Experiment, state: TrainState) -> str:
 
 def parameter_table(params: Mapping[str, Any]) -> str:
     """Return name, shape and size of each parameter, and the total, as aligned text."""
-    rows = [
-        (
-            jax.tree_util.keystr(path, simple=True, separator="/"),
-            "×".join(map(str, leaf.shape)),
-            leaf.size,
-        )
-        for path, leaf in jax.tree_util.tree_leaves_with_path(params)
-    ]
+    rows = []
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+        name = jax.tree_util.keystr(path, simple=True, separator="/")
+        rows.append((name, "×".join(map(str, leaf.shape)), leaf.size))
     rows.append(("total", "", sum(size for *_, size in rows)))
     name_width, shape_width = (max(len(row[i]) for row in rows) for i in (0, 1))
     return "\n".join(
@@ -187,40 +196,16 @@ def parameter_table(params: Mapping[str, Any]) -> str:
 
 def _normalisation(experiment: Experiment, fold: int) -> Normalisation:
     examples, train_M = experiment.examples, experiment.train_M(fold)
-    normalised_on_M = train_M
     leakage.audit(
         experiment.splits[fold],
         experiment.records.clips,
         trained_on=examples.clip_N[train_M],
-        normalised_on=examples.clip_N[normalised_on_M],
+        normalised_on=examples.clip_N[train_M],
     )
     mean_F, sd_F = np.zeros(examples.width, np.float32), np.ones(examples.width, np.float32)
     if experiment.config.input.normalise:
-        mean_F, sd_F = fit_normalisation(examples, normalised_on_M)
+        mean_F, sd_F = fit_normalisation(examples, train_M)
     return Normalisation(jnp.asarray(mean_F), jnp.asarray(sd_F))
-
-
-def _initial_state(
-    experiment: Experiment, replica: Replica, normalisation: Normalisation
-) -> TrainState:
-    config, examples = experiment.config, experiment.examples
-    shape = (config.train.batch_size, examples.max_frames, examples.width)
-    return create_state(
-        experiment.model,
-        make_optimizer(config.optimizer.name),
-        make_plateau(config.optimizer),
-        features.model_input(jnp.zeros(shape), config.input.kind),
-        seed=replica.seed,
-        hyper=make_hyper(
-            learning_rate=replica.value(config, "optimizer.learning_rate"),
-            min_learning_rate=config.optimizer.min_learning_rate,
-            l2=replica.value(config, "optimizer.l2"),
-            dropout=_fraction(replica, config, "train.dropout"),
-            label_smoothing=_fraction(replica, config, "train.label_smoothing"),
-            class_weight_C=class_weights(experiment, replica),
-        ),
-        normalisation=normalisation,
-    )
 
 
 def _fraction(replica: Replica, config: ConfigDict, key: str) -> float:

@@ -15,12 +15,9 @@ class MetricLog:
     """metrics.jsonl: one JSON object per epoch and replica, with keys such as "val/uar"."""
 
     def __init__(self, workdir: Path, n_epochs: int, *, board: bool = False):
-        """Open the log and drop the lines of epochs that will be run again.
+        """Open the log; keep the lines of `n_epochs` completed epochs, and drop later ones.
 
-        Args:
-          workdir: of the run.
-          n_epochs: number of completed epochs, whose lines are kept.
-          board: also write event files for TensorBoard.
+        `board` also writes event files for TensorBoard.
         """
         self._path = workdir / "metrics.jsonl"
         text = self._path.read_text(encoding="utf-8") if self._path.exists() else ""

@@ -45,19 +45,15 @@ def expand(config: ConfigDict) -> tuple[Replica, ...]:
     if config.replicas.seeds < 1:
         raise UserError(f"replicas.seeds={config.replicas.seeds} must be 1 or more.")
     folds = splits.folds(config.split.name, config.split.fold, config.split.n_folds)
-    swept = {
-        name.replace("__", "."): values
-        for name, values in config.replicas.sweep.items()
-        if len(values)
-    }
+    swept = {k.replace("__", "."): values for k, values in config.replicas.sweep.items() if values}
     for key, values in swept.items():
         _check(config, key, values)
-    settings = [
-        dict(zip(swept, values, strict=True)) for values in itertools.product(*swept.values())
-    ]
     seeds = range(config.seed, config.seed + config.replicas.seeds)
     return tuple(
-        Replica(seed, fold, setting) for setting in settings for fold in folds for seed in seeds
+        Replica(seed, fold, dict(zip(swept, values, strict=True)))
+        for values in itertools.product(*swept.values())
+        for fold in folds
+        for seed in seeds
     )
 
 
@@ -68,12 +64,11 @@ def best_setting(settings: Sequence[dict[str, Any]], value_R: np.ndarray) -> dic
       settings: of each replica.
       value_R: monitored value of each replica's best epoch; larger is better, −∞ if it failed.
     """
-    return max(
-        settings,
-        key=lambda setting: np.mean(
-            [value for other, value in zip(settings, value_R, strict=True) if other == setting]
-        ),
-    )
+
+    def mean(setting: dict[str, Any]) -> float:
+        return np.mean([v for s, v in zip(settings, value_R, strict=True) if s == setting])
+
+    return max(settings, key=mean)
 
 
 def _check(config: ConfigDict, key: str, values: tuple) -> None:

@@ -2,7 +2,6 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -21,10 +20,7 @@ _MAY_CHANGE = """name records_dir corpus.title corpus.root corpus.tables_dir ini
 def claim(workdir: Path, config: ConfigDict, records_name: str) -> None:
     """Write config.json, or check that the existing one describes the same run.
 
-    Args:
-      workdir: of the run.
-      config: the whole config.
-      records_name: name of the records' folder, which contains their fingerprint.
+    `records_name` is that of the records' folder, which contains their fingerprint.
 
     Raises:
       UserError: the workdir belongs to a run with another config or other records, or is not
@@ -33,7 +29,12 @@ def claim(workdir: Path, config: ConfigDict, records_name: str) -> None:
     path = workdir / "config.json"
     content = json.loads(config.to_json()) | {"records": records_name}
     if path.exists():
-        changes = _changes(flatten(files.read_json(path)), flatten(content))
+        before, now = flatten(files.read_json(path)), flatten(content)
+        changes = [
+            f"{key} was {before.get(key)!r} and is {now.get(key)!r}"
+            for key in sorted(before.keys() | now.keys())
+            if before.get(key) != now.get(key) and key not in _MAY_CHANGE
+        ]
         if changes:
             raise UserError(
                 f"{workdir} belongs to a run with another config: {'; '.join(changes)}. Choose "
@@ -41,11 +42,3 @@ def claim(workdir: Path, config: ConfigDict, records_name: str) -> None:
             )
     if processes.is_first():
         files.write_json(path, content)
-
-
-def _changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    return [
-        f"{key} was {before.get(key)!r} and is {now.get(key)!r}"
-        for key in sorted(before.keys() | now.keys())
-        if before.get(key) != now.get(key) and key not in _MAY_CHANGE
-    ]
