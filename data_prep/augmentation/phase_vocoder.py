@@ -41,8 +41,7 @@ class PhaseVocoder:
           float32 [round(S / rate)].
         """
         n_samples = round(len(self._waveform_S) / rate)
-        bins_TxK = self._stretch(rate)
-        return _istft(bins_TxK[: -(-(n_samples + N_FFT) // HOP)], n_samples)
+        return _istft(self._stretch(rate)[: -(-(n_samples + N_FFT) // HOP)], n_samples)
 
     def pitch_shift(self, sampling_rate: int, semitones: float) -> np.ndarray:
         """Change the pitch and keep the length, as librosa.effects.pitch_shift does.

@@ -54,24 +54,21 @@ def write(
     Returns:
       One card per clip, for the page.
     """
-    cards = []
+    cards, rate, names = [], spec.sampling_rate, (ORIGINAL, *augmentation.views)
     progress = tqdm(utterances, "drawing", unit="clip", disable=None, leave=False)
     for number, utterance in enumerate(progress):
-        waveform_S = waveform.load(utterance.path, spec.sampling_rate)
+        waveform_S = waveform.load(utterance.path, rate)
         views = {}
-        names = (ORIGINAL, *augmentation.views)
-        for view, view_S in make_views(
-            augmentation, names, waveform_S, spec.sampling_rate, utterance.id
-        ):
+        for view, view_S in make_views(augmentation, names, waveform_S, rate, utterance.id):
             name = f"{number}-{view}"
-            waveform.write(folder / "audio" / f"{name}.flac", view_S, spec.sampling_rate)
+            waveform.write(folder / "audio" / f"{name}.flac", view_S, rate)
             figure.save(_picture(spec, view_S), folder / "pictures" / f"{name}.png", dpi=100)
             views[view] = {
                 "audio": f"audio/{name}.flac",
                 "picture": f"pictures/{name}.png",
                 "what": _caption(augmentation, view, waveform_S, view_S),
             }
-        seconds = len(waveform_S) / spec.sampling_rate
+        seconds = len(waveform_S) / rate
         cards.append({**metadata(utterance), "seconds": seconds, "views": views})
     return cards
 

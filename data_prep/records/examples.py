@@ -47,11 +47,7 @@ def make(
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """Compute the examples of `clips`, decoding each clip once for all its views.
 
-    Args:
-      recipe: see Recipe; its own clips are not used.
-      views: the views of each clip to compute.
-      clips: the clips.
-      left_out: receives {clip id: reason} for clips that cannot be used.
+    `left_out` receives {clip id: reason} of unusable clips; the recipe's own clips are not used.
 
     Yields:
       (view, example), where the example is a dict with the fields of `schema`.
@@ -83,13 +79,7 @@ def serialise(
     views: Sequence[str],
     clips: Sequence[Utterance],
 ) -> tuple[list[tuple[str, str, bytes]], dict[str, str]]:
-    """Compute the examples of `clips` as bytes; see `make`.
-
-    Args:
-      recipe: see Recipe.
-      fields: the result of schema(recipe).
-      views: the views of each clip to compute.
-      clips: the clips.
+    """Compute the examples of `clips` as bytes; see `make`. `fields` are schema(recipe).
 
     Returns:
       [(view, clip id, record)], and {clip id: reason} for clips that cannot be used.

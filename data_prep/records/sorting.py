@@ -16,18 +16,13 @@ class Sorter:
 
     A record's bucket is given by the leading bits of its key, so sorting each bucket sorts all. A
     bucket is a file, opened only to append to it: the number of open files is limited.
-
-    Attributes:
-      folder: the folder of the buckets.
-      n_records: the number of records added.
-      n_bytes: their size without the keys.
     """
 
     def __init__(self, folder: Path):
-        """Create the folder; the caller removes it."""
+        """Create the folder of the buckets; the caller removes it."""
         folder.mkdir()
         self.folder = folder
-        self.n_records, self.n_bytes = 0, 0
+        self.n_records, self.n_bytes = 0, 0  # added so far, without their keys
 
     def add(self, key: int, record: bytes) -> None:
         """Add a record under a 128-bit key."""

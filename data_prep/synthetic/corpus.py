@@ -125,11 +125,7 @@ def _check(value: int, name: str, low: int, high: int) -> None:
 
 
 def _is_finished(root: Path, parameters: str) -> bool:
-    """Return whether `root` holds the corpus with these parameters.
-
-    Raises:
-      UserError: `root` holds something else.
-    """
+    """Return whether `root` holds the corpus with these parameters; refuse anything else."""
     marker = root / MARKER
     if marker.is_file():
         if marker.read_text(encoding="utf-8").splitlines()[-1:] != [parameters]:

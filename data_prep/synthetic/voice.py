@@ -134,13 +134,9 @@ def speak(
     Returns:
       float64 waveform [S], 1.0 to 2.2 s at `sampling_rate` Hz, within ±PEAK.
     """
-    manner = Manner(
-        *(
-            rng.normal(*INTENSITY) * np.array(dataclasses.astuple(EMOTIONS[code]))
-            + speaker.habits[code]
-            + rng.normal(0, dataclasses.astuple(CHANCE))
-        )
-    )
+    offsets = rng.normal(*INTENSITY) * np.array(dataclasses.astuple(EMOTIONS[code]))
+    offsets += speaker.habits[code]
+    manner = Manner(*(offsets + rng.normal(0, dataclasses.astuple(CHANCE))))
     phones, seconds = _timeline(syllables, speaker, manner, rng)
     ends = np.cumsum(seconds)
     times_T = np.arange(round(ends[-1] / STEP)) * STEP
@@ -157,7 +153,7 @@ def speak(
     tract_TxB = _tract(hertz_B, _formants(phones, phone_T, speaker, manner))
 
     # Voice: one response per pulse; the fraction of a sample in its onset becomes a phase.
-    pulses_P, amplitude_P = _pulses(times_T, pitch_T, voice_T, manner, rng)
+    pulses_P, amplitude_P = _pulses(pitch_T, voice_T, manner, rng)
     first_P, fraction_P = np.divmod(pulses_P * sampling_rate, 1)
     voice_PxB = _glottal(hertz_B, np.interp(pulses_P, times_T, pitch_T), cutoff)
     voice_PxB *= np.exp(-2j * np.pi / sampling_rate * fraction_P[:, None] * hertz_B)
@@ -225,19 +221,15 @@ def _pitch(
 
 
 def _pulses(
-    times_T: np.ndarray,
-    pitch_T: np.ndarray,
-    voice_T: np.ndarray,
-    manner: Manner,
-    rng: np.random.Generator,
+    pitch_T: np.ndarray, voice_T: np.ndarray, manner: Manner, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return instants (seconds) and amplitudes [P] of glottal closures; neutral jitter is 0.8 %."""
+    times_T = np.arange(len(pitch_T)) * STEP
     phase_T = np.cumsum(pitch_T) * STEP
     instants = np.interp(np.arange(1, int(phase_T[-1])), phase_T, times_T)
     jitter = 0.008 * 2**manner.jitter
-    instants = instants + rng.normal(0, jitter, len(instants)) / np.interp(
-        instants, times_T, pitch_T
-    )
+    pitch = np.interp(instants, times_T, pitch_T)
+    instants += rng.normal(0, jitter, len(instants)) / pitch
     amplitude = np.interp(instants, times_T, voice_T)
     amplitude *= np.exp(rng.normal(0, 5 * jitter, len(amplitude)))  # shimmer
     audible = (amplitude > 1e-3) & (instants > 0) & (instants < times_T[-1])
