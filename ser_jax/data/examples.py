@@ -125,10 +125,9 @@ def _aligned_zeros(shape: Sequence[int]) -> np.ndarray:
 
 
 def fit_normalisation(examples: Examples, example_M: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return mean and standard deviation of each column over all frames of these examples.
+    """Return mean and standard deviation of each column over all frames, float32 [F] each.
 
-    Returns:
-      float32 [F] each; the standard deviation of a constant column is 1.
+    The standard deviation of a constant column is 1.
     """
     n, total, squares = 0, 0.0, 0.0
     # Sums are about an offset near the mean: the variance from raw sums of squares would cancel.

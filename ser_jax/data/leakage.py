@@ -16,8 +16,6 @@ def audit(split: Split, clips: Clips, *, trained_on: np.ndarray, normalised_on: 
     """Refuse a training that would see data that it is evaluated on.
 
     Args:
-      split: the three sets.
-      clips: the corpus.
       trained_on: clip row of each training example, augmented views included.
       normalised_on: clip row of each example that the normalisation is fitted on.
 

@@ -28,17 +28,11 @@ EPOCH_KEYS = """epoch train/loss train/l2 train/accuracy train/macro_f1
 
 @dataclasses.dataclass(frozen=True)
 class FinishedRun:
-    """Results and test predictions of a run.
+    """Results and test predictions of a run."""
 
-    Attributes:
-      name: distinguishes the run from others on pages.
-      results: contents of results.json.
-      predictions: of the chosen replicas.
-    """
-
-    name: str
-    results: dict[str, Any]
-    predictions: Predictions
+    name: str  # distinguishes the run from others on pages
+    results: dict[str, Any]  # contents of results.json
+    predictions: Predictions  # of the chosen replicas
 
     @functools.cached_property
     def test_sets(self) -> set[frozenset[tuple[str, str, int]]]:
@@ -68,11 +62,9 @@ def load(workdir: Path) -> FinishedRun:
     if not complete:
         raise UserError(f"{workdir / 'results.json'} is damaged; {REMEDY}.")
     chosen = all_predictions.of_replicas(list(n_correct))
-    n_correct_in_table = {
-        int(replica): int(chosen.of_replicas([replica]).correct_P.sum())
-        for replica in np.unique(chosen.replica_P)
-    }
-    if n_correct_in_table != n_correct:
+    replicas, replica_P = np.unique(chosen.replica_P, return_inverse=True)
+    hits = np.bincount(replica_P, chosen.correct_P)
+    if dict(zip(replicas.tolist(), hits.tolist(), strict=True)) != n_correct:
         raise UserError(f"{path} and results.json are from different evaluations; {REMEDY}.")
     return FinishedRun(workdir.resolve().name, results, chosen)
 

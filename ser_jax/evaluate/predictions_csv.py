@@ -23,16 +23,11 @@ def write(path: Path, predictions: Predictions, labels: Sequence[str]) -> None:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow([*_COLUMNS, *labels])
-    for replica, clip, speaker, label, prediction, probability_C in zip(
-        predictions.replica_P.tolist(),
-        predictions.clip_P.tolist(),
-        predictions.speaker_P.tolist(),
-        predictions.label_P.tolist(),
-        predictions.prediction_P.tolist(),
-        predictions.probability_PxC.tolist(),
-        strict=True,
-    ):
-        probabilities = (f"{p:.9g}" for p in probability_C)
+    p = predictions
+    columns = p.replica_P, p.clip_P, p.speaker_P, p.label_P, p.prediction_P, p.probability_PxC
+    rows = zip(*(column.tolist() for column in columns), strict=True)
+    for replica, clip, speaker, label, prediction, probability_C in rows:
+        probabilities = (f"{value:.9g}" for value in probability_C)
         writer.writerow([replica, clip, speaker, labels[label], labels[prediction], *probabilities])
     files.write_text(path, text.getvalue())
 

@@ -33,7 +33,6 @@ def collect_results(
     `settings` describes its replicas only.
 
     Args:
-      experiment: the run that was trained.
       predictions: of all replicas.
       loss_R: mean cross-entropy on the test set.
       value_R: monitored value at the best epoch; larger is better.

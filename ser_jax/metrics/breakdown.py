@@ -24,12 +24,10 @@ def accuracy_by_group(
     """Return accuracy by true class ("emotion"), by each attribute, and by speaker ("actor").
 
     Args:
-      predictions: of the replicas to summarise.
       attributes: {name: {clip id: value}}; a missing or empty value is "unknown". "age", in years,
         becomes "age group", in decades. Attributes with one value, or with fewer than two clips
         per value on average, are left out.
       votes: as for `listeners.perceived`.
-      labels: class names.
 
     Returns:
       {name: [{"value", "n", "n_speakers", "accuracy", "low", "high", "interval_over", "human"}]}.
@@ -82,14 +80,9 @@ def _accuracy(predictions: Predictions) -> dict[str, Any]:
     hits_U, n_U = np.bincount(unit_P, predictions.correct_P), np.bincount(unit_P)
     resampled = [(times_BxU @ hits_U) / (times_BxU @ n_U) for times_BxU in resamples(present_RxU)]
     low, high = percentile_limits(np.concatenate(resampled), len(units))
-    return {
-        "n": n,
-        "n_speakers": n_speakers,
-        "accuracy": float(predictions.correct_P.mean()),
-        "low": low,
-        "high": high,
-        "interval_over": over,
-    }
+    accuracy = float(predictions.correct_P.mean())
+    interval = {"low": low, "high": high, "interval_over": over}
+    return {"n": n, "n_speakers": n_speakers, "accuracy": accuracy, **interval}
 
 
 def _human(predictions: Predictions, votes: Mapping[str, Sequence[int]]) -> float | None:
@@ -97,8 +90,7 @@ def _human(predictions: Predictions, votes: Mapping[str, Sequence[int]]) -> floa
     rated = [clip for clip in label_of if any(votes.get(clip) or ())]
     if not rated:
         return None
-    agreement = listeners.agreement([votes[c] for c in rated], [label_of[c] for c in rated])
-    return agreement["accuracy"]
+    return listeners.agreement([votes[c] for c in rated], [label_of[c] for c in rated])["accuracy"]
 
 
 def _decade(age: str) -> str:

@@ -53,7 +53,6 @@ def perceived(
     shared equally by the tied classes.
 
     Args:
-      predictions: of the replicas to summarise.
       votes: number of votes per class by clip id; empty or missing for clips without votes.
 
     Returns:

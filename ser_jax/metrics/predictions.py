@@ -11,20 +11,12 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True)
 class Predictions:
-    """Test predictions of one or more replicas, in any order; arrays of equal length.
+    """Test predictions of one or more replicas, in any order; arrays of equal length."""
 
-    Attributes:
-      replica_P: replica number.
-      clip_P: clip id, at most once per replica.
-      speaker_P: speaker of the clip.
-      label_P: true class.
-      probability_PxC: probability of each class.
-    """
-
-    replica_P: np.ndarray
-    clip_P: np.ndarray
+    replica_P: np.ndarray  # replica numbers
+    clip_P: np.ndarray  # ids, each at most once per replica
     speaker_P: np.ndarray
-    label_P: np.ndarray
+    label_P: np.ndarray  # true classes
     probability_PxC: np.ndarray
 
     @property

@@ -24,18 +24,12 @@ class Layout:
 
     The replicas are cut into groups of G, each run by one program. A group is sharded along the
     mesh's "replica" axis, and the batch of each replica along "data".
-
-    Attributes:
-      mesh: with the axes AXES.
-      n_replicas: R.
-      at_once: G, a divisor of R and a multiple of the "replica" axis.
-      strategy: how a device runs its replicas of a group, one of STRATEGIES.
     """
 
-    mesh: Mesh
-    n_replicas: int
-    at_once: int
-    strategy: str
+    mesh: Mesh  # with the axes AXES
+    n_replicas: int  # R
+    at_once: int  # G, a divisor of R and a multiple of the "replica" axis
+    strategy: str  # how a device runs its replicas of a group, one of STRATEGIES
 
     @property
     def n_local(self) -> int:

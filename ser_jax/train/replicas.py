@@ -14,16 +14,11 @@ from ser_jax.data import splits
 
 @dataclasses.dataclass(frozen=True)
 class Replica:
-    """What distinguishes one training of a run from the others.
+    """What distinguishes one training of a run from the others."""
 
-    Attributes:
-      seed: of initialisation, dropout and batch order.
-      fold: of the protocol.
-      setting: values of the swept keys, such as {"optimizer.learning_rate": 3e-4}.
-    """
-
-    seed: int
-    fold: int
+    seed: int  # of initialisation, dropout and batch order
+    fold: int  # of the protocol
+    # Values of the swept keys, such as {"optimizer.learning_rate": 3e-4}.
     setting: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def value(self, config: ConfigDict, key: str) -> Any:

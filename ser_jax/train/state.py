@@ -44,23 +44,14 @@ class Weights(NamedTuple):
 
 @struct.dataclass
 class Sums:
-    """Sums over batches from which the host computes the metrics.
+    """Sums over batches from which the host computes the metrics."""
 
-    Attributes:
-      n: number of examples.
-      loss: cross-entropy, summed over examples.
-      confusion_CxC: counts, one row per true class.
-      l2: penalty, summed over steps.
-      steps: number of steps.
-      bad_step: the first step with a loss that is not finite, else −1.
-    """
-
-    n: jax.Array
-    loss: jax.Array
-    confusion_CxC: jax.Array
-    l2: jax.Array
-    steps: jax.Array
-    bad_step: jax.Array
+    n: jax.Array  # number of examples
+    loss: jax.Array  # cross-entropy, summed over examples
+    confusion_CxC: jax.Array  # counts, one row per true class
+    l2: jax.Array  # penalty, summed over steps
+    steps: jax.Array  # number of steps
+    bad_step: jax.Array  # the first step with a loss that is not finite, else −1
 
     @classmethod
     def zero(cls, n_classes: int) -> "Sums":

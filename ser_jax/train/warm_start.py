@@ -53,11 +53,8 @@ def _counterpart(replica: Replica, candidates: list[dict[str, Any]], source: Pat
     """Return the number of the source's replica to start from."""
     if len(candidates) == 1:
         return 0
-    matches = [
-        number
-        for number, candidate in enumerate(candidates)
-        if (candidate["seed"], candidate["fold"]) == (replica.seed, replica.fold)
-    ]
+    key = (replica.seed, replica.fold)
+    matches = [i for i, row in enumerate(candidates) if (row["seed"], row["fold"]) == key]
     if len(matches) != 1:
         raise UserError(
             f"init_from={source} has {len(matches) or 'no'} replicas of seed {replica.seed}, fold "
