@@ -1,22 +1,22 @@
-"""All comparisons, one after another, into docs/benchmarks.md: what `make bench` runs.
+"""Run all comparisons and write them to docs/benchmarks.md; this is `make bench`.
 
     python -m benchmarks
-    python -m benchmarks --only=training,records      # shown, not written
+    python -m benchmarks --only=training,records      # printed only
 
-Each is a program of its own with more to say; see their --help. The corpus is the made one.
+Each comparison is a program with more options; see its --help. The corpus is the synthetic one.
 """
 
 import argparse
 import os
 import platform
 import re
-import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 
+from benchmarks import harness
 from data_prep import workers
 from ser_jax.common import files
 
@@ -32,39 +32,32 @@ PROGRAMS = {
 
 
 def run(*arguments: str) -> str:
-    """What a program of ours prints; its failure is ours."""
+    """Return what a program of this project prints."""
     print(f"python -m {' '.join(arguments)}", file=sys.stderr, flush=True)
-    done = subprocess.run(  # noqa: S603 — our own program
-        [sys.executable, "-m", *arguments], text=True, stdout=subprocess.PIPE
-    )
-    if done.returncode:
-        sys.exit(f"error: {arguments[0]} failed; what it printed above says why.")
-    return done.stdout
+    return "\n".join(harness.run(*arguments, quiet=False).lines)
 
 
-def of_prediction(arguments: Sequence[str], folder: Path) -> str:
-    """It needs a run: one epoch of the demo's."""
-    corpus, workdir = folder / "synthetic", folder / "run"
-    run(
-        "launch",
-        "--config=configs/cnn2d.py:demo",
-        f"--workdir={workdir}",
-        f"--config.records_dir={folder / 'records'}",
-        f"--config.corpus.root={corpus}",
-        "--config.train.epochs=1",
-    )
-    table = run(*arguments, f"--workdir={workdir}", str(corpus))
-    return table.replace(f"{folder}{os.sep}", "")  # a name that means nothing tomorrow
+def run_prediction(arguments: Sequence[str]) -> str:
+    """Measure prediction, with the demo's network after one epoch."""
+    with tempfile.TemporaryDirectory() as folder:
+        corpus, workdir = Path(folder) / "synthetic", Path(folder) / "run"
+        run(
+            *("launch", "--config=configs/cnn2d.py:demo", f"--workdir={workdir}"),
+            f"--config.records_dir={folder}/records",
+            f"--config.corpus.root={corpus}",
+            "--config.train.epochs=1",
+        )
+        table = run(*arguments, f"--workdir={workdir}", str(corpus))
+    return table.replace(f"{folder}{os.sep}", "")  # the temporary folder's name
 
 
 def machine() -> str:
-    """Processor, memory, versions."""
+    """Describe the processor, the memory and the versions."""
     import jax
 
-    cpu = platform.processor() or platform.machine()
-    if (info := Path("/proc/cpuinfo")).exists():
-        cpu = re.search(r"model name\s*: (.*)", info.read_text()) or [cpu, cpu]
-        cpu = cpu[1]
+    cpu, info = platform.processor() or platform.machine(), Path("/proc/cpuinfo")
+    if info.exists() and (match := re.search(r"model name\s*: (.*)", info.read_text())):
+        cpu = match[1]
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
     versions = ", ".join(f"{name} {metadata.version(name)}" for name in LIBRARIES)
     return (
@@ -76,32 +69,26 @@ def machine() -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    every = ",".join(PROGRAMS)
-    parser.add_argument("--only", default=every, help=f"some of {every}; then nothing is written")
+    names = ",".join(PROGRAMS)
+    parser.add_argument("--only", default=names, help=f"some of {names}; the page is not written")
     options = parser.parse_args()
-    names = options.only.split(",")
-    if not set(names) <= set(PROGRAMS):
-        parser.error(f"--only={options.only} is not among {every}")
+    chosen = options.only.split(",")
+    if not set(chosen) <= set(PROGRAMS):
+        parser.error(f"--only={options.only} is unknown; use some of {names}")
     text = PAGE.read_text(encoding="utf-8")
-    before, found, rest = text.partition(BEGIN)
-    _, ended, after = rest.partition(END)
-    if not found or not ended:
-        sys.exit(f"error: {PAGE} has lost the lines {BEGIN!r} and {END!r}; put them back.")
+    section = re.compile(f"{BEGIN}.*{END}", re.DOTALL)
+    if not section.search(text):
+        sys.exit(f"error: {PAGE} lacks the lines {BEGIN!r} and {END!r}; restore them.")
     parts = [machine()]
-    for name in names:
+    for name in chosen:
         title, arguments = PROGRAMS[name]
-        if name == "prediction":
-            with tempfile.TemporaryDirectory() as folder:
-                table = of_prediction(arguments, Path(folder))
-        else:
-            table = run(*arguments)
+        table = run_prediction(arguments) if name == "prediction" else run(*arguments)
         parts.append(f"### {title}\n\n`python -m {' '.join(arguments)}`: {table.strip()}")
         print(parts[-1], end="\n\n", flush=True)
-    if options.only != every:
-        return
-    written = "\n\n".join([BEGIN, *parts, END])
-    files.write_text(PAGE, before + written + after)
-    print(f"Written to {PAGE}.")
+    if options.only == names:
+        results = "\n\n".join([BEGIN, *parts, END])
+        files.write_text(PAGE, section.sub(lambda _: results, text))
+        print(f"Written to {PAGE}.")
 
 
 if __name__ == "__main__":

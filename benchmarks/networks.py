@@ -1,6 +1,6 @@
-"""The report's networks as numbers: what the alternatives build theirs from, and what they cost.
+"""The networks of the reference report as numbers, from which PyTorch's and Keras's are built.
 
-The numbers are those of configs/, so the alternatives cannot drift away from what they are beside.
+All numbers come from configs/, so the alternatives always equal the project's own networks.
 """
 
 import dataclasses
@@ -20,12 +20,12 @@ class Network:
     """A network and its input.
 
     Attributes:
-      name: of NAMES.
-      space: size of the input, (values,) or (frames, columns); one channel.
-      widths: of the convolutions, each with stride 1, its size kept, then ReLU.
-      kernels: their sides.
+      name: one of NAMES.
+      space: size of the input, (values,) or (frames, columns), with one channel.
+      widths: output channels of each convolution; stride 1, padded "same", then ReLU.
+      kernels: side of each kernel.
       dense: width of the hidden layer.
-      pool: side of a pool after each convolution, padded "same".
+      pool: side of the pooling window after each convolution, padded "same".
       stride: of the pools.
       optimizer: adam or rmsprop.
     """
@@ -41,17 +41,14 @@ class Network:
 
     @property
     def batch_norm(self) -> tuple[bool, ...]:
-        """Which convolutions BatchNorm follows."""
+        """Whether BatchNorm follows each convolution."""
         n = len(self.widths)
-        return {"cnn2d": (*(True,) * (n - 1), False), "cnn1d": (True,) * n}.get(
-            self.name, (False,) * n
-        )
+        return (*(self.name != "paper",) * (n - 1), self.name == "cnn1d")
 
     @property
     def averages(self) -> tuple[bool, ...]:
-        """Which pools take the mean; the others take the maximum."""
-        n = len(self.widths)
-        return (*(self.name == "cnn2d",) * (n - 1), False)
+        """Whether each pool takes the mean instead of the maximum."""
+        return (*(self.name == "cnn2d",) * (len(self.widths) - 1), False)
 
     @property
     def spaces(self) -> list[tuple[int, ...]]:
@@ -63,8 +60,11 @@ class Network:
 
     @property
     def flops(self) -> int:
-        """Of one example's training step: a multiplication and an addition each, of convolutions
-        and dense layers, forward and for both gradients; none for the input's gradient."""
+        """Operations of one example's training step, in convolutions and dense layers.
+
+        A multiplication and an addition count as two; forward, and backward for weights and inputs,
+        except the network's own input.
+        """
         channels = (1, *self.widths)
         layers = [
             math.prod(space) * side ** len(space) * n_in * n_out
@@ -77,30 +77,28 @@ class Network:
         return 2 * (3 * sum(layers) - layers[0])
 
 
-def batch_of(order: Any, step: int, batch: int) -> Any:
-    """The rows of a step, of an order of all examples, which begins again where it ends."""
+def batch_rows(order: Any, step: int, batch: int) -> Any:
+    """Return the rows of a step from an order of all examples, which repeats at its end."""
     start = step * batch % max(len(order) - batch + 1, 1)
     return order[start : start + batch]
 
 
-def configured(model: str, batch: int, precision: str) -> ConfigDict:
-    """The model's own config."""
+def make_config(model: str, batch: int, precision: str = "float32") -> ConfigDict:
+    """Return the model's own config with a batch size and precision."""
     config = importlib.import_module(f"configs.{model}").get_config()
     config.train.batch_size, config.train.compute_dtype = batch, precision
     return config
 
 
-def network(config: ConfigDict, n_frames: int) -> Network:
-    """The network that a config describes, on clips of so many frames."""
-    model, n_columns = config.model, config.features.n_mfcc
-    vector = config.input.kind == "vector"  # zero crossings and energy stand beside the MFCC
-    return Network(
-        model.name,
-        (n_frames * (n_columns + 2),) if vector else (n_frames, n_columns),
-        tuple(model.widths),
-        tuple(model.kernels),
-        model.dense,
-        model.pool,
-        model.stride,
-        config.optimizer.name,
-    )
+def n_columns(config: ConfigDict) -> int:
+    """Return the features per frame; a vector has zero-crossing rate and energy beside the MFCC."""
+    return config.features.n_mfcc + 2 * (config.input.kind == "vector")
+
+
+def make_network(config: ConfigDict, n_frames: int) -> Network:
+    """Return the network that a config describes, for clips of `n_frames`."""
+    space = (n_frames, n_columns(config))
+    space = (math.prod(space),) if config.input.kind == "vector" else space
+    keys = ("name", "widths", "kernels", "dense", "pool", "stride")
+    model = {key: config.model[key] for key in keys}
+    return Network(space=space, optimizer=config.optimizer.name, **model)

@@ -1,79 +1,56 @@
-"""Files a second of prediction, beside what one would write with librosa and PyTorch.
+"""Prediction, in files per second, compared with what one would write with librosa and PyTorch.
 
     python -m benchmarks.prediction --workdir=runs/ravdess data/ravdess
 
-Each round runs all programs in turns, each in a process of its own: librosa's MFCC alone; those and
-PyTorch's network, a file at a time (see prediction_loop.py), as it comes and with BLAS held to one
-thread; `ser_jax.predict` with an empty compilation cache (cold), and again with what that left
-there (warm). First for one file, to its answer, then for all, to the end of the process; imports
-included. All predict with the same weights, and their probabilities are compared.
+Each round runs these programs in turns, each in a process of its own: librosa's MFCC alone; MFCC
+and PyTorch's network, one file at a time (see prediction_loop.py), by default and with one BLAS
+thread; `ser_jax.predict` with an empty compilation cache (cold), and with the cache that this left
+(warm). Each first predicts one file, timed up to its answer, then all, timed up to the end of the
+process; imports included. All use the same weights, and their probabilities are compared.
 """
 
 import argparse
-import dataclasses
+import functools
 import json
-import os
+import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks import prediction_loop
-from benchmarks.turns import spread
+from benchmarks import harness, prediction_loop
+from benchmarks.harness import FinishedProcess
 from data_prep import workers
 from ser_jax.audio import files
 
-AS_IT_COMES = "librosa and PyTorch, a file at a time"
-TOLERANCE = 1e-4  # of a probability, between the programs: their features round differently
+MFCC, LOOP = "librosa, MFCC alone", "librosa and PyTorch, a file at a time"
+ONE_THREAD, COLD, WARM = "the same, BLAS in one thread", "predict, cold", "predict, warm"
+TOLERANCE = 1e-4  # of a probability, since the programs' features are rounded differently
 
 
-@dataclasses.dataclass(frozen=True)
-class Taken:
-    """One process.
-
-    Attributes:
-      first: seconds from its start to its first answer.
-      whole: seconds to its end.
-      answers: its lines.
-    """
-
-    first: float
-    whole: float
-    answers: list[dict]
-
-
-def timed(command: Sequence[str], paths: Sequence[str], variables: dict[str, str]) -> Taken:
-    """Runs a program that reads paths and writes a line of JSON for each; its failure is ours."""
-    with tempfile.TemporaryFile("w+") as listed:
-        listed.write("\n".join(paths))
-        listed.seek(0)
-        begin = time.perf_counter()
-        process = subprocess.Popen(  # noqa: S603 — our own programs
-            command,
-            stdin=listed,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-            env=os.environ | variables,
-        )
-        lines = [process.stdout.readline()]
-        first = time.perf_counter() - begin
-        lines += process.stdout.readlines()
-        if process.wait() or len(lines) != len(paths):
-            sys.exit(f"error: {' '.join(command)} answered {len(lines)} of {len(paths)} files.")
-    return Taken(first, time.perf_counter() - begin, [json.loads(line) for line in lines])
+def run(name: str, command: Sequence[str], paths: Sequence[str], cache: Path) -> FinishedProcess:
+    """Run a program that reads paths and writes a line of JSON for each."""
+    if name == COLD:
+        shutil.rmtree(cache, ignore_errors=True)
+    environment = {
+        "JAX_COMPILATION_CACHE_DIR": str(cache),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    }
+    if name == ONE_THREAD:
+        environment["OPENBLAS_NUM_THREADS"] = "1"
+    process = harness.run(*command, stdin="\n".join(paths), environment=environment)
+    if len(process.lines) != len(paths):
+        sys.exit(f"error: {name} answered {len(process.lines)} of {len(paths)} files.")
+    print(f"{name}, {len(paths)} files: {process.wall:.1f} s", file=sys.stderr)
+    return process
 
 
-def difference(some: Sequence[dict], others: Sequence[dict]) -> float:
-    """The largest between two programs' probabilities."""
-    return max(
-        abs(p - other["probabilities"][label])
-        for one, other in zip(some, others, strict=True)
-        for label, p in one["probabilities"].items()
-    )
+def difference(process: FinishedProcess, other: FinishedProcess) -> float:
+    """Return the largest difference between the probabilities of two programs."""
+    pairs = zip(process.lines, other.lines, strict=True)
+    probabilities = [[json.loads(line)["probabilities"] for line in pair] for pair in pairs]
+    return max(abs(a[label] - b[label]) for a, b in probabilities for label in a)
 
 
 def main() -> None:
@@ -82,59 +59,42 @@ def main() -> None:
     parser.add_argument("--workdir", type=Path, required=True, help="of a trained run")
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
-    paths = [one.path for one in files.find([options.folder]) if not one.error]
+    paths = [file.path for file in files.find([options.folder]) if not file.error]
+    n_files = len(paths)
     with tempfile.TemporaryDirectory() as folder:
-        network = Path(folder) / "network.pt"
+        network, cache = Path(folder) / "network.pt", Path(folder) / "cache"
         prediction_loop.save(options.workdir, network)
-        loop = [sys.executable, "-m", "benchmarks.prediction_loop", str(network)]
-        predict = [sys.executable, "-m", "ser_jax.predict", f"--workdir={options.workdir}"]
-        predict += ["-", "--format=jsonl"]
+        loop = ["benchmarks.prediction_loop", str(network)]
+        predict = ["ser_jax.predict", f"--workdir={options.workdir}", "-", "--format=jsonl"]
         programs = {
-            "librosa, MFCC alone": ([*loop, "--features"], {}),
-            AS_IT_COMES: (loop, {}),
-            "the same, BLAS in one thread": (loop, {"OPENBLAS_NUM_THREADS": "1"}),
-            "predict, cold": (predict, {}),
-            "predict, warm": (predict, {}),
+            MFCC: [*loop, "--features"],
+            **{LOOP: loop, ONE_THREAD: loop},
+            **{COLD: predict, WARM: predict},
         }
-        found = _in_turns(programs, paths, options.rounds)
+        tasks = {
+            (name, n): functools.partial(run, name, command, paths[:n], cache)
+            for n in (1, n_files)
+            for name, command in programs.items()
+        }
+        processes = harness.in_turns(tasks, options.rounds)
     print(
-        f"{len(paths):,} files of {options.folder}, {options.workdir}, {workers.n_processors()} "
+        f"{n_files:,} files of {options.folder}, {options.workdir}, {workers.n_processors()} "
         f"cores; medians of {options.rounds} rounds (least–most), imports included.\n\n"
-        "| program | seconds to the first answer | seconds for all | files a second | multiple |\n"
+        "| program | seconds to first answer | seconds for all | files per second | speed-up |\n"
         "| --- | ---: | ---: | ---: | ---: |"
     )
-    middle = {
-        name: statistics.median(one.whole for one in found[name, len(paths)]) for name in programs
-    }
-    for name in programs:
-        first = spread([one.first for one in found[name, 1]], 2)
-        every = spread([one.whole for one in found[name, len(paths)]], 1)
+    walls = {name: [process.wall for process in processes[name, n_files]] for name in programs}
+    median = {name: statistics.median(values) for name, values in walls.items()}
+    for name, values in walls.items():
+        first = harness.spread([process.first for process in processes[name, 1]], 2)
         print(
-            f"| {name} | {first} | {every} | {len(paths) / middle[name]:.0f} "
-            f"| {middle[AS_IT_COMES] / middle[name]:.2f} |"
+            f"| {name} | {first} | {harness.spread(values, 1)} | {n_files / median[name]:.0f} "
+            f"| {median[LOOP] / median[name]:.2f} |"
         )
-    ours, theirs = (found[name, len(paths)][-1].answers for name in ("predict, warm", AS_IT_COMES))
-    apart = difference(ours, theirs)
-    print(f"\nThe probabilities differ by {apart:.1g} at most.")
-    if not apart <= TOLERANCE:
-        sys.exit("error: the programs do not predict the same.")
-
-
-def _in_turns(
-    programs: dict[str, tuple[list[str], dict[str, str]]], paths: Sequence[str], rounds: int
-) -> dict[tuple[str, int], list[Taken]]:
-    """{program and number of files: its rounds}; each round begins with an empty cache."""
-    found: dict[tuple[str, int], list[Taken]] = {}
-    for _ in range(rounds):
-        for n_files in (1, len(paths)):
-            with tempfile.TemporaryDirectory() as cache:
-                own = {"JAX_COMPILATION_CACHE_DIR": cache}
-                own["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
-                for name, (command, variables) in programs.items():
-                    taken = timed(command, paths[:n_files], own | variables)
-                    found.setdefault((name, n_files), []).append(taken)
-                    print(f"{name}, {n_files} files: {taken.whole:.1f} s", file=sys.stderr)
-    return found
+    largest = difference(*(processes[name, n_files][-1] for name in (WARM, LOOP)))
+    print(f"\nThe probabilities differ by {largest:.1g} at most.")
+    if not largest <= TOLERANCE:
+        sys.exit("error: the programs' predictions differ.")
 
 
 if __name__ == "__main__":

@@ -1,43 +1,39 @@
-"""Preparation of feature records, beside a process pool that calls librosa for the same views.
+"""Preparation of feature records, compared with a process pool that calls librosa.
 
     python -m benchmarks.records
     python -m benchmarks.records --root=data/crema_d --corpus=crema_d --clips=400
 
-The alternative is what one would write with librosa: a ProcessPoolExecutor over all cores; a worker
-reads a clip once with librosa.load, adds noise with NumPy, shifts and stretches with
-librosa.effects, computes mel once a view and from it MFCC, then zero crossings and RMS, and saves
-all as one .npz. Each runs in a process of its own, imports included, in turns; the files of the
-records and of the alternative are left in a temporary folder that is removed.
+The alternative is what one would write with librosa: a ProcessPoolExecutor over all cores, in which
+a worker reads a clip once, adds noise with NumPy, shifts and stretches with librosa.effects,
+computes the mel spectrogram once per view and from it the MFCC, then zero crossings and RMS, and
+saves all as one .npz. Both run in turns, in processes of their own, imports included, and write to
+temporary folders.
 """
 
 import argparse
 import concurrent.futures
 import dataclasses
+import functools
 import multiprocessing
 import os
 import resource
 import statistics
-import subprocess
-import sys
 import tempfile
-import time
 from pathlib import Path
 
-from benchmarks.turns import peak_mib, spread
+from benchmarks import harness
 from data_prep import workers
 from ser_jax.pages.numbers import percent
 
-MAKERS = ("records", "librosa")
 
-
-def corpus_of(options: argparse.Namespace):
+def read_corpus(options: argparse.Namespace):
     from data_prep import corpora
 
     corpus = corpora.read(options.corpus, Path(options.root))
-    # Evenly through the corpus: the first clips are those of a few voices.
+    # Evenly spaced: the first clips are those of a few speakers.
     step = max(1, len(corpus.utterances) // options.clips) if options.clips else 1
-    some = corpus.utterances[::step][: options.clips or None]
-    return dataclasses.replace(corpus, utterances=some)
+    utterances = corpus.utterances[::step][: options.clips or None]
+    return dataclasses.replace(corpus, utterances=utterances)
 
 
 def make_records(options: argparse.Namespace, folder: Path) -> None:
@@ -46,26 +42,25 @@ def make_records(options: argparse.Namespace, folder: Path) -> None:
     from data_prep.records.recipe import Recipe
     from ser_jax.features import FeatureSpec
 
-    recipe = Recipe(corpus_of(options), FeatureSpec(), Augmentation())
-    build.build(recipe, folder)
+    build.build(Recipe(read_corpus(options), FeatureSpec(), Augmentation()), folder)
 
 
 def make_with_librosa(options: argparse.Namespace, folder: Path) -> None:
     from ser_jax.features import FeatureSpec
 
-    spec = dataclasses.asdict(FeatureSpec())
-    paths = [u.path for u in corpus_of(options).utterances]
-    n_clips = len(paths)
+    paths = [u.path for u in read_corpus(options).utterances]
+    make_clip = functools.partial(
+        librosa_views, spec=dataclasses.asdict(FeatureSpec()), folder=folder
+    )
+    # As many workers as cores, so each gets one thread.
+    os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
     context = multiprocessing.get_context("spawn")
-    n_processes = workers.n_processors()
-    with concurrent.futures.ProcessPoolExecutor(n_processes, context) as pool:
-        arguments = paths, range(n_clips), [spec] * n_clips, [folder] * n_clips
-        for _ in pool.map(with_librosa, *arguments, chunksize=16):
-            pass
+    with concurrent.futures.ProcessPoolExecutor(workers.n_processors(), context) as pool:
+        list(pool.map(make_clip, paths, range(len(paths)), chunksize=16))
 
 
-def with_librosa(path: Path, seed: int, spec: dict, folder: Path) -> None:
-    """One clip's four views and their features, as one file."""
+def librosa_views(path: Path, seed: int, spec: dict, folder: Path) -> None:
+    """Write the features of one clip's four views to one file."""
     import librosa
     import numpy as np
 
@@ -83,15 +78,8 @@ def with_librosa(path: Path, seed: int, spec: dict, folder: Path) -> None:
     planes = {}
     frames = {"frame_length": spec["frame_length"], "hop_length": spec["hop_length"]}
     for view, y in views.items():
-        mel = librosa.feature.melspectrogram(
-            y=librosa.effects.preemphasis(y, coef=spec["pre_emphasis"], zi=[0.0]),
-            sr=rate,
-            n_fft=spec["n_fft"],
-            hop_length=spec["hop_length"],
-            win_length=spec["frame_length"],
-            window=spec["window"],
-            n_mels=spec["n_mels"],
-        )
+        emphasised = librosa.effects.preemphasis(y, coef=spec["pre_emphasis"], zi=[0.0])
+        mel = librosa.feature.melspectrogram(y=emphasised, **harness.mel_arguments(spec))
         planes[f"{view}/log_mel"] = log_mel = librosa.power_to_db(mel, top_db=spec["top_db"])
         planes[f"{view}/mfcc"] = librosa.feature.mfcc(S=log_mel, n_mfcc=spec["n_mfcc"])
         planes[f"{view}/zero"] = librosa.feature.zero_crossing_rate(y, **frames)
@@ -99,73 +87,49 @@ def with_librosa(path: Path, seed: int, spec: dict, folder: Path) -> None:
     np.savez(folder / f"{seed}.npz", **{name: x.astype(np.float32) for name, x in planes.items()})
 
 
-@dataclasses.dataclass
-class Cost:
-    """Of one process and its children: wall and CPU seconds, peaks of resident memory in MiB."""
-
-    wall: float
-    cpu: float
-    main: float
-    child: float
-
-
-def cost_of(maker: str, options: argparse.Namespace) -> Cost:
-    """Runs a maker in a process of its own."""
-    command = [sys.executable, "-m", "benchmarks.records", f"--maker={maker}"]
-    for name in ("root", "corpus", "clips"):
-        command.append(f"--{name}={getattr(options, name)}")
-    # One thread a worker of the alternative: its workers are as many as there are cores.
-    threads = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"} if maker == "librosa" else {}
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    begin = time.perf_counter()
-    done = subprocess.run(  # noqa: S603 — our own program
-        command, text=True, check=True, stdout=subprocess.PIPE, env={**os.environ, **threads}
-    )
-    wall = time.perf_counter() - begin
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    main, child = map(float, done.stdout.split()[-2:])
-    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return Cost(wall, cpu, main, child)
+MAKERS = {"records": make_records, "librosa": make_with_librosa}
 
 
 def run_maker(options: argparse.Namespace) -> None:
+    """Make the files in this process; print its peak memory and that of the largest worker."""
     with tempfile.TemporaryDirectory() as folder:
-        make = {"records": make_records, "librosa": make_with_librosa}[options.maker]
-        make(options, Path(folder))
-    print(peak_mib(), resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024)
+        MAKERS[options.maker](options, Path(folder))
+    largest_worker = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+    print(harness.peak_mib(), largest_worker)
 
 
 def print_table(options: argparse.Namespace) -> None:
     n_cores = workers.n_processors()
-    n_views = 4 * len(corpus_of(options).utterances)
+    n_views = 4 * len(read_corpus(options).utterances)
     print(
         f"{n_views} clips × views of {options.corpus}, {n_cores} cores; medians of "
         f"{options.rounds} rounds (least–most).\n\n"
-        "| made by | seconds | clips × views a second | of librosa's time | cores busy "
+        "| made by | seconds | clips × views per second | of librosa's time | cores busy "
         "| CPU seconds | MiB, main + largest worker |\n"
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: |"
     )
-    costs: dict[str, list[Cost]] = {maker: [] for maker in MAKERS}
-    for _ in range(options.rounds):
-        for maker in MAKERS:
-            costs[maker].append(cost_of(maker, options))
-    theirs = statistics.median(cost.wall for cost in costs["librosa"])
-    for maker, some in costs.items():
-        walls = [cost.wall for cost in some]
-        wall, cpu = statistics.median(walls), statistics.median(cost.cpu for cost in some)
-        main, child = (max(getattr(cost, name) for cost in some) for name in ("main", "child"))
+    arguments = [f"--{name}={getattr(options, name)}" for name in ("root", "corpus", "clips")]
+    command = functools.partial(harness.run, "benchmarks.records", *arguments)
+    tasks = {maker: functools.partial(command, f"--maker={maker}") for maker in MAKERS}
+    processes = harness.in_turns(tasks, options.rounds)
+    librosa_wall = statistics.median(process.wall for process in processes["librosa"])
+    for maker, runs in processes.items():
+        walls = [process.wall for process in runs]
+        wall, cpu = statistics.median(walls), statistics.median(process.cpu for process in runs)
+        peaks = [map(float, process.lines[-1].split()) for process in runs]
+        main, worker = map(max, zip(*peaks, strict=True))
         print(
-            f"| {maker} | {spread(walls, 1)} | {n_views / wall:.0f} | "
-            f"{wall / theirs:.2f} | {percent(cpu / wall / n_cores, '.0f')} | {cpu:.1f} | "
-            f"{main:.0f} + {child:.0f} |"
+            f"| {maker} | {harness.spread(walls, 1)} | {n_views / wall:.0f} | "
+            f"{wall / librosa_wall:.2f} | {percent(cpu / wall / n_cores, '.0f')} | {cpu:.1f} | "
+            f"{main:.0f} + {worker:.0f} |"
         )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--root", default="", help="of a corpus; made voices if empty")
-    parser.add_argument("--corpus", default="crema_d", help="which corpus --root holds")
-    parser.add_argument("--clips", type=int, default=0, help="take so many; 0 is all")
+    parser.add_argument("--root", help="of a corpus; a synthetic one by default")
+    parser.add_argument("--corpus", default="crema_d", help="the corpus in --root")
+    parser.add_argument("--clips", type=int, default=0, help="how many to use; 0 uses all")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--maker", choices=MAKERS, help=argparse.SUPPRESS)
     options = parser.parse_args()
