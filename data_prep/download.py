@@ -27,7 +27,7 @@ from data_prep.corpora.release import check_name, read_manifest
 from data_prep.workers import map_with_progress
 from ser_jax.audio.decoder import is_lfs_pointer
 from ser_jax.common import files
-from ser_jax.common.cli import exit_with_message
+from ser_jax.common.cli import exit_with_message, path_flag
 from ser_jax.common.errors import UserError
 
 CHUNK = 2**16  # bytes
@@ -192,7 +192,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--root", type=Path, required=True, help="the folder to fill")
+    parser.add_argument("--root", type=path_flag, required=True, help="the folder to fill")
     parser.add_argument("--base_url", help="a mirror: http(s)://host/folder, with the same names")
     parser.add_argument("--jobs", type=int, default=8, help="parallel downloads (default 8)")
     args = parser.parse_args()

@@ -9,6 +9,8 @@ from data_prep import corpora
 from data_prep.augmentation.views import Augmentation
 from data_prep.records import beam, build, recipe
 from data_prep.synthetic.corpus import write_corpus
+from ser_jax.audio.decoder import FOREIGN_SUFFIXES
+from ser_jax.audio.files import foreign_note
 from ser_jax.common.errors import UserError
 from ser_jax.features import FeatureSpec
 
@@ -43,11 +45,15 @@ def prepare(config: ConfigDict, beam_runner: str = "", beam_options: Sequence[st
         return folder
 
     corpus = read_corpus(config)
-    if corpus.ignored:
+    foreign = [p for p in corpus.ignored if p.suffix.lower() in FOREIGN_SUFFIXES]
+    others = [p for p in corpus.ignored if p not in foreign]
+    if others:
         print(
-            f"Ignoring {len(corpus.ignored)} audio files that are not clips of {corpus.title}, "
-            f"such as {corpus.ignored[0]}."
+            f"Ignoring {len(others)} audio files that are not clips of {corpus.title}, "
+            f"such as {others[0]}."
         )
+    if foreign:
+        print(foreign_note(foreign))
     records_recipe = recipe.Recipe(corpus, features, augmentation, config.records_dtype)
     folder = build.build(records_recipe, records_dir, beam_config)
     print(f"Records: {folder}")

@@ -10,9 +10,10 @@ import pytest
 import soundfile
 
 from data_prep import corpora
-from data_prep.verify import __main__, clip
+from data_prep.verify import __main__
 from data_prep.verify.corpus import verify
 from data_prep.verify.findings import Finding, render
+from ser_jax.audio import decoder
 from ser_jax.common.errors import UserError
 
 RATE = 16_000
@@ -129,7 +130,7 @@ def test_clipping_is_noted_and_not_wrong(ravdess):
 
 
 def test_clipping_across_decoded_blocks_is_found(ravdess, monkeypatch):
-    monkeypatch.setattr(clip, "BLOCK", 100)
+    monkeypatch.setattr(decoder, "_BLOCK", 100)
     samples = voice(8)
     samples[99:102] = 1.0
     write(ravdess / "clipped.wav", samples)

@@ -10,8 +10,12 @@ from ser_jax.audio import files
 from ser_jax.common.errors import UserError
 
 
-def find_audio(root: Path) -> list[Path]:
+def find_audio(root: Path, foreign: list[str] | None = None) -> list[Path]:
     """Return all audio files below `root`; see ser_jax.audio.files.below.
+
+    Args:
+      root: a folder.
+      foreign: receives audio files in formats that are not read.
 
     Raises:
       UserError: there are none, or a folder cannot be listed.
@@ -24,9 +28,11 @@ def find_audio(root: Path) -> list[Path]:
             f"{error.filename} cannot be listed ({error.strerror}); change its permissions."
         )
 
-    paths = [Path(path) for path in files.below(os.fspath(root), refuse)]
+    foreign = [] if foreign is None else foreign
+    paths = [Path(path) for path in files.below(os.fspath(root), refuse, foreign)]
     if not paths:
-        raise UserError(f"there are no audio files below {root}; check the folder.")
+        advice = files.foreign_note(foreign) or "check the folder."
+        raise UserError(f"there are no audio files below {root} that can be read; {advice}")
     return paths
 
 
@@ -43,9 +49,10 @@ def read_by_name(spec: CorpusSpec, root: Path, parse: Callable[[Path], Utterance
       UserError: no file is a clip, or two files are the same clip.
     """
     utterances: dict[str, Utterance] = {}
-    ignored = []
+    ignored, foreign = [], []
+    paths = find_audio(root, foreign)
     # CREMA-D ships damaged MP3s under the names of its WAVs, so a lossy copy never wins.
-    for path in sorted(find_audio(root), key=lambda p: (p.suffix.lower() == ".mp3", p)):
+    for path in sorted(paths, key=lambda p: (p.suffix.lower() == ".mp3", p)):
         utterance = parse(path)
         if utterance is None or (path.suffix.lower() == ".mp3" and utterance.id in utterances):
             ignored.append(path)
@@ -62,6 +69,7 @@ def read_by_name(spec: CorpusSpec, root: Path, parse: Callable[[Path], Utterance
             f"{ignored[0].name}); check --config.corpus.name."
         )
     by_id = tuple(utterances[clip] for clip in sorted(utterances))
+    ignored += map(Path, foreign)
     return Corpus(spec.name, spec.title, spec.labels, by_id, tuple(ignored), spec.licence)
 
 

@@ -4,12 +4,13 @@ Shapes: S samples, C channels, K frames.
 """
 
 import dataclasses
-import os
 from collections.abc import Sequence
 
 import numpy as np
 
 from data_prep import corpora, workers
+from ser_jax.audio.decoder import AudioError, Decoder
+from ser_jax.audio.waveform import flaw
 
 FRAME_SECONDS = 0.025
 QUIET_DB = 40.0  # a frame this far below the clip's loudest frame counts as silence
@@ -72,19 +73,14 @@ def measure_all(
 
 
 def _measure_file(utterance: corpora.Utterance) -> Measure | str:
-    import soundfile
-
     try:
-        samples_SxC, rate = soundfile.read(
-            os.fspath(utterance.path), dtype="float32", always_2d=True
-        )
-    except (OSError, RuntimeError) as error:  # soundfile.LibsndfileError is a RuntimeError
-        return f"cannot be decoded ({str(error).rstrip('.')})"
-    if not len(samples_SxC):
-        return "holds no samples"
-    if not np.isfinite(samples_SxC).all():
-        return "holds NaN or infinite samples"
-    return measure(samples_SxC.mean(axis=1), rate, samples_SxC.shape[1])
+        with Decoder(utterance.path) as file:
+            mono = [block_SxC.mean(axis=1) for block_SxC in file.blocks()]
+            waveform_S = np.concatenate([*mono, np.zeros(0, np.float32)])
+            rate, channels = file.rate, file.channels
+    except AudioError as error:
+        return str(error).removeprefix(f"{utterance.path} ").rstrip(".")
+    return flaw(waveform_S) or measure(waveform_S, rate, channels)
 
 
 def measure(waveform_S: np.ndarray, sampling_rate: int, channels: int = 1) -> Measure:

@@ -4,15 +4,14 @@ python -m data_prep.synthetic --root=data/synthetic  # 720 clips, 31 MB, ten sec
 """
 
 import argparse
-from pathlib import Path
 
 from data_prep.synthetic.corpus import write_corpus
-from ser_jax.common.cli import exit_with_message
+from ser_jax.common.cli import exit_with_message, path_flag
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--root", type=Path, required=True, help="an empty or new folder")
+    parser.add_argument("--root", type=path_flag, required=True, help="an empty or new folder")
     parser.add_argument("--speakers", type=int, default=24, help="1 to 999 (default: %(default)s)")
     parser.add_argument("--sentences", type=int, default=5, help="1 to 12 (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")

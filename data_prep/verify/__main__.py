@@ -10,22 +10,21 @@ three recordings under two labels each) are listed and do not count as wrong.
 
 import argparse
 import dataclasses
-from pathlib import Path
 
 from data_prep import corpora
 from data_prep.verify.corpus import verify
 from data_prep.verify.findings import render
 from ser_jax.common import files
-from ser_jax.common.cli import exit_with_message
+from ser_jax.common.cli import exit_with_message, path_flag
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--root", type=Path, required=True, help="the folder of the corpus")
+    parser.add_argument("--root", type=path_flag, required=True, help="the folder of the corpus")
     parser.add_argument("--corpus", choices=list(corpora.CORPORA), default="crema_d")
-    parser.add_argument("--json", type=Path, help="also write all findings to this file")
+    parser.add_argument("--json", type=path_flag, help="also write all findings to this file")
     args = parser.parse_args()
     verification = verify(args.root, args.corpus)
     if args.json:

@@ -10,7 +10,8 @@ from data_prep.corpora import CorpusSpec
 from data_prep.corpora.reading import find_audio
 from data_prep.corpora.release import read_manifest
 from data_prep.verify.clip import ClipCheck, check_clip
-from data_prep.verify.findings import REMEDIES, Finding, Verification
+from data_prep.verify.findings import NOTED, REMEDIES, Finding, Verification
+from ser_jax.audio.files import foreign_note
 from ser_jax.common import files
 from ser_jax.common.errors import UserError
 
@@ -29,11 +30,13 @@ def verify(root: Path, corpus: str = "crema_d") -> Verification:
     if not root.exists():
         raise UserError(f"{root} does not exist; give the folder of the corpus as --root.")
     folder = root.parent if root.is_file() else root
-    names = sorted(path.relative_to(folder).as_posix() for path in find_audio(folder))
+    foreign: list[str] = []
+    names = sorted(path.relative_to(folder).as_posix() for path in find_audio(folder, foreign))
     facts: list[str] = []
     exact: frozenset[str] = frozenset()
     if spec.release:
         names, facts = _without_spare_mp3s(spec, names)
+    facts += [foreign_note(foreign)] if foreign else []
     check, n_threads = functools.partial(check_clip, folder), workers.n_processors()
     checks = [c for _, c in workers.map_with_progress(check, names, n_threads, "verifying")]
     findings = [*_faults(checks), *_reader_findings(root, folder, corpus)]
@@ -50,7 +53,7 @@ def verify(root: Path, corpus: str = "crema_d") -> Verification:
 
     order = list(REMEDIES)
     findings.sort(key=lambda f: (order.index(f.kind), f.files))
-    defects = [f for f in findings if f.kind != "clipped"]
+    defects = [f for f in findings if f.kind not in NOTED]
     return Verification(
         corpus=corpus,
         root=str(root),
@@ -60,7 +63,7 @@ def verify(root: Path, corpus: str = "crema_d") -> Verification:
         facts=tuple(facts),
         wrong=tuple(f for f in defects if not is_known(f)),
         known=tuple(f for f in defects if is_known(f)),
-        noted=tuple(f for f in findings if f.kind == "clipped"),
+        noted=tuple(f for f in findings if f.kind in NOTED),
     )
 
 
@@ -70,8 +73,8 @@ def _faults(checks: Sequence[ClipCheck]) -> Iterator[Finding]:
     for check in checks:
         if check.fault:
             yield Finding(check.fault, (check.name,), check.detail)
-        if check.clipped:
-            yield Finding("clipped", (check.name,))
+        for kind, detail in check.remarks:
+            yield Finding(kind, (check.name,), detail)
         if check.seconds:
             names_by_sha256[check.sha256].append(check.name)
     for names in names_by_sha256.values():

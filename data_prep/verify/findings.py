@@ -6,8 +6,8 @@ from collections import defaultdict
 
 from data_prep import corpora
 from ser_jax.audio import waveform
+from ser_jax.audio.level import CLIPPED_RUN, LARGE_OFFSET
 
-CLIPPED_RUN = 3  # consecutive samples at full scale; peak normalisation makes only single ones
 SILENT_DB = 20 * math.log10(waveform.SILENT_RMS)
 
 # Every kind of finding, in the order of the text, and what to do about it.
@@ -24,7 +24,10 @@ REMEDIES = {
     "identical": "the same bytes under several names; keep one, or none if their labels differ",
     "reader": "the corpus cannot be read; see the message",
     "clipped": f"{CLIPPED_RUN} or more consecutive samples at full scale; listen to the clips",
+    "DC offset": f"more than {LARGE_OFFSET:g} of full scale, which the features see; remove it",
+    "remark": "read as far as can be told",
 }
+NOTED = ("clipped", "DC offset", "remark")  # not wrong in themselves
 _FETCHABLE = ("missing", "Git LFS pointer", "wrong checksum")
 
 

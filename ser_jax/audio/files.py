@@ -4,11 +4,11 @@ import dataclasses
 import glob
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from ser_jax.audio.waveform import SUFFIXES
+from ser_jax.audio.decoder import FOREIGN_SUFFIXES, SUFFIXES, conversion
 from ser_jax.common.concurrency import map_ahead
 from ser_jax.common.errors import UserError
 
@@ -29,56 +29,76 @@ class AudioFile:
     Attributes:
       path: as given by the user, or below a given folder.
       error: a sentence that says why it cannot be read; "" if it can.
-      note: a remark on a file that was read.
     """
 
     path: str
     error: str = ""
-    note: str = ""
 
 
-def find(arguments: Iterable[str], lines: Iterable[str] = ()) -> list[AudioFile]:
+def find(
+    arguments: Iterable[str], lines: Iterable[str] = (), foreign: list[str] | None = None
+) -> list[AudioFile]:
     """Return the files that the arguments name, in the same order; repeated names are repeated.
 
     A folder stands for the audio files below it, a pattern for those that match, in both cases
-    sorted, not hidden, and with one of waveform.SUFFIXES. Any other argument is taken as a file.
+    sorted, not hidden, and with one of decoder.SUFFIXES. Any other argument is taken as a file.
 
     Args:
       arguments: files, folders, patterns such as "clips/*.wav", or STDIN.
       lines: the lines that STDIN stands for, one file or folder per line.
+      foreign: receives the files in folders and patterns that have one of
+        decoder.FOREIGN_SUFFIXES; see `foreign_note`.
     """
-    files = []
+    files: list[AudioFile] = []
+    foreign = [] if foreign is None else foreign
     for argument in arguments:
         if argument == STDIN:
             for line in lines:
                 name = line.rstrip("\r\n")
-                files += _file_or_folder(name) if name else []
+                files += _file_or_folder(name, foreign) if name else []
         elif glob.has_magic(argument) and not os.path.lexists(argument):
-            files += _matching(argument)
+            files += _matching(argument, foreign)
         else:
-            files += _file_or_folder(argument)
+            files += _file_or_folder(argument, foreign)
     return files
 
 
-def _file_or_folder(name: str) -> list[AudioFile]:
-    return _in_folder(name) if os.path.isdir(name) else [AudioFile(name)]
+def foreign_note(paths: Sequence[str | Path]) -> str:
+    """Return a sentence on files that were passed over because of their format; "" for none."""
+    if not paths:
+        return ""
+    suffixes = " ".join(sorted({os.path.splitext(path)[1].lower() for path in paths}))
+    return (
+        f"{len(paths):,} file{'s' * (len(paths) > 1)} passed over, in a format that is not read "
+        f"({suffixes}); {conversion(Path(paths[0]))}"
+    )
 
 
-def _in_folder(folder: str) -> list[AudioFile]:
+def _file_or_folder(name: str, foreign: list[str]) -> list[AudioFile]:
+    return _in_folder(name, foreign) if os.path.isdir(name) else [AudioFile(name)]
+
+
+def _in_folder(folder: str, foreign: list[str]) -> list[AudioFile]:
     errors: list[AudioFile] = []
 
     def note_unreadable(error: OSError) -> None:
         message = f"{error.filename} cannot be listed ({error.strerror})."
         errors.append(AudioFile(error.filename, message))
 
-    paths = below(folder, note_unreadable)
+    n_before = len(foreign)
+    paths = below(folder, note_unreadable, foreign)
     if not paths and not errors:
-        endings = " ".join(sorted(SUFFIXES))
-        errors = [AudioFile(folder, f"{folder} holds no audio file; known endings: {endings}.")]
+        note = foreign_note(foreign[n_before:])
+        endings = note or f"known endings: {' '.join(sorted(SUFFIXES))}."
+        errors = [AudioFile(folder, f"{folder} holds no audio file that can be read; {endings}")]
     return [AudioFile(path) for path in paths] + errors
 
 
-def below(folder: str, on_error: Callable[[OSError], None] | None = None) -> list[str]:
+def below(
+    folder: str,
+    on_error: Callable[[OSError], None] | None = None,
+    foreign: list[str] | None = None,
+) -> list[str]:
     """Return the audio files below a folder, sorted, without hidden files and folders.
 
     Symbolic links are followed; a folder that is reached twice is listed once.
@@ -86,8 +106,10 @@ def below(folder: str, on_error: Callable[[OSError], None] | None = None) -> lis
     Args:
       folder: the folder to walk.
       on_error: called for each folder that cannot be listed.
+      foreign: receives the files with one of decoder.FOREIGN_SUFFIXES.
     """
     paths, seen = [], set()
+    foreign = [] if foreign is None else foreign
     for parent, folders, names in os.walk(folder, onerror=on_error, followlinks=True):
         real = os.path.realpath(parent)
         if real in seen:  # a link to a parent would never end
@@ -96,22 +118,27 @@ def below(folder: str, on_error: Callable[[OSError], None] | None = None) -> lis
         seen.add(real)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         paths += [os.path.join(parent, name) for name in names if _is_audio(name)]
+        foreign += [os.path.join(parent, n) for n in names if _is_audio(n, FOREIGN_SUFFIXES)]
     return sorted(paths, key=lambda path: path.split(os.sep))
 
 
-def _matching(pattern: str) -> list[AudioFile]:
+def _matching(pattern: str, foreign: list[str]) -> list[AudioFile]:
     paths = {}
-    for path in sorted(glob.glob(pattern, recursive=True)):
+    matches = sorted(glob.glob(pattern, recursive=True))
+    not_read = [p for p in matches if _is_audio(os.path.basename(p), FOREIGN_SUFFIXES)]
+    foreign += not_read
+    for path in matches:
         if _is_audio(os.path.basename(path)) and os.path.isfile(path):
             # "**" follows a link to a parent again and again.
             paths.setdefault(os.path.realpath(path) if "**" in pattern else path, path)
     if not paths:
-        return [AudioFile(pattern, f"{pattern} matches no audio file; check the pattern.")]
+        advice = foreign_note(not_read) or "check the pattern."
+        return [AudioFile(pattern, f"{pattern} matches no audio file that can be read; {advice}")]
     return [AudioFile(path) for path in paths.values()]
 
 
-def _is_audio(name: str) -> bool:
-    return not name.startswith(".") and os.path.splitext(name)[1].lower() in SUFFIXES
+def _is_audio(name: str, suffixes: Container[str] = SUFFIXES) -> bool:
+    return not name.startswith(".") and os.path.splitext(name)[1].lower() in suffixes
 
 
 def load_ahead(
@@ -126,13 +153,9 @@ def load_ahead(
         if file.error:
             return file, None
         try:
-            loaded, missing = load(Path(file.path)), missing_bytes(Path(file.path))
-            note = f"cut short: {missing:,} bytes are missing" if missing else ""
-            return dataclasses.replace(file, note=note), loaded
+            return file, load(Path(file.path))
         except UserError as error:
             return dataclasses.replace(file, error=str(error)), None
-        except UnicodeEncodeError:
-            reason = "its name is not valid UTF-8, which the decoder needs; rename it"
         except Exception as error:  # one bad file must not stop the others
             reason = f"{type(error).__name__}: {error}"
         return dataclasses.replace(file, error=f"{file.path} cannot be read ({reason})."), None
@@ -149,15 +172,6 @@ def _size(path: str) -> int:
         return os.stat(path).st_size * _GROWTH.get(os.path.splitext(path)[1].lower(), 1)
     except (OSError, ValueError):
         return 0
-
-
-def missing_bytes(path: Path) -> int:
-    """Return how many bytes a WAV file lacks by its RIFF header; libsndfile reads it silently."""
-    with path.open("rb") as file:
-        head = file.read(12)
-    if head[:4] != b"RIFF" or head[4:8] == b"\xff" * 4:  # all ones: streamed, length unknown
-        return 0
-    return max(int.from_bytes(head[4:8], "little") + 8 - path.stat().st_size, 0)
 
 
 def lines_of_stdin() -> Iterator[str]:

@@ -1,8 +1,10 @@
 """Command lines: errors as one line on stderr, and flags of programs that take a config."""
 
 import io
+import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from ser_jax.common.errors import Interrupted, UserError
@@ -22,6 +24,11 @@ def exit_with_message(main: Callable[[], int | None]) -> None:
         message, code = "interrupted; no file is left half written.", Interrupted.exit_code
     print(f"error: {message}", file=sys.stderr)
     sys.exit(code)
+
+
+def path_flag(text: str) -> Path:
+    """Convert an argument to a path; "~" is the home folder also in --out=~/x, unlike in shells."""
+    return Path(os.path.expanduser(text))
 
 
 def parser(flag_values: Any, config: Any) -> Callable[[list[str]], list[str]]:

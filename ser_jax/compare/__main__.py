@@ -9,7 +9,7 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
-from ser_jax.common.cli import exit_with_message
+from ser_jax.common.cli import exit_with_message, path_flag
 from ser_jax.common.errors import UserError
 from ser_jax.compare.comparison import page, write
 from ser_jax.evaluate.finished_run import load
@@ -20,9 +20,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m ser_jax.compare", description=__doc__.splitlines()[0]
     )
-    parser.add_argument("runs", nargs="+", type=Path, help="workdirs of evaluated runs")
+    parser.add_argument("runs", nargs="+", type=path_flag, help="workdirs of evaluated runs")
     parser.add_argument(
-        "--out", type=Path, default=Path("runs/compare"), help="default: %(default)s"
+        "--out", type=path_flag, default=Path("runs/compare"), help="default: %(default)s"
     )
     flags = parser.parse_args(arguments)
     for folder, n in collections.Counter(folder.resolve() for folder in flags.runs).items():

@@ -5,9 +5,8 @@ python -m ser_jax.export --workdir=runs/cnn2d-tfds --out=emotion.zip
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 
-from ser_jax.common.cli import exit_with_message
+from ser_jax.common.cli import exit_with_message, path_flag
 from ser_jax.export.writer import PLATFORMS, headline, members, write
 from ser_jax.predict import trained_model
 
@@ -17,9 +16,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m ser_jax.export", description=__doc__.splitlines()[0]
     )
-    parser.add_argument("--workdir", type=Path, required=True, help="folder of a trained run")
+    parser.add_argument("--workdir", type=path_flag, required=True, help="folder of a trained run")
     parser.add_argument(
-        "--out", type=Path, required=True, help="file to write, such as emotion.zip"
+        "--out", type=path_flag, required=True, help="file to write, such as emotion.zip"
     )
     parser.add_argument(
         "--onnx", action="store_true", help="include model.onnx; see requirements/onnx.txt"

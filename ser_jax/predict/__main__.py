@@ -17,8 +17,8 @@ from typing import TextIO
 
 from tqdm import tqdm
 
-from ser_jax.audio.files import find, lines_of_stdin
-from ser_jax.common.cli import exit_with_message
+from ser_jax.audio.files import find, foreign_note, lines_of_stdin
+from ser_jax.common.cli import exit_with_message, path_flag
 from ser_jax.common.errors import UserError
 from ser_jax.common.files import replacing
 from ser_jax.common.runtime import use_compilation_cache
@@ -35,7 +35,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code: 1 if a file could not be read, else 0."""
     begin = time.perf_counter()
     flags = _flags(arguments)
-    files = find(flags.audio, lines_of_stdin())
+    foreign: list[str] = []
+    files = find(flags.audio, lines_of_stdin(), foreign)
     if not files:
         raise UserError("the list on stdin names no file; give one path per line.")
     if flags.format == "audacity" and len(files) > 1:
@@ -43,6 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             f"--format=audacity is the label track of one recording, and these are {len(files)} "
             "files; give one, or another --format."
         )
+    if foreign:
+        print(f"note: {foreign_note(foreign)}", file=sys.stderr)
     use_compilation_cache()
     n_unread = 0
     no_bar = not sys.stderr.isatty() or (flags.out is None and sys.stdout.isatty())
@@ -90,12 +93,12 @@ def _flags(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--workdir",
-        type=Path,
+        type=path_flag,
         required=True,
         help="folder of a trained run, or a file written by ser_jax.export",
     )
     parser.add_argument("--format", choices=FORMATS, default="table", help="default: %(default)s")
-    parser.add_argument("--out", type=Path, help="file to write; default: stdout")
+    parser.add_argument("--out", type=path_flag, help="file to write; default: stdout")
     parser.add_argument(
         "--window", type=_seconds, help="split recordings into windows of this many seconds"
     )

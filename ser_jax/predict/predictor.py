@@ -18,7 +18,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ser_jax.audio.waveform import RATES_TEXT, SILENT_RMS, flaw, is_rate, resample, rms
+from ser_jax.audio.decoder import RATES_TEXT, is_rate
+from ser_jax.audio.waveform import SILENT_RMS, flaw, resample, rms
 from ser_jax.common.errors import UserError
 from ser_jax.predict import backends
 from ser_jax.predict.backends import Backend

@@ -33,6 +33,7 @@ class _Clip:
     """A file, its waveform (None: unreadable) and the spans to predict."""
 
     file: AudioFile
+    note: str  # on the whole file
     waveform_S: np.ndarray | None
     spans: list[tuple[int, int]]  # samples: start, end
 
@@ -64,19 +65,22 @@ def _chunks(
     rate = predictor.sampling_rate
     split = windowing and (round(windowing.window * rate), round(windowing.hop * rate))
 
-    def load(path: Path) -> np.ndarray:
+    def load(path: Path) -> tuple[np.ndarray, str]:
         seconds = math.inf if windowing else predictor.longest / rate
-        waveform_S = predictor.prepare(waveform.load(path, rate, seconds), rate)
+        notes: list[str] = []
+        waveform_S = predictor.prepare(waveform.load(path, rate, seconds, notes), rate)
         # A copy, so that the rest does not stay in memory.
-        return waveform_S if windowing else waveform_S[: predictor.longest].copy()
+        waveform_S = waveform_S if windowing else waveform_S[: predictor.longest].copy()
+        return waveform_S, "; ".join(notes)
 
     chunk, n_spans = [], 0
-    for file, waveform_S in load_ahead(files, load):
+    for file, loaded in load_ahead(files, load):
+        waveform_S, note = loaded or (None, "")
         spans = []
         if waveform_S is not None:
             n = len(waveform_S)
             spans = segments.windows(n, *split) if split else [(0, n)]
-        chunk.append(_Clip(file, waveform_S, spans))
+        chunk.append(_Clip(file, note, waveform_S, spans))
         n_spans += max(1, len(spans))
         if n_spans >= _SPANS_PER_CHUNK:
             yield chunk
@@ -97,8 +101,8 @@ def _rows(
         rows = [Row(path, predictions[0], "; ".join(predictions[0].notes))]
     else:
         rows = list(_rows_of_parts(clip, predictions, rate, windowing.merged))
-    if clip.file.note:  # about the end of the file
-        note = "; ".join(filter(None, [rows[-1].note, clip.file.note]))
+    if clip.note:
+        note = "; ".join(filter(None, [rows[-1].note, clip.note]))
         rows[-1] = dataclasses.replace(rows[-1], note=note)
     return rows
 
