@@ -40,7 +40,10 @@ class FinishedProcess:
 
 
 def run(
-    *arguments: str, stdin: str = "", environment: Mapping[str, str] | None = None, quiet=True
+    *arguments: str,
+    stdin: str = "",
+    environment: Mapping[str, str] | None = None,
+    quiet: bool = True,
 ) -> FinishedProcess:
     """Run `python -m` with these arguments; exit if it fails.
 

@@ -66,11 +66,8 @@ def main() -> None:
         prediction_loop.save(options.workdir, network)
         loop = ["benchmarks.prediction_loop", str(network)]
         predict = ["ser_jax.predict", f"--workdir={options.workdir}", "-", "--format=jsonl"]
-        programs = {
-            MFCC: [*loop, "--features"],
-            **{LOOP: loop, ONE_THREAD: loop},
-            **{COLD: predict, WARM: predict},
-        }
+        programs = {MFCC: [*loop, "--features"], LOOP: loop, ONE_THREAD: loop}
+        programs |= {COLD: predict, WARM: predict}
         tasks = {
             (name, n): functools.partial(run, name, command, paths[:n], cache)
             for n in (1, n_files)
