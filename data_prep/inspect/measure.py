@@ -10,6 +10,7 @@ import numpy as np
 
 from data_prep import corpora, workers
 from ser_jax.audio.decoder import AudioError, Decoder
+from ser_jax.audio.level import Level
 from ser_jax.audio.waveform import flaw
 
 FRAME_SECONDS = 0.025
@@ -75,7 +76,8 @@ def measure_all(
 def _measure_file(utterance: corpora.Utterance) -> Measure | str:
     try:
         with Decoder(utterance.path) as file:
-            mono = [block_SxC.mean(axis=1) for block_SxC in file.blocks()]
+            level = Level()
+            mono = [level.add(block_SxC) for block_SxC in file.blocks()]
             waveform_S = np.concatenate([*mono, np.zeros(0, np.float32)])
             rate, channels = file.rate, file.channels
     except AudioError as error:

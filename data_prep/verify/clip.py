@@ -57,7 +57,7 @@ def _check_samples(path: Path, check: ClipCheck) -> ClipCheck:
             squares += np.square(level.add(block_SxC), dtype=np.float64).sum()
     remarks = [("remark", sound.note)] if sound.note else []
     if level.has_offset:
-        remarks.append(("DC offset", f"{level.offset:+.3f} of full scale"))
+        remarks.append(("DC offset", f"{level.offset:+.2g} of full scale"))
     if level.n_clipped:
         remarks.append(("clipped", f"{100 * level.clipped_share:.2g} % of the samples"))
     check = dataclasses.replace(check, seconds=level.n_samples / sound.rate, remarks=tuple(remarks))

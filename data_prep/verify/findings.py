@@ -24,7 +24,7 @@ REMEDIES = {
     "identical": "the same bytes under several names; keep one, or none if their labels differ",
     "reader": "the corpus cannot be read; see the message",
     "clipped": f"{CLIPPED_RUN} or more consecutive samples at full scale; listen to the clips",
-    "DC offset": f"more than {LARGE_OFFSET:g} of full scale, which the features see; remove it",
+    "DC offset": f"more than {LARGE_OFFSET:g} times the RMS, which the features see; remove it",
     "remark": "read as far as can be told",
 }
 NOTED = ("clipped", "DC offset", "remark")  # not wrong in themselves
