@@ -221,6 +221,64 @@ def test_notes_on_missing_bytes_and_short_clips_are_in_the_last_row(tmp_path, fl
     assert of_short["note"] == "shorter than any training clip"
 
 
+def odd_files(folder: Path) -> list[Path]:
+    """Files of 3 s that were refused, or whose decoder cannot seek."""
+    gsm, flac, wav = (folder / name for name in ("gsm.wav", "piped.flac", "killed.wav"))
+    soundfile.write(gsm, tone(1.5, 0.5), RATE // 2, subtype="GSM610")
+    content = bytearray(write(flac, tone(3, 0.5)).read_bytes())
+    content[21:26] = bytes([content[21] & 0xF0, 0, 0, 0, 0])  # its total of samples
+    flac.write_bytes(content)
+    content = bytearray(write(wav, tone(3, 0.5)).read_bytes())
+    content[4:8] = content[40:44] = bytes(4)  # the lengths of the file and of its samples
+    wav.write_bytes(content)
+    return [gsm, flac, wav]
+
+
+@pytest.mark.parametrize("flags", [[], ["--window=1"], ["--window=1", "--segments"]])
+def test_odd_files_are_predicted_and_split_into_windows(tmp_path, flags):
+    paths, out = odd_files(tmp_path), tmp_path / "rows.csv"
+    assert run(*paths, *flags, "--format=csv", out=out) == 0
+    rows = csv_rows(out)
+    assert {row["emotion"] for row in rows} == {"loud"}
+    if flags:
+        ends = {Path(row["path"]): float(row["end"]) for row in rows}
+        assert all(end == pytest.approx(3, abs=0.1) for end in ends.values())
+    assert "never finished" in rows[-1]["note"]
+
+
+def test_an_offset_and_clipping_are_in_the_notes(tmp_path):
+    offset = write(tmp_path / "offset.wav", tone(1, 0.3) + 0.4)
+    clipped = write(tmp_path / "clipped.wav", np.clip(tone(1, 4.0), -1, 1))
+    assert run(offset, clipped, "--format=csv", out=tmp_path / "rows") == 0
+    notes = [row["note"] for row in csv_rows(tmp_path / "rows")]
+    assert "DC offset of +0.4 of full scale" in notes[0] and "clipped: " in notes[1]
+
+
+def test_formats_that_are_not_read_are_counted(recording, capsys):
+    (recording.parent / "voice.m4a").write_bytes(b"\0\0\0\x20ftypM4A ")
+    assert run(recording.parent) == 0
+    captured = capsys.readouterr()
+    assert "note: 1 file passed over" in captured.err and "ffmpeg -i voice.m4a" in captured.err
+    assert run(recording.parent / "voice.m4a") == 1
+    assert "ffmpeg -i voice.m4a voice.wav" in capsys.readouterr().out
+
+
+def test_the_home_folder_in_the_output(recording, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert run(recording, "--format=csv", out=Path("~/rows.csv")) == 0
+    assert len(csv_rows(tmp_path / "home" / "rows.csv")) == 1
+
+
+def test_audio_from_process_substitution_and_standard_input(recording, tmp_path):
+    program = (
+        "import sys; from pathlib import Path; from ser_jax.audio import waveform\n"
+        "print(*[len(waveform.load(Path(p), 16000)) for p in sys.argv[1:]])"
+    )
+    done = shell(f"cat {recording} | {sys.executable} -c '{program}' /dev/stdin <(cat {recording})")
+    n_samples = len(waveform.load(recording, RATE))
+    assert (done.stdout, done.stderr) == (f"{n_samples} {n_samples}\n", "")
+
+
 @pytest.mark.parametrize("form", ["csv", "jsonl", "table"])
 def test_impossible_samples_and_overflow_are_error_rows(tmp_path, monkeypatch, form):
     loud = tmp_path / "loud.wav"

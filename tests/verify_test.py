@@ -266,3 +266,41 @@ def test_real_clips_pass_by_checksum(shared_data):
     assert {f.kind for f in report.wrong} == {"missing"}
     assert len(report.wrong) == 7_442 - 16
     assert report.facts == ("16 of 7,442 clips have the published checksum.",)  # and the tables
+
+
+def test_audio_that_is_not_whole_or_not_alone_is_found_in_every_format(ravdess):
+    folder, expected = ravdess / "Actor_02", set()
+    for suffix in ("ogg", "flac", "mp3", "aiff", "caf", "au", "w64"):
+        path = write(folder / f"whole.{suffix}", np.tile(voice(9), 24))
+        whole = path.read_bytes()
+        (folder / f"cut.{suffix}").write_bytes(whole[: len(whole) * 6 // 10])
+        expected.add(("cut short", (f"Actor_02/cut.{suffix}",)))
+    short = write(folder / "short.ogg", voice(10)).read_bytes()  # its samples are in one page
+    (folder / "stub.ogg").write_bytes(short[: len(short) * 6 // 10])
+    (folder / "twice.ogg").write_bytes(2 * short)
+    killed = write(folder / "killed.wav", voice(11)).read_bytes()
+    (folder / "killed.wav").write_bytes(killed[:40] + bytes(4) + killed[44:])
+    (folder / "killed.wav").write_bytes(
+        b"RIFF" + bytes(4) + (folder / "killed.wav").read_bytes()[8:]
+    )
+    write(folder / "gsm.wav", voice(12), subtype="GSM610")
+
+    report = verify(ravdess, "ravdess")
+
+    assert as_set(report.wrong) == expected | {("cut short", ("Actor_02/stub.ogg",))}
+    remarks = {f.files[0]: f.detail for f in report.noted if f.kind == "remark"}
+    assert remarks.keys() == {"Actor_02/twice.ogg", "Actor_02/killed.wav"}
+    assert remarks["Actor_02/twice.ogg"] == "2 recordings in one file"
+
+
+def test_a_dc_offset_is_noted_and_not_wrong(ravdess):
+    write(ravdess / "offset.wav", voice(13) + 0.4)
+    report = verify(ravdess, "ravdess")
+    assert as_set(report.noted) == {("DC offset", ("offset.wav",))} and not report.wrong
+    assert "remove it" in render(report)
+
+
+def test_formats_that_are_not_read_are_counted(ravdess):
+    (ravdess / "Actor_01" / "a.m4a").write_bytes(b"\0\0\0\x20ftypM4A ")
+    (fact,) = verify(ravdess, "ravdess").facts
+    assert fact.startswith("1 file passed over") and "ffmpeg -i a.m4a a.wav" in fact
