@@ -47,6 +47,7 @@ def main(argv: list[str]) -> None:
     """Run what --mode selects. Imports are local, so that --help is fast."""
     if argv[1:]:
         sys.exit(f"error: unexpected argument {argv[1]!r}; see --help.")
+    runtime.quiet_compiler()
     runtime.use_compilation_cache()
     config, mode, is_first = CONFIG.value, MODE.value, True
     if DISTRIBUTED.value:

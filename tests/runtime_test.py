@@ -63,3 +63,12 @@ def test_restarts_only_where_it_has_an_effect(state, tmp_path, monkeypatch):
     if state:
         (tmp_path / "enabled").write_text(state)
     runtime.use_large_pages()
+
+
+def test_the_compilers_log_is_off_unless_the_user_sets_a_level(monkeypatch):
+    monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "0")
+    runtime.quiet_compiler()
+    assert os.environ["TF_CPP_MIN_LOG_LEVEL"] == "0"
+    monkeypatch.delenv("TF_CPP_MIN_LOG_LEVEL")
+    runtime.quiet_compiler()
+    assert os.environ["TF_CPP_MIN_LOG_LEVEL"] == "3"  # errors are hidden, fatal ones are not

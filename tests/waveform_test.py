@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from ser_jax.audio import containers, files, mpeg, waveform
+from ser_jax.audio import containers, file_bytes, files, mpeg, waveform
 from ser_jax.audio.decoder import AudioError
 from ser_jax.audio.quiet import quiet_stderr
 
@@ -393,3 +393,23 @@ def test_damaged_files_are_decoded_or_refused(tmp_path):
                 results.append((np.zeros(0), str(error)))
         assert results[0][1] == results[1][1]
         np.testing.assert_array_equal(results[0][0], results[1][0])
+
+
+def test_a_large_file_has_the_same_bytes_and_markers_as_in_memory(tmp_path, monkeypatch):
+    content = np.random.default_rng(0).integers(0, 4, 5_000).astype(np.uint8).tobytes()
+    (tmp_path / "a").write_bytes(content)
+    monkeypatch.setattr(file_bytes, "_WINDOW", 64)
+    monkeypatch.setattr(file_bytes, "_BEHIND", 16)
+    with (tmp_path / "a").open("rb") as file:
+        actual = file_bytes.bytes_of(file.fileno())
+        assert isinstance(actual, file_bytes.FileBytes) and len(actual) == len(content)
+        for start in [*range(0, 5_000, 37), 4_999, 5_000, 6_000]:
+            assert actual[start : start + 50] == content[start : start + 50]
+            for marker in (b"\1", b"\1\2\3", b"\0\1\2\3\0", b"none"):
+                assert actual.find(marker, start) == content.find(marker, start)
+        assert [actual[i] for i in (4_999, 0, 70)] == [content[i] for i in (4_999, 0, 70)]
+    for name in ("large.mp3", "large.ogg", "large.caf"):
+        encoded(tmp_path / name, 3.0)
+        expected_S, note = load(tmp_path / name)
+        np.testing.assert_array_equal(load(tmp_path / name)[0], expected_S)
+        assert not note

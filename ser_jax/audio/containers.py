@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from ser_jax.audio import mpeg
 from ser_jax.audio.extents import EXTENTS, Extent
-from ser_jax.audio.mpeg import Bytes
+from ser_jax.audio.file_bytes import Bytes
 
 _MOST_TAGS = 4096  # bytes after the samples that may well be no samples
 # Formats that no one can be sure to have read whole: libsndfile keeps their length to itself.
@@ -76,7 +76,7 @@ def foreign_format(data: Bytes) -> str:
 
 def examine(data: Bytes) -> Structure:
     """Return the structure of a file, given its bytes."""
-    magic = bytes(data[:4])
+    magic = data[:4]
     if magic in EXTENTS:
         return _contained(data, EXTENTS[magic])
     if magic == b"OggS":

@@ -7,7 +7,6 @@ import contextlib
 import functools
 import io
 import math
-import mmap
 import os
 import stat
 from collections.abc import Iterator
@@ -17,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from ser_jax.audio import containers
-from ser_jax.audio.mpeg import Bytes
+from ser_jax.audio.file_bytes import Bytes, bytes_of
 from ser_jax.audio.quiet import quiet_stderr
 from ser_jax.common.errors import UserError
 
@@ -208,10 +207,7 @@ class Decoder:
         if not stat.S_ISREG(mode):
             raise AudioError(f"{self.path} is not a file; check the path.")
         file = self._resources.enter_context(self.path.open("rb"))
-        if not os.fstat(file.fileno()).st_size:
-            return b"", None
-        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        return self._resources.enter_context(mapped), file.fileno()
+        return bytes_of(file.fileno()), file.fileno()
 
     def _sound_file(self, stream: containers.Stream | None) -> Any:
         """Open a stream, or the whole file, for reading from front to back."""

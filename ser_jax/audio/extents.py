@@ -3,7 +3,7 @@
 import dataclasses
 import struct
 
-from ser_jax.audio.mpeg import Bytes
+from ser_jax.audio.file_bytes import Bytes
 
 _MOST_CHUNKS = 1_000  # more come from damage
 _UNFINISHED = "its header was never finished, so its length is that of the file"
@@ -18,13 +18,17 @@ class Extent:
     note: str = ""
 
 
+def _unpack(form: str, data: Bytes, at: int) -> tuple[int, ...]:
+    return struct.unpack(form, data[at : at + struct.calcsize(form)])
+
+
 def _chunks(data: Bytes, start: int, header: struct.Struct, even: bool) -> dict[bytes, tuple]:
     """Return {name: (offset of the content, stated size)} of a list of chunks."""
     chunks: dict[bytes, tuple[int, int]] = {}
     for _ in range(_MOST_CHUNKS):
         if start + header.size > len(data):
             break
-        name, size = header.unpack_from(data, start)
+        name, size = header.unpack(data[start : start + header.size])
         if not all(32 <= byte < 127 for byte in name[:4]):
             break
         start += header.size
@@ -41,7 +45,7 @@ def _is_followed_by_chunks(data: Bytes, start: int) -> bool:
     for _ in range(_MOST_CHUNKS):
         if size - start < header.size:
             break
-        name, length = header.unpack_from(data, start)
+        name, length = header.unpack(data[start : start + header.size])
         if not all(32 <= byte < 127 for byte in name):
             return False
         start += header.size + length + length % 2
@@ -53,7 +57,7 @@ def _riff(data: Bytes, start: int) -> Extent:
     size = len(data)
     if size < start + 8:
         return Extent(size)
-    (stated,) = struct.unpack_from(f"{order}I", data, start + 4)
+    (stated,) = _unpack(f"{order}I", data, start + 4)
     chunks = _chunks(data, start + 12, struct.Struct(f"{order}4sI"), even=True)
     content, length = chunks.get(b"data", (start + 8, stated))
     if b"data" in chunks and length in (0, 36) and content < size:
@@ -77,7 +81,7 @@ def _is_placeholder(size: int) -> bool:
 def _rf64(data: Bytes, start: int) -> Extent:
     if data[start + 12 : start + 16] != b"ds64" or len(data) < start + 36:
         return Extent(len(data))
-    stated, length = struct.unpack_from("<QQ", data, start + 20)
+    stated, length = _unpack("<QQ", data, start + 20)
     content = _chunks(data, start + 12, struct.Struct("<4sI"), even=True).get(b"data", (0, 0))[0]
     rest = len(data) - content
     if content and not length and rest:
@@ -89,12 +93,12 @@ def _w64(data: Bytes, start: int) -> Extent:
     size = len(data)
     if size < start + 40:
         return Extent(size)
-    (stated,) = struct.unpack_from("<Q", data, start + 16)
+    (stated,) = _unpack("<Q", data, start + 16)
     at = start + 40
     for _ in range(_MOST_CHUNKS):
         if at + 24 > size:
             break
-        (length,) = struct.unpack_from("<Q", data, at + 16)
+        (length,) = _unpack("<Q", data, at + 16)
         if data[at : at + 4] == b"data":
             if length <= 24 < size - at:
                 patch = {at + 16: struct.pack("<Q", size - at)}
@@ -107,7 +111,7 @@ def _w64(data: Bytes, start: int) -> Extent:
 def _form(data: Bytes, start: int) -> Extent:
     if len(data) < start + 8:
         return Extent(len(data))
-    (stated,) = struct.unpack_from(">I", data, start + 4)
+    (stated,) = _unpack(">I", data, start + 4)
     if not stated or stated >= 0x7F000000:  # libsndfile reads to the end of the file
         return Extent(len(data), note=_UNFINISHED)
     return Extent(start + 8 + stated)
@@ -117,7 +121,7 @@ def _au(data: Bytes, start: int) -> Extent:
     if len(data) < start + 12:
         return Extent(len(data))
     order = ">" if data[start : start + 1] == b"." else "<"
-    content, length = struct.unpack_from(f"{order}II", data, start + 4)
+    content, length = _unpack(f"{order}II", data, start + 4)
     if not length and start + content < len(data):
         return Extent(len(data), {start + 8: b"\xff" * 4}, _UNFINISHED)
     return Extent(len(data) if length == 2**32 - 1 else start + content + length)
@@ -138,7 +142,7 @@ def _caf(data: Bytes, start: int) -> Extent:
 
 
 def _nist(data: Bytes, start: int) -> Extent:
-    words = bytes(data[start : start + 1024]).split()
+    words = data[start : start + 1024].split()
     try:
         fields = {name: int(words[words.index(name) + 2]) for name in _NIST_FIELDS}
         length = fields.pop(b"sample_count")

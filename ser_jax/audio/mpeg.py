@@ -6,9 +6,9 @@ size of the first frame, so that libsndfile ends a file of variable bitrate too 
 
 import dataclasses
 import functools
-import mmap
 
-Bytes = bytes | mmap.mmap
+from ser_jax.audio.file_bytes import Bytes
+
 _BITRATES = {  # kbit/s, by (is MPEG 1, layer)
     (True, 1): (32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 416, 448),
     (True, 2): (32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384),

@@ -1,4 +1,4 @@
-"""Settings of the process: large memory pages and JAX's compilation cache."""
+"""Settings of the process: large memory pages, XLA's log and JAX's compilation cache."""
 
 import os
 import sys
@@ -34,6 +34,14 @@ def _are_optional() -> bool:
         return library == "glibc" and numbers >= (2, 35) and "[madvise]" in _KERNEL.read_text()
     except (OSError, ValueError, AttributeError):  # not Linux, not glibc, or an unknown version
         return False
+
+
+def quiet_compiler() -> None:
+    """Keep XLA's log off stderr, such as alarms that a compilation is slow; call it before JAX.
+
+    Errors still come as exceptions. TF_CPP_MIN_LOG_LEVEL takes precedence.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 
 def use_compilation_cache() -> None:

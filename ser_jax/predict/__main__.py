@@ -21,7 +21,7 @@ from ser_jax.audio.files import find, foreign_note, lines_of_stdin
 from ser_jax.common.cli import exit_with_message, path_flag
 from ser_jax.common.errors import UserError
 from ser_jax.common.files import replacing
-from ser_jax.common.runtime import use_compilation_cache
+from ser_jax.common.runtime import quiet_compiler, use_compilation_cache
 from ser_jax.predict.formats import ERROR, Audacity, Csv, Format, JsonLines, Table
 from ser_jax.predict.predictor import Predictor
 from ser_jax.predict.rows import Windowing, predict_files
@@ -46,6 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
     if foreign:
         print(f"note: {foreign_note(foreign)}", file=sys.stderr)
+    quiet_compiler()
     use_compilation_cache()
     n_unread = 0
     no_bar = not sys.stderr.isatty() or (flags.out is None and sys.stdout.isatty())
