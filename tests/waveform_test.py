@@ -44,8 +44,7 @@ def load(path: Path, content: bytes | None = None) -> tuple[np.ndarray, str]:
     [
         # Cut by half; its header promises 1 s.
         ("cut.mp3", 6_383, "cut short: "),
-        # 1 s at 8 kHz in blocks of 320 samples.
-        ("gsm_telephone.wav", 2 * 8_320, ""),
+        ("gsm_telephone.wav", RATE, ""),
         ("piped.flac", RATE, ""),
         ("arecord_2g.wav", RATE, "its header was never finished"),
         ("recorder_killed.wav", RATE, "its header was never finished"),
@@ -139,7 +138,7 @@ def test_codecs_that_cannot_seek_are_read_front_to_back(tmp_path, subtype):
     path = tmp_path / "a.wav"
     encoded(path, 20.0, subtype=subtype)  # more than one decoded block
     waveform_S, note = load(path)
-    assert 20 * RATE <= len(waveform_S) < 20.1 * RATE and not note
+    assert len(waveform_S) == 20 * RATE and not note
     assert np.corrcoef(waveform_S[1_000:9_000], tone(20)[1_000:9_000])[0, 1] > 0.9
     np.testing.assert_array_equal(waveform.load(path, RATE, 1.0), waveform_S[: 2 * RATE])
 

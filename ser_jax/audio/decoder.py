@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from ser_jax.audio import containers
+from ser_jax.audio.extents import n_samples
 from ser_jax.audio.file_bytes import Bytes, bytes_of
 from ser_jax.audio.quiet import quiet_stderr
 from ser_jax.common.errors import UserError
@@ -32,6 +33,9 @@ RATES_TEXT = f"only rates from {RATES[0]:,} to {RATES[1]:,} Hz are accepted"
 _BLOCK = 2**18  # samples of all channels decoded at a time
 _SMALL_BLOCK = 2**8  # after an error, whose block is lost
 _LONGEST_PIPE = 2**31  # bytes
+# Codecs of WAV whose last block is padded, by fewer samples than this.
+_PADDED = "GSM610 G721_32 NMS_ADPCM_16 NMS_ADPCM_24 NMS_ADPCM_32".split()
+_LONGEST_PADDING = 1_000
 _UNKNOWN_LENGTH = 2**62  # samples; more are the decoder's way to say so
 
 
@@ -151,6 +155,9 @@ class Decoder:
     def _stream(self, stream: containers.Stream | None, limit: float) -> Iterator[np.ndarray]:
         """Yield the blocks of a stream up to `limit` samples, and note what it lacks."""
         stated = self._file.frames
+        if self._file.subtype in _PADDED:
+            padding = stated - (n_samples(self._data) or stated)
+            stated -= padding if 0 < padding < _LONGEST_PADDING else 0
         n_read, block, error = 0, _BLOCK, None
         while n_read < min(limit, stated):
             n_wanted = min(max(block // self._file.channels, 1), limit - n_read, stated - n_read)

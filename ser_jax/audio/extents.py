@@ -52,6 +52,14 @@ def _is_followed_by_chunks(data: Bytes, start: int) -> bool:
     return size <= start <= size + 1 or size - start < header.size
 
 
+def n_samples(data: Bytes) -> int | None:
+    """Return how many samples the `fact` chunk of a WAV file states, None without one."""
+    if data[:4] != b"RIFF":
+        return None
+    at, length = _chunks(data, 12, struct.Struct("<4sI"), even=True).get(b"fact", (0, 0))
+    return int.from_bytes(data[at : at + 4], "little") if length >= 4 else None
+
+
 def _riff(data: Bytes, start: int) -> Extent:
     order = ">" if data[start : start + 4] == b"RIFX" else "<"
     size = len(data)
