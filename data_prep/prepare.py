@@ -40,7 +40,14 @@ def prepare(config: ConfigDict, beam_runner: str = "", beam_options: Sequence[st
         write_corpus(root, **config.corpus.made)
     if name in corpora.CORPORA and not root.exists():
         settings = recipe.settings(features, augmentation, config.records_dtype)
-        folder = build.find(settings, name, records_dir)
+        folder = build.find(
+            settings,
+            name,
+            records_dir,
+            emotions=config.corpus.emotions,
+            drop_defects=config.corpus.drop_defects,
+            label_map=config.corpus.get("label_map", ()),
+        )
         print(f"{root} does not exist; using the records in {folder}.")
         return folder
 

@@ -417,6 +417,46 @@ def test_records_are_found_without_their_audio(tones, built, tmp_path):
         build.find(settings, "crema_d", tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("selection", "others"),
+    [
+        ({}, [{"emotions": ("anger", "fear")}, {"label_map": ("fear=anger",)}]),
+        ({"emotions": ("anger", "fear")}, [{}, {"emotions": ("anger", "sadness")}]),
+        ({"drop_defects": True}, [{}]),
+        ({"label_map": ("fear=anger",)}, [{}, {"label_map": ("fear=sadness",)}]),
+    ],
+)
+def test_records_found_without_audio_are_what_the_config_selects(
+    tones, tmp_path, selection, others
+):
+    root = shutil.copytree(tones, tmp_path / "audio")
+    shutil.copy(root / "1001_DFA_SAD_XX.wav", root / "1076_MTI_SAD_XX.wav")  # a defect by its name
+    recipe = Recipe(corpora.read("crema_d", root, **selection), SPEC, Augmentation(views=()))
+    folder = build.build(recipe, tmp_path)
+    settings = recipe.settings()
+    assert build.find(settings, "crema_d", tmp_path, **selection) == folder
+    if not selection.get("drop_defects"):
+        others = [*others, selection | {"drop_defects": True}]
+    if selection.get("emotions"):  # these leave the defect out too
+        others.pop()
+    for other in others:
+        with pytest.raises(UserError, match="which are not what corpus.emotions, drop_defects"):
+            build.find(settings, "crema_d", tmp_path, **other)
+
+
+def test_selected_classes_of_a_table_are_not_taken_for_all(tones, tmp_path):
+    rows = [f"1001_DFA_{code}_XX.wav,{code},anna" for code in CODES[:3]]
+    table = tones / "own.csv"
+    table.write_text("\n".join(["path,emotion,speaker", *rows]))
+    corpus = corpora.read("csv", table, emotions=tuple(CODES[:2]))
+    table.unlink()
+    recipe = Recipe(corpus, SPEC, Augmentation(views=()))
+    folder = build.build(recipe, tmp_path)
+    assert build.find(recipe.settings(), "csv", tmp_path, emotions=CODES[:2]) == folder
+    with pytest.raises(UserError, match="holds no records of csv with these settings, and others"):
+        build.find(recipe.settings(), "csv", tmp_path)
+
+
 def test_records_of_real_clips_equal_librosa_and_extract(shared_data, tmp_path):
     corpus = corpora.read("crema_d", shared_data / "crema_d")
     spec, augmentation = FeatureSpec(), Augmentation()

@@ -17,6 +17,7 @@ class Utterance:
     speaker: str  # identifies the speaker within the corpus
     # Further metadata (sentence, level, sex, age, …), with the same keys throughout a corpus.
     attributes: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    place: str = ""  # of its row in the user's table, for messages; "" if there is none
     votes: tuple[int, ...] = ()  # listeners who chose each of Corpus.labels; () if there are none
 
 
@@ -30,6 +31,9 @@ class Corpus:
     utterances: tuple[Utterance, ...]  # sorted by id
     ignored: tuple[Path, ...] = ()  # audio files that are not clips of the corpus
     licence: str = ""  # see CorpusSpec
+    # What selected the clips, for records that are used without the audio.
+    label_map: tuple[str, ...] = ()  # as in corpora.read
+    excluded: tuple[str, ...] = ()  # classes and defective clips that were left out
 
 
 @dataclasses.dataclass(frozen=True)

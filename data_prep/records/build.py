@@ -62,10 +62,11 @@ def build(
             f"Preparing {len(recipe.corpus.utterances)} clips of {recipe.corpus.title} → {folder}"
         )
         tfds.disable_progress_bar()
-        if beam is None:
-            builder.write()
-        else:
-            _build_with_beam(builder, beam)
+        with files.explain_full_disk(folder):
+            if beam is None:
+                builder.write()
+            else:
+                _build_with_beam(builder, beam)
     left_out = builder.left_out
     print(f"Prepared {builder.info.splits[ORIGINAL].num_examples} clips.", end=" ")
     print(f"{len(left_out)} were left out:" if left_out else "None was left out.")
@@ -87,26 +88,75 @@ def _build_with_beam(builder: "_Records", config: tfds.download.DownloadConfig) 
             raise
 
 
-def find(settings: dict[str, Any], corpus_name: str, records_dir: Path) -> Path:
-    """Find records by their settings alone, where the audio is not available.
+def find(
+    settings: dict[str, Any],
+    corpus_name: str,
+    records_dir: Path,
+    *,
+    emotions: Sequence[str] = (),
+    drop_defects: bool = False,
+    label_map: Sequence[str] = (),
+) -> Path:
+    """Find records by their settings and selection of clips, where the audio is not available.
+
+    Args:
+      settings: as Recipe.settings returns them.
+      corpus_name: a key of CORPORA.
+      records_dir: the folder of all records.
+      emotions, drop_defects, label_map: as in corpora.read.
 
     Raises:
       UserError: no records match, or several do.
     """
-    root = records_dir / _Records.name
-    folders = [
-        path.parent
+    root, spec = records_dir / _Records.name, corpora.CORPORA[corpus_name]
+    metadata = {
+        path.parent: files.read_json(path)
         for path in sorted(root.glob(f"{corpus_name}-*/{_Records.VERSION}/metadata.json"))
-        if files.read_json(path).get("settings") == settings
+    }
+    same = [folder for folder in metadata if metadata[folder].get("settings") == settings]
+    folders = [
+        folder
+        for folder in same
+        if set(metadata[folder].get("label_map", ())) == set(label_map)
+        and _is_selection(folder, metadata[folder], spec, emotions, drop_defects)
     ]
     if len(folders) != 1:
-        source = corpora.CORPORA[corpus_name].source.format(root="FOLDER")
+        other = "".join(
+            f", and others of {', '.join(metadata[folder]['labels'])}, which are not what "
+            "corpus.emotions, drop_defects and label_map select"
+            for folder in same
+            if folder not in folders
+        )
+        source = spec.source.format(root="FOLDER")
         raise UserError(
             f"corpus.root does not exist, and {root} holds {len(folders) or 'no'} records of "
-            f"{corpus_name} with these settings; set --config.corpus.root to the audio"
+            f"{corpus_name} with these settings{other}; set --config.corpus.root to the audio"
             f"{source and f' (to get it: {source})'}."
         )
     return folders[0]
+
+
+def _is_selection(
+    folder: Path,
+    metadata: dict[str, Any],
+    spec: corpora.CorpusSpec,
+    emotions: Sequence[str],
+    drop_defects: bool,
+) -> bool:
+    """Return whether records hold the classes and clips that corpora.read would select.
+
+    Records of earlier versions do not say what was excluded; their classes and clips are checked.
+    """
+    labels, excluded = set(metadata["labels"]), set(metadata.get("excluded", ()))
+    all_labels = (labels | excluded) - spec.defects.keys()
+    if spec.labels and not metadata.get("label_map"):
+        all_labels = set(spec.labels)
+    if labels != set(emotions or all_labels):
+        return False
+    if not (drop_defects and spec.defects):
+        return not spec.defects.keys() & excluded
+    clips = tfds.builder_from_directory(os.fspath(folder)).as_data_source(ORIGINAL)
+    return not spec.defects.keys() & {clip["id"].decode() for clip in clips}
 
 
 @dataclasses.dataclass(eq=False)
@@ -149,6 +199,8 @@ class _Records(tfds.core.GeneratorBasedBuilder):
                 labels=list(recipe.corpus.labels),
                 settings=recipe.settings(),
                 left_out=self.left_out,
+                label_map=list(recipe.corpus.label_map),
+                excluded=list(recipe.corpus.excluded),
             ),
         )
 

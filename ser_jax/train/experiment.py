@@ -3,6 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import flax.linen as nn
@@ -38,8 +39,12 @@ class Experiment:
 
     @property
     def corpus(self) -> str:
-        """The corpus's title in results."""
-        return self.config.corpus.title or self.records.corpus
+        """The corpus's title in results: the config's own, since equal tables share records."""
+        corpus = self.config.corpus
+        if corpus.title or corpus.name != "csv":
+            return corpus.title or self.records.corpus
+        root = Path(corpus.root)
+        return root.stem if root.suffix else "corpus"  # of a folder's corpus.csv
 
     def train_M(self, fold: int) -> np.ndarray:  # noqa: N802 — a shape
         """Return the example numbers of a fold's training set, augmented views included."""
