@@ -291,6 +291,7 @@ def test_audio_that_is_not_whole_or_not_alone_is_found_in_every_format(ravdess):
     remarks = {f.files[0]: f.detail for f in report.noted if f.kind == "remark"}
     assert remarks.keys() == {"Actor_02/twice.ogg", "Actor_02/killed.wav"}
     assert remarks["Actor_02/twice.ogg"] == "2 recordings in one file"
+    assert "twice.ogg: 2 recordings in one file" in render(report)
 
 
 def test_a_dc_offset_is_noted_and_not_wrong(ravdess):

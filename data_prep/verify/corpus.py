@@ -12,7 +12,7 @@ from data_prep.corpora.release import read_manifest
 from data_prep.verify.clip import ClipCheck, check_clip
 from data_prep.verify.findings import NOTED, REMEDIES, Finding, Verification
 from ser_jax.audio.files import foreign_note
-from ser_jax.common import files
+from ser_jax.common import files, interrupts
 from ser_jax.common.errors import UserError
 
 
@@ -38,7 +38,8 @@ def verify(root: Path, corpus: str = "crema_d") -> Verification:
         names, facts = _without_spare_mp3s(spec, names)
     facts += [foreign_note(foreign)] if foreign else []
     check, n_threads = functools.partial(check_clip, folder), workers.n_processors()
-    checks = [c for _, c in workers.map_with_progress(check, names, n_threads, "verifying")]
+    with interrupts.deferred():
+        checks = [c for _, c in workers.map_with_progress(check, names, n_threads, "verifying")]
     findings = [*_faults(checks), *_reader_findings(root, folder, corpus)]
     if spec.release:
         exact, more_findings, more_facts = _compare(spec, checks, folder)

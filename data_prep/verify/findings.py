@@ -25,7 +25,7 @@ REMEDIES = {
     "reader": "the corpus cannot be read; see the message",
     "clipped": f"{CLIPPED_RUN} or more consecutive samples at full scale; listen to the clips",
     "DC offset": f"more than {LARGE_OFFSET:g} times the RMS, which the features see; remove it",
-    "remark": "read as far as can be told",
+    "remark": "read whole as far as can be told; listen to the clips",
 }
 NOTED = ("clipped", "DC offset", "remark")  # not wrong in themselves
 _FETCHABLE = ("missing", "Git LFS pointer", "wrong checksum")
@@ -77,6 +77,8 @@ def render(verification: Verification) -> str:
         lines += ["", title] if by_kind else []
         for kind, group in by_kind.items():
             shown = [" = ".join(f.files) or f.detail for f in group[:3]]
+            if kind == "remark":
+                shown = [f"{f.files[0]}: {f.detail}" for f in group[:3]]
             rest = f", and {len(group) - 3:,} more" if len(group) > 3 else ""
             lines += [f"  {kind:<15} {len(group):>6,}  {', '.join(shown)}{rest}"]
             lines += [f"  {'':<22}  → {remedy(kind, corpus, root)}"]

@@ -162,17 +162,17 @@ class Decoder:
         while n_read < min(limit, stated):
             n_wanted = min(max(block // self._file.channels, 1), limit - n_read, stated - n_read)
             try:
+                if error and block == _BLOCK:
+                    # What was decoded before the error is in the lost block: read it in small ones.
+                    block, error = _SMALL_BLOCK, None
+                    self._restart(stream, n_read)
+                    continue
                 with self._quiet():
                     block_SxC = self._file.read(n_wanted, dtype="float32", always_2d=True)
             except _decoder_errors() as failure:
+                error = failure
                 if block == _SMALL_BLOCK:
-                    error = failure
                     break
-                # What was decoded before the error is in the lost block: read it in small ones.
-                block = _SMALL_BLOCK
-                self._file.close()
-                self._file = self._sound_file(stream)
-                self._skip(n_read)
                 continue
             if len(block_SxC):
                 n_read += len(block_SxC)
@@ -191,7 +191,10 @@ class Decoder:
         elif self._file.format in ("MAT4", "VOC") and "truncated" in self._file.extra_info:
             self.cut = "samples are missing"
 
-    def _skip(self, n_samples: int) -> None:
+    def _restart(self, stream: containers.Stream | None, n_samples: int) -> None:
+        """Open a stream anew and decode its first samples."""
+        self._file.close()
+        self._file = self._sound_file(stream)
         while n_samples > 0:
             with self._quiet():
                 n_read = len(self._file.read(min(n_samples, _BLOCK), dtype="float32"))
