@@ -1,5 +1,6 @@
 """Readers find their corpus in any folder and format, and say why they refuse anything else."""
 
+import unicodedata
 from collections import Counter
 from pathlib import Path
 
@@ -191,11 +192,42 @@ def test_csv_is_found_in_its_folder(tmp_path):
     [
         ("path,emotion", "a.wav,joy", "needs a header with path, emotion, speaker"),
         ("path,emotion,speaker", "", "at least one row"),
-        ("path,emotion,speaker", "a.wav,,anna", "line 2: emotion is wrong or empty"),
-        ("path,emotion,speaker", ",joy,", "line 2: path, speaker is wrong or empty"),
-        ("path,emotion,speaker", "a.wav,joy", "line 2: speaker is wrong or empty"),
-        ("path,emotion,speaker,room", "a.wav,joy,anna", "line 2: a column is wrong or empty"),
-        ("path,emotion,speaker", "a.wav,joy,anna,42", "line 2: a column is wrong or empty"),
+        (
+            "path,emotion,speaker",
+            "a.wav,,anna",
+            "emotion is missing in 1 rows (corpus.csv, line 2: '')",
+        ),
+        ("path,emotion,speaker", ",joy,", "line 2: path is empty"),
+        ("path,emotion,speaker", "a.wav,joy", "line 2 has 2 fields, and the header has 3"),
+        (
+            "path,emotion,speaker,room",
+            "a.wav,joy,anna",
+            "line 2 has 3 fields, and the header has 4",
+        ),
+        ("path,emotion,speaker", "a.wav,joy,anna,42", "line 2 has 4 fields, and the header has 3"),
+        ("path,emotion,speaker", "a.wav,joy,nan", "speaker is missing in 1 rows"),
+        ("Datei,Wert", "a.wav,joy", "its first line is 'Datei,Wert'"),
+        ("path,label,class,speaker", "a.wav,x,y,z", "several columns for emotion: label, class"),
+        ("path,emotion,speaker,x,x", "a.wav,joy,anna,,", "has two columns x"),
+        (
+            "path,emotion,speaker",
+            r"..\a.wav,joy,anna",
+            r"line 2: ..\a.wav leaves the table's folder",
+        ),
+        ("path,emotion,speaker", r"C:\a.wav,joy,anna", "leaves the table's folder"),
+        (
+            "path,emotion,speaker",
+            'a.wav,joy,anna\n"b.wav,joy,anna',
+            "starts in line 3 cannot be read",
+        ),
+        ("path,emotion,speaker", 'a.wav,"joy,anna\nb.wav,"joy,anna', "is a quote not closed?"),
+        ("path,emotion,speaker,x", 'a,joy,b,"y\nb,joy,b,y"', "in line 2 contains other rows"),
+        (
+            "path,emotion,speaker",
+            f"a.wav,joy,{'a' * 200_000}",
+            "in line 2 cannot be read (field larger",
+        ),
+        ("path,emotion,speaker", "a.wav,joy,an\0na", "is not a text file"),
         ("path,emotion,speaker", "../a.wav,joy,anna", "line 2: ../a.wav leaves the table's folder"),
         ("path,emotion,speaker", "b/../../a.wav,joy,anna", "leaves the table's folder; use a path"),
         ("path,emotion,speaker", "/etc/a.wav,joy,anna", "/etc/a.wav leaves the table's folder"),
@@ -205,6 +237,114 @@ def test_csv_is_found_in_its_folder(tmp_path):
 )
 def test_faulty_csv_is_refused(tmp_path, header, row, message):
     assert message in refusal("csv", table(tmp_path, row, header=header))
+
+
+def test_csv_text_is_stripped_and_normalised_before_it_is_compared(tmp_path):
+    nfd = unicodedata.normalize("NFD", "jörg")
+    touch(tmp_path, f"{nfd}/b.wav")
+    file = table(
+        tmp_path,
+        f" a.wav ,joy , {nfd}",
+        "jörg\\b.wav,joy,jörg\u00a0",
+        "",
+        ",,",
+        "c.wav,sad,anna,,",
+        header="Path , Emotion,Speaker",
+    )
+    corpus = corpora.read("csv", file)
+    assert corpus.labels == ("joy", "sad")
+    assert ids(corpus) == ["a", "c", "jörg/b"]
+    assert {u.speaker for u in corpus.utterances} == {"jörg", "anna"}
+    assert corpus.utterances[2].path.exists()
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+@pytest.mark.parametrize(
+    "names", ["path emotion speaker", "FILE Label spk", "audio class Speaker-ID"]
+)
+def test_csv_delimiters_and_other_names_of_columns(tmp_path, delimiter, names):
+    header = delimiter.join([*names.split(), "room"])
+    row = delimiter.join(["a.wav", '"joy"', "anna", "b" if delimiter == "," else "b,c"])
+    (clip,) = corpora.read("csv", table(tmp_path, row, header=header)).utterances
+    assert (clip.id, clip.emotion, clip.speaker) == ("a", "joy", "anna")
+    assert clip.attributes.keys() == {"room"}
+
+
+def test_csv_column_under_its_own_name_leaves_its_synonyms_alone(tmp_path):
+    file = table(tmp_path, "a.wav,joy,anna,x", header="path,emotion,speaker,label")
+    assert corpora.read("csv", file).utterances[0].attributes == {"label": "x"}
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (["a.wav,joy,Anna", "b.wav,joy,anna"], "speakers 'Anna' (corpus.csv, line 2) and 'anna'"),
+        (
+            ["a.wav,joy,1", "b.wav,joy,2", "c.wav,joy,1.0"],
+            "speakers '1' (corpus.csv, line 2) and '1.0'",
+        ),
+        (
+            ["a.wav,joy,01", "b.wav,joy,1"],
+            "(corpus.csv, line 2) and '1' (corpus.csv, line 3) the same?",
+        ),
+        (["a.wav,joy,ﬁn", "b.wav,joy,fin"], "are the speakers 'ﬁn'"),
+        (["a.wav,Joy,anna", "b.wav,joy,anna"], "alike if they are, or use corpus.label_map"),
+        (["A.wav,joy,anna", "a.wav,joy,anna"], "are the files 'A' (corpus.csv, line 2) and 'a'"),
+    ],
+)
+def test_nearly_equal_texts_are_a_question(tmp_path, rows, message):
+    assert message in refusal("csv", table(tmp_path, *rows))
+
+
+def test_different_speakers_and_files_are_no_question(tmp_path):
+    file = table(tmp_path, "1.wav,joy,1_0", "01.wav,sad,10", "1.00.wav,joy,1e1")
+    assert len(corpora.read("csv", file).utterances) == 3
+
+
+def test_missing_labels_are_named_with_their_rows(tmp_path):
+    rows = ["a.wav,joy,anna", *(f"b{i}.wav,{'NaN' if i else ''},anna" for i in range(7))]
+    message = refusal("csv", table(tmp_path, *rows))
+    assert (
+        "emotion is missing in 7 rows (corpus.csv, line 3: '', corpus.csv, line 4: 'NaN'" in message
+    )
+    assert "and 2 more" in message and "corpus.label_map" in message
+
+
+def test_label_map_merges_renames_and_leaves_out(tmp_path):
+    file = table(tmp_path, "a.wav,Joy,x", "b.wav,joy ,x", "c.wav,sad,x", "d.wav,nan,x", "e.wav,,x")
+    corpus = corpora.read("csv", file, label_map=("Joy=joy", " sad = grief ", "nan=", "="))
+    assert corpus.labels == ("grief", "joy") and ids(corpus) == ["a", "b", "c"]
+    assert corpora.read("csv", file, label_map=("Joy=joy", "nan=", "="), emotions=("joy ",)).labels
+
+
+def test_label_map_merges_votes(tmp_path):
+    touch(tmp_path, *CREMA_D)
+    (tmp_path / "tabulatedVotes.csv").write_text(VOTES)
+    corpus = corpora.read("crema_d", tmp_path, label_map=("fear=anger", "neutral="))
+    assert corpus.labels == ("anger", "disgust", "happiness", "sadness")
+    assert len(corpus.utterances) == 5
+    assert corpus.utterances[0].votes == (1 + 3, 2, 4, 6) and corpus.utterances[1].votes == ()
+
+
+@pytest.mark.parametrize("label_map", [("joy",), ("glee=joy",), ("joy=a", "joy=b")])
+def test_faulty_label_map_is_refused(tmp_path, label_map):
+    message = refusal("csv", table(tmp_path, "a.wav,joy,x", "b.wav,sad,x"), label_map=label_map)
+    assert "corpus.label_map has" in message and "of 'joy', 'sad'" in message
+
+
+def test_the_cases_that_failed(shared_data):
+    folder = shared_data.parent / "cases" / "tables"
+    if not folder.is_dir():
+        pytest.skip(f"the cases are not at {folder}")
+    for (
+        name
+    ) in "plain backslash header_case header_file label_space semicolon speaker_space".split():
+        corpus = corpora.read("csv", folder / f"{name}.csv")
+        assert corpus.labels == ("angry", "calm", "sad") and len(corpus.utterances) == 27
+        assert len({u.speaker for u in corpus.utterances}) == 9
+        assert all(u.path.is_file() for u in corpus.utterances)
+    assert "are the emotions 'Angry'" in refusal("csv", folder / "label_case.csv")
+    assert "starts in line 7" in refusal("csv", folder / "unclosed_quote.csv")
 
 
 def test_csv_that_is_missing_or_not_utf_8_is_refused(tmp_path):

@@ -4,12 +4,14 @@ Names and codes: github.com/CheyneyComputerScience/CREMA-D, README.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 
 from data_prep.corpora.corpus import Corpus, CorpusSpec, Utterance
-from data_prep.corpora.reading import emotion_of, read_by_name, read_rows
+from data_prep.corpora.reading import emotion_of, read_by_name
 from data_prep.corpora.release import Release
+from data_prep.corpora.rows import read_rows
+from ser_jax.common.errors import UserError
 
 NAME = re.compile(
     r"(?P<actor>\d{4})_(?P<sentence>[A-Z]{3})_(?P<code>[A-Z]{3})_(?P<level>[A-Z]{1,2})"
@@ -37,9 +39,9 @@ def read(spec: CorpusSpec, root: Path, tables_dir: Path) -> Corpus:
     }
     columns = [code[0] for code in EMOTIONS]
     votes = {
-        clip_id(row["fileName"]): tuple(int(row[column]) for column in columns)
+        clip_id(row["fileName"]): tuple(_count(row, column) for column in columns)
         for row in _rows(tables_dir, "tabulatedVotes.csv", ("", "fileName", *columns))
-        if int(row[""]) // 100_000 == 1  # 1 voice, 2 face, 3 both
+        if _count(row, "") // 100_000 == 1  # 1 voice, 2 face, 3 both
     }
 
     def parse(path: Path) -> Utterance | None:
@@ -65,11 +67,20 @@ def read(spec: CorpusSpec, root: Path, tables_dir: Path) -> Corpus:
     return read_by_name(spec, root, parse)
 
 
-def _rows(folder: Path, name: str, required: Iterable[str]) -> list[dict[str, str]]:
+def _count(row: dict[str, str], column: str) -> int:
+    if not row[column].isdecimal():
+        raise UserError(
+            f"tabulatedVotes.csv has {row[column]!r} in column {column!r} for "
+            f"{row['fileName'] or 'a clip'}, where a number belongs; fetch the table again."
+        )
+    return int(row[column])
+
+
+def _rows(folder: Path, name: str, required: Sequence[str]) -> list[dict[str, str]]:
     """Return the rows of a table, if it is there; upstream keeps some in processedResults/."""
     for path in (folder / name, folder / "processedResults" / name):
         if path.is_file():
-            return read_rows(path, required)
+            return [row.values for row in read_rows(path, required)]
     return []
 
 

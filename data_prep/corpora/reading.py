@@ -1,8 +1,7 @@
-"""Helpers that readers share: finding audio, labels in file names, tables."""
+"""Helpers that readers share: finding audio, labels in file names."""
 
-import csv
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from data_prep.corpora.corpus import Corpus, CorpusSpec, Utterance
@@ -84,19 +83,3 @@ def emotion_of(codes: Mapping[str, str], code: str, path: Path) -> str:
             f"{path} has the unknown emotion code {code}; the codes are {', '.join(codes)}."
         )
     return codes[code]
-
-
-def read_rows(table: Path, required: Iterable[str]) -> list[dict[str, str]]:
-    """Return the rows of a CSV file as {column: value}.
-
-    Raises:
-      UserError: the file is not UTF-8, has no rows, or lacks a required column.
-    """
-    try:
-        with table.open(encoding="utf-8-sig", newline="") as file:
-            rows = list(csv.DictReader(file))
-    except UnicodeDecodeError as error:
-        raise UserError(f"{table} is not UTF-8; save it in that encoding.") from error
-    if not rows or not rows[0].keys() >= set(required):
-        raise UserError(f"{table} needs a header with {', '.join(required)}, and at least one row.")
-    return rows

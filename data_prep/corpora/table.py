@@ -1,14 +1,19 @@
 """A user's own corpus, described by a CSV table."""
 
 import os
-from collections import Counter
-from pathlib import Path
+import unicodedata
+from pathlib import Path, PureWindowsPath
 
 from data_prep.corpora.corpus import Corpus, CorpusSpec, Utterance
-from data_prep.corpora.reading import read_rows
+from data_prep.corpora.rows import Row, read_rows, refuse_alike
 from ser_jax.common.errors import UserError
 
 REQUIRED = ("path", "emotion", "speaker")
+SYNONYMS = {
+    "path": "file filename file_name filepath file_path audio audio_path audio_file wav".split(),
+    "emotion": "label emotion_label class category".split(),
+    "speaker": "spk spk_id speaker_id speakerid speaker_name actor actor_id".split(),
+}
 
 
 def read(spec: CorpusSpec, root: Path, tables_dir: Path) -> Corpus:
@@ -24,35 +29,62 @@ def read(spec: CorpusSpec, root: Path, tables_dir: Path) -> Corpus:
     table = root / "corpus.csv" if root.is_dir() else root
     if not table.is_file():
         raise UserError(f"{table} does not exist; corpus.name=csv needs a table there.")
-    rows = read_rows(table, REQUIRED)
-    utterances = [_utterance(table, line, row) for line, row in enumerate(rows, start=2)]
-    repeated = [clip for clip, n in Counter(u.id for u in utterances).items() if n > 1]
-    if repeated:
-        raise UserError(f"{table} lists {repeated[0]} more than once; keep one row per clip.")
+    utterances = [_utterance(table, row) for row in read_rows(table, REQUIRED, SYNONYMS)]
+    places: dict[str, str] = {}
+    for u in utterances:
+        if u.id in places:
+            raise UserError(
+                f"{table} lists {u.id} more than once ({places[u.id]}, {u.place}); keep one row "
+                "per clip."
+            )
+        places[u.id] = u.place
+    refuse_alike("files", places, exact_digits=True)
     labels = sorted({u.emotion for u in utterances})
     by_id = tuple(sorted(utterances, key=lambda u: u.id))
     return Corpus(spec.name, table.stem, tuple(labels), by_id, licence=spec.licence)
 
 
-def _utterance(table: Path, line: int, row: dict[str, str]) -> Utterance:
-    missing = sorted(name for name in REQUIRED if not row[name])
-    if missing or None in row or None in row.values():
-        raise UserError(
-            f"{table}, line {line}: {', '.join(missing) or 'a column'} is wrong or empty; "
-            "correct the row."
-        )
-    path = Path(os.path.normpath(row["path"]))
-    if path.is_absolute() or path.parts[:1] in ((), ("..",)):
-        raise UserError(
-            f"{table}, line {line}: {row['path']} leaves the table's folder; use a path inside it."
-        )
+def _utterance(table: Path, row: Row) -> Utterance:
+    values, place = row.values, f"{table.name}, line {row.line}"
+    if not values["path"]:
+        raise UserError(f"{table}, line {row.line}: path is empty; correct the row.")
+    path = _inside(table, row)
     return Utterance(
         id=path.with_suffix("").as_posix(),
-        path=table.parent / path,
-        emotion=row["emotion"],
-        speaker=row["speaker"],
-        attributes={name: value for name, value in row.items() if name not in REQUIRED},
+        path=_on_disk(table.parent, path),
+        emotion=values["emotion"],
+        speaker=values["speaker"],
+        attributes={name: value for name, value in values.items() if name not in REQUIRED},
+        place=place,
     )
+
+
+def _inside(table: Path, row: Row) -> Path:
+    """Return a row's path relative to the table's folder; backslashes separate unless they exist.
+
+    Raises:
+      UserError: it is outside.
+    """
+    text = row.values["path"]
+    path, is_absolute = Path(os.path.normpath(text)), False
+    if "\\" in text and not os.path.lexists(table.parent / text):
+        windows = PureWindowsPath(text)
+        path, is_absolute = Path(os.path.normpath(windows.as_posix())), bool(windows.anchor)
+    if is_absolute or path.is_absolute() or path.parts[:1] in ((), ("..",)):
+        raise UserError(
+            f"{table}, line {row.line}: {text} leaves the table's folder; use a path inside it."
+        )
+    return path
+
+
+def _on_disk(folder: Path, path: Path) -> Path:
+    """Return the file, whichever Unicode form its name has on disk."""
+    if str(path).isascii() or os.path.lexists(folder / path):
+        return folder / path
+    for part in path.parts:
+        names = os.listdir(folder) if folder.is_dir() else []
+        folder /= next((n for n in names if unicodedata.normalize("NFC", n) == part), part)
+    return folder
 
 
 # The data defines the labels, and the title is the name of the table.
