@@ -29,10 +29,18 @@ class _Redirection:
         with self._lock:
             self._n_within += 1
             if self._n_within == 1:
-                with contextlib.suppress(OSError):  # stderr is closed, or no file can be made
-                    self._stderr = os.dup(_STDERR)
-                    self._file, self._n_passed = _temporary_file(), 0
-                    os.dup2(self._file, _STDERR)
+                self._redirect()
+
+    def _redirect(self) -> None:
+        try:
+            self._stderr = os.dup(_STDERR)
+        except OSError:  # it is closed
+            return
+        try:
+            self._file, self._n_passed = _temporary_file(), 0
+            os.dup2(self._file, _STDERR)
+        except OSError:  # there is no room for a file
+            os.close(self._stderr)
 
     def leave(self) -> None:
         with self._lock:
