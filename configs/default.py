@@ -22,6 +22,7 @@ def get_config() -> ConfigDict:
     corpus.title = ""  # its name in results; "" takes the reader's
     corpus.root = "data/crema_d"  # folder of the audio, searched recursively; csv: the table
     corpus.tables_dir = ""  # of CREMA-D's tables (votes, actors); "" is root
+    corpus.label_map = ()  # ("old=new", …) renames or merges classes, "old=" leaves one out
     corpus.emotions = ()  # keep only these classes; () keeps all
     corpus.drop_defects = False  # leave out silent clips and copies of other clips
     corpus.made = made = ConfigDict()  # the synthetic corpus, written to an empty root
@@ -56,12 +57,14 @@ def get_config() -> ConfigDict:
     augmentation.seed = 0
 
     config.split = split = ConfigDict()
-    split.name = "tfds"  # tfds, random_file, emosuperb5, speaker_kfold, speaker_sentence
+    # tfds, random_file, emosuperb5, speaker_kfold, speaker_sentence, column
+    split.name = "tfds"
     split.fold = "0"  # its number, or all; emosuperb5, speaker_kfold, speaker_sentence
     split.n_folds = 5  # speaker_kfold, speaker_sentence
     split.seed = 0  # random_file, speaker_kfold, speaker_sentence
     split.test_fraction = 0.3  # of all clips; random_file
     split.val_fraction = 0.05  # of the clips left for training; random_file
+    split.column = "split"  # of the csv table, with train, dev and test; column
 
     config.input = inputs = ConfigDict()
     inputs.kind = "mfcc"  # mfcc, log_mel; vector for the 1D model

@@ -46,7 +46,7 @@ def prepare(config: ConfigDict, beam_runner: str = "", beam_options: Sequence[st
             records_dir,
             emotions=config.corpus.emotions,
             drop_defects=config.corpus.drop_defects,
-            label_map=config.corpus.get("label_map", ()),
+            label_map=config.corpus.label_map,
         )
         print(f"{root} does not exist; using the records in {folder}.")
         return folder
@@ -82,6 +82,7 @@ def read_corpus(config: ConfigDict) -> corpora.Corpus:
         emotions=config.corpus.emotions,
         tables_dir=tables_dir,
         drop_defects=config.corpus.drop_defects,
+        label_map=config.corpus.label_map,
     )
 
 

@@ -239,6 +239,44 @@ def test_crema_d_protocols_refuse_other_speakers():
         splits.make("tfds", other)
 
 
+def column_of(values: str, actors: str = "1001 1002 1003") -> Clips:
+    """Two clips of two classes and one sentence per actor, with a column Split."""
+    pairs = zip(actors.split(), ("DFA", "TIE", "TSI"), strict=True)
+    clips = clips_of([f"{a}_{s}_{e}_XX" for a, s in pairs for e in ("ANG", "DIS")])
+    attributes = {"room": ("",) * 6, "Split": tuple(values.split())}
+    return dataclasses.replace(clips, label_names=("ANG", "DIS"), attributes=attributes)
+
+
+COLUMN = "train Training  DEV validation  test Evaluation"
+
+
+@pytest.mark.parametrize("actors", ["1001 1002 1003", "1001 1001 1002"])
+def test_column_is_the_users_split_and_observes_what_it_observes(actors):
+    clips = column_of(COLUMN, actors)
+    split = splits.make("column", clips)
+    assert [rows.tolist() for rows in split.parts().values()] == [[0, 1], [2, 3], [4, 5]]
+    assert split.unseen_speakers == (len(set(clips.speakers)) == 3) and split.unseen_sentences
+    leakage.audit(split, clips, trained_on=split.train, normalised_on=split.train)
+    assert not splits.make("column", dataclasses.replace(clips, sentences=())).unseen_sentences
+    copy = dataclasses.replace(clips, sha256=("same", *"bcde", "same"))
+    with pytest.raises(LeakageError, match="SHA-256 same is in train and in test"):
+        leakage.audit(split, copy, trained_on=split.train, normalised_on=split.train)
+
+
+@pytest.mark.parametrize(
+    ("values", "settings", "message"),
+    [
+        (COLUMN, {"column": "part"}, "needs a column 'part' in the corpus's table, which has room"),
+        (COLUMN.replace("DEV", "later"), {}, "1002_TIE_ANG_XX has 'later' in the column Split"),
+        (COLUMN.replace("DEV validation", "test test"), {}, "the val set without a single clip"),
+        (COLUMN, {"fold": 1}, "split.name=column has no folds"),
+    ],
+)
+def test_faulty_column_is_refused(values, settings, message):
+    with pytest.raises(UserError, match=message):
+        splits.make("column", column_of(values), **settings)
+
+
 def audit_of(clips: Clips, train, val, test, trained_on=None, normalised_on=None, **promises):
     split = Split("p", True, *(np.array(part) for part in (train, val, test)), **promises)
     train = np.array(train)

@@ -77,6 +77,7 @@ def open_records(folder: Path) -> Records:
             sha256=sha256,
             label_names=tuple(class_names),
             sentences=attributes.get("sentence", ()),
+            attributes=attributes,
         ),
         attributes=attributes,
         votes=votes,

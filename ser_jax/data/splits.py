@@ -7,7 +7,7 @@ add a protocol, write a function and enter it in PROTOCOLS.
 import dataclasses
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -25,6 +25,8 @@ class Clips:
     sha256: tuple[str, ...]  # checksums of the decoded samples
     label_names: tuple[str, ...]
     sentences: tuple[str, ...] = ()  # "" where unknown; () if the corpus provides none
+    # Further columns of the corpus: {name: value of each clip}.
+    attributes: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,17 +34,20 @@ class Split:
     """Row numbers of the three sets, each sorted."""
 
     protocol: str
-    unseen_speakers: bool  # whether the protocol promises that the sets share no speaker
+    # Whether the protocol promises, or the user's own split observes, that sets share no speaker.
+    unseen_speakers: bool
     train: np.ndarray
     val: np.ndarray
     test: np.ndarray
-    unseen_sentences: bool = False  # whether it promises that they share no sentence
+    unseen_sentences: bool = False  # likewise for sentences
 
     def parts(self) -> dict[str, np.ndarray]:
         return {"train": self.train, "val": self.val, "test": self.test}
 
 
-def make(name: str, clips: Clips, *, fold: int = 0, n_folds: int = 5, **settings: float) -> Split:
+def make(
+    name: str, clips: Clips, *, fold: int = 0, n_folds: int = 5, **settings: float | str
+) -> Split:
     """Split the clips by a protocol of PROTOCOLS.
 
     Args:
@@ -52,7 +57,7 @@ def make(name: str, clips: Clips, *, fold: int = 0, n_folds: int = 5, **settings
       n_folds: number of folds (speaker_kfold, speaker_sentence).
       **settings: the protocol's own, else its defaults: seed of the shuffle (random_file,
         speaker_kfold, speaker_sentence), test_fraction of all clips and val_fraction of the others
-        (random_file).
+        (random_file), column of the corpus's table (column).
 
     Raises:
       UserError: the protocol or fold is unknown, the corpus has too few speakers or sentences, or a
@@ -69,11 +74,15 @@ def make(name: str, clips: Clips, *, fold: int = 0, n_folds: int = 5, **settings
         )
     _check_fold(name, fold, protocol.n_folds or n_folds)
     part_N = np.array(protocol.assign(clips, fold=fold, n_folds=n_folds, **settings))
+    unseen_speakers, unseen_sentences = protocol.unseen_speakers, protocol.unseen_sentences
+    if name == "column":  # what the user's split does, the audit then checks
+        unseen_speakers = _share_none(part_N, clips.speakers)
+        unseen_sentences = all(clips.sentences) and _share_none(part_N, clips.sentences)
     split = Split(
         name,
-        protocol.unseen_speakers,
+        unseen_speakers,
         *(np.flatnonzero(part_N == part) for part in ("train", "val", "test")),
-        protocol.unseen_sentences,
+        unseen_sentences,
     )
     _check_classes(split, clips)
     return split
@@ -207,6 +216,36 @@ def _speaker_sentence(clips: Clips, *, fold: int, seed: int = 0, **settings: flo
     return [a if a == b else None for a, b in zip(by_speaker, by_sentence, strict=True)]
 
 
+_PART_OF = {
+    **dict.fromkeys(("train", "training", "trn"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "dev", "devel", "development"), "val"),
+    **dict.fromkeys(("test", "testing", "tst", "eval", "evaluation"), "test"),
+}
+
+
+def _column(clips: Clips, *, column: str = "split", **_: float) -> Parts:
+    """The user's own: a column of the table names the set of each clip."""
+    names = [name for name in clips.attributes if name.casefold() == column.strip().casefold()]
+    if len(names) != 1:
+        raise UserError(
+            f"split.name=column needs a column {column!r} in the corpus's table, which has "
+            f"{', '.join(clips.attributes) or 'none that is free'}; set --config.split.column."
+        )
+    values = clips.attributes[names[0]]
+    for clip, value in zip(clips.ids, values, strict=True):
+        if value.strip().casefold() not in _PART_OF:
+            raise UserError(
+                f"{clip} has {value!r} in the column {names[0]}; use train, dev or test, or remove "
+                "the row."
+            )
+    return [_PART_OF[value.strip().casefold()] for value in values]
+
+
+def _share_none(part_N: np.ndarray, values: Sequence[str]) -> bool:
+    """Return whether no value is in two sets."""
+    return bool(values) and len({*zip(part_N.tolist(), values, strict=True)}) == len({*values})
+
+
 class Protocol(NamedTuple):
     """An entry of PROTOCOLS; the promises are as in Split."""
 
@@ -222,6 +261,7 @@ PROTOCOLS = {
     "emosuperb5": Protocol(_emosuperb5, n_folds=len(_EMOSUPERB5) - 1),
     "speaker_kfold": Protocol(_speaker_kfold),
     "speaker_sentence": Protocol(_speaker_sentence, unseen_sentences=True),
+    "column": Protocol(_column, n_folds=1, unseen_speakers=False),  # see `make`
 }
 
 

@@ -16,6 +16,9 @@ _MAY_CHANGE = """name records_dir corpus.title corpus.root corpus.tables_dir ini
     train.tensorboard input.memory_limit_gb replicas.strategy replicas.at_once devices.replica
     devices.data report.clips_a_cell""".split()
 
+# Keys that earlier runs lack, with the values that say what those runs did.
+_ADDED = {"corpus.label_map": [], "split.column": "split"}
+
 
 def claim(workdir: Path, config: ConfigDict, records_name: str) -> None:
     """Write config.json, or check that the existing one describes the same run.
@@ -29,7 +32,7 @@ def claim(workdir: Path, config: ConfigDict, records_name: str) -> None:
     path = workdir / "config.json"
     content = json.loads(config.to_json()) | {"records": records_name}
     if path.exists():
-        before, now = flatten(files.read_json(path)), flatten(content)
+        before, now = _ADDED | flatten(files.read_json(path)), flatten(content)
         changes = [
             f"{key} was {before.get(key)!r} and is {now.get(key)!r}"
             for key in sorted(before.keys() | now.keys())
