@@ -1,5 +1,6 @@
 """Readers find their corpus in any folder and format, and say why they refuse anything else."""
 
+import math
 import unicodedata
 from collections import Counter
 from pathlib import Path
@@ -310,6 +311,33 @@ def test_missing_labels_are_named_with_their_rows(tmp_path):
     assert "and 2 more" in message and "corpus.label_map" in message
 
 
+def test_csv_segments_are_clips(tmp_path):
+    rows = ["a.wav,0,0.5", "a.wav,0.5,", "a.wav,1.25,NaT", "b.wav,,2", "c.wav,,", "d.wav,0.0,nan"]
+    header = "path,emotion,speaker,Start,end,room"
+    names = [row.replace(".wav,", ".wav,joy,anna,") + ",x" for row in rows]
+    corpus = corpora.read("csv", table(tmp_path, *names, header=header))
+    assert {u.id: tuple(u.segment) for u in corpus.utterances} == {
+        "a@0-0.5": (0, 0.5),
+        "a@0.5-end": (0.5, math.inf),
+        "a@1.25-end": (1.25, math.inf),
+        "b@0-2": (0, 2),
+        "c": (0, math.inf),
+        "d": (0, math.inf),
+    }
+    assert {u.path.name for u in corpus.utterances} == {"a.wav", "b.wav", "c.wav", "d.wav"}
+    assert all(u.attributes == {"room": "x"} for u in corpus.utterances)
+    message = refusal("csv", table(tmp_path, names[0], names[0], header=header))
+    assert "lists a@0-0.5 more than once (corpus.csv, line 2, corpus.csv, line 3)" in message
+
+
+@pytest.mark.parametrize("times", ["1,0.5", "1,1", "-1,2", "soon,2", "0,later", "inf,"])
+def test_faulty_segments_are_refused(tmp_path, times):
+    file = table(tmp_path, f"a.wav,joy,anna,{times}", header="path,emotion,speaker,start,end")
+    start, end = times.split(",")
+    message = refusal("csv", file)
+    assert f"line 2: start and end are {start!r} and {end!r}; give seconds" in message
+
+
 def test_label_map_merges_renames_and_leaves_out(tmp_path):
     file = table(tmp_path, "a.wav,Joy,x", "b.wav,joy ,x", "c.wav,sad,x", "d.wav,nan,x", "e.wav,,x")
     corpus = corpora.read("csv", file, label_map=("Joy=joy", " sad = grief ", "nan=", "="))
@@ -343,6 +371,9 @@ def test_the_cases_that_failed(shared_data):
         assert corpus.labels == ("angry", "calm", "sad") and len(corpus.utterances) == 27
         assert len({u.speaker for u in corpus.utterances}) == 9
         assert all(u.path.is_file() for u in corpus.utterances)
+    for name, n_clips in (("segments_one", 27), ("segments_many", 54)):
+        utterances = corpora.read("csv", folder / f"{name}.csv").utterances
+        assert len(utterances) == n_clips and all("@" in u.id for u in utterances)
     assert "are the emotions 'Angry'" in refusal("csv", folder / "label_case.csv")
     assert "starts in line 7" in refusal("csv", folder / "unclosed_quote.csv")
 

@@ -479,3 +479,36 @@ def test_records_of_real_clips_equal_librosa_and_extract(shared_data, tmp_path):
             for plane, x_TxF in rows[u.id]["planes"].items():
                 np.testing.assert_allclose(x_TxF, ours[plane][i, : len(x_TxF)], 1e-5, 1e-6)
                 np.testing.assert_allclose(x_TxF, theirs[plane], 2e-5, tolerance[plane])
+
+
+def test_records_of_segments_equal_those_of_cut_files_and_their_times_are_in_the_fingerprint(
+    tmp_path,
+):
+    samples = tone(1.0, 200) + tone(1.0, 330)
+    soundfile.write(tmp_path / "long.wav", samples, RATE)
+    for name, part in (("a", samples[:8000]), ("b", samples[8000:])):
+        soundfile.write(tmp_path / f"{name}.wav", part, RATE)
+    header = "path,emotion,speaker,start,end\n"
+
+    def recipe(rows: str) -> Recipe:
+        (tmp_path / "corpus.csv").write_text(header + rows)
+        return Recipe(corpora.read("csv", tmp_path), SPEC, AUGMENTATION)
+
+    def originals(recipe: Recipe) -> list[dict]:
+        made = examples.make(recipe, (ORIGINAL,), recipe.corpus.utterances, left_out := {})
+        rows = [example for _, example in made]
+        assert not left_out
+        return rows
+
+    segments = recipe("long.wav,joy,x,0,0.5\nlong.wav,sad,x,0.5,")
+    whole = recipe("a.wav,joy,x,,\nb.wav,sad,x,,")
+    pairs = list(zip(originals(segments), originals(whole), strict=True))
+    assert [row["id"] for row, _ in pairs] == ["long@0-0.5", "long@0.5-end"]
+    for row, other in pairs:
+        for key in ("audio_sha256", "label", "n_frames"):
+            assert row[key] == other[key]
+    later = recipe("long.wav,joy,x,0,0.5\nlong.wav,sad,x,0.6,")
+    assert later.fingerprint() != segments.fingerprint()
+    (tmp_path / "corpus.csv").write_text("path,emotion,speaker\na.wav,joy,x\nb.wav,sad,x")
+    plain = Recipe(corpora.read("csv", tmp_path), SPEC, AUGMENTATION)
+    assert plain.fingerprint() == whole.fingerprint()

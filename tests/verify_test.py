@@ -305,3 +305,14 @@ def test_formats_that_are_not_read_are_counted(ravdess):
     (ravdess / "Actor_01" / "a.m4a").write_bytes(b"\0\0\0\x20ftypM4A ")
     (fact,) = verify(ravdess, "ravdess").facts
     assert fact.startswith("1 file passed over") and "ffmpeg -i a.m4a a.wav" in fact
+
+
+def test_segments_outside_their_files_and_missing_files_are_found(tmp_path):
+    write(tmp_path / "a.wav", voice(1))  # 0.25 s
+    rows = "a.wav,joy,x,0,0.1 a.wav,joy,x,0.1,0.9 b.wav,joy,x,0,1 b.wav,joy,x,1,2".split()
+    (tmp_path / "corpus.csv").write_text("\n".join(["path,emotion,speaker,start,end", *rows]))
+    findings = verify(tmp_path, "csv").wrong
+    assert as_set(findings) == {("segment", ("a.wav",)), ("missing", ("b.wav",))}
+    assert "corpus.csv, line 3 is 0.250 s long, and a segment of it is 0.1-0.9" in [
+        f.detail for f in findings
+    ]

@@ -1,6 +1,7 @@
 """Audio that users really have: what is there is read, what is not there is said, always alike."""
 
 import hashlib
+import math
 import os
 import struct
 import subprocess
@@ -412,3 +413,25 @@ def test_a_large_file_has_the_same_bytes_and_markers_as_in_memory(tmp_path, monk
         expected_S, note = load(tmp_path / name)
         np.testing.assert_array_equal(load(tmp_path / name)[0], expected_S)
         assert not note
+
+
+def test_a_segment_is_cut_to_the_sample(tmp_path):
+    samples = tone(2.0)
+    soundfile.write(tmp_path / "a.wav", samples, RATE, subtype="FLOAT")
+    for start, end in ((0.5, 1.25), (1.0, math.inf), (0.0, 2.01), (0.25, 0.25001)):
+        segment = waveform.Segment(start, end)
+        expected = samples[
+            round(start * RATE) : max(round(start * RATE) + 1, round(min(end, 2) * RATE))
+        ]
+        np.testing.assert_array_equal(
+            waveform.load(tmp_path / "a.wav", RATE, segment=segment), expected.astype(np.float32)
+        )
+    half = waveform.load(tmp_path / "a.wav", RATE // 2, segment=waveform.Segment(0.5, 1.0))
+    assert len(half) == RATE // 4
+
+
+@pytest.mark.parametrize("segment", [(2.0, math.inf), (1.0, 2.5), (9.0, 10.0)])
+def test_a_segment_outside_its_file_is_refused(tmp_path, segment):
+    soundfile.write(tmp_path / "a.wav", tone(2.0), RATE)
+    with pytest.raises(AudioError, match="is 2.000 s long, and a segment of it is"):
+        waveform.load(tmp_path / "a.wav", RATE, segment=waveform.Segment(*segment))

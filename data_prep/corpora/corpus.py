@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from data_prep.corpora.release import Release
+from ser_jax.audio.waveform import WHOLE, Segment
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,6 +18,7 @@ class Utterance:
     speaker: str  # identifies the speaker within the corpus
     # Further metadata (sentence, level, sex, age, …), with the same keys throughout a corpus.
     attributes: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    segment: Segment = WHOLE  # of the file
     place: str = ""  # of its row in the user's table, for messages; "" if there is none
     votes: tuple[int, ...] = ()  # listeners who chose each of Corpus.labels; () if there are none
 

@@ -34,13 +34,17 @@ def is_missing(text: str) -> bool:
 
 
 def read_rows(
-    table: Path, required: Sequence[str], synonyms: Mapping[str, Sequence[str]] | None = None
+    table: Path,
+    required: Sequence[str],
+    synonyms: Mapping[str, Sequence[str]] | None = None,
+    optional: Sequence[str] = (),
 ) -> list[Row]:
     """Return the rows of a CSV file whose fields are separated by comma, semicolon or tab.
 
     Args:
       table: the file.
       required: columns that it must have, in any case.
+      optional: columns that it may have, in any case.
       synonyms: {required column: other names, in lower case with "_" for blanks and hyphens}.
 
     Raises:
@@ -59,7 +63,9 @@ def read_rows(
     header = next(filter(None, map(clean, text.splitlines())), "")
     delimiter = max(_DELIMITERS, key=lambda d: len(next(csv.reader([header], delimiter=d), [])))
     records = list(_records(table, text, delimiter))
-    columns = _rename(table, records[0][1], required, synonyms or {}) if records else []
+    columns = (
+        _rename(table, records[0][1], (*required, *optional), synonyms or {}) if records else []
+    )
     if not set(columns) >= set(required) or len(records) < 2:
         raise UserError(
             f"{table} needs a header with {', '.join(required)}, and at least one row; its first "
@@ -106,12 +112,12 @@ def _records(table: Path, text: str, delimiter: str) -> Iterator[tuple[int, list
 
 
 def _rename(
-    table: Path, header: list[str], required: Sequence[str], synonyms: Mapping[str, Sequence[str]]
+    table: Path, header: list[str], known: Sequence[str], synonyms: Mapping[str, Sequence[str]]
 ) -> list[str]:
-    """Return the names of the columns, with the required names in place of their synonyms."""
+    """Return the names of the columns, with the known names in place of their synonyms."""
     simple = [re.sub(r"[\s-]+", "_", name.casefold()) for name in header]
     columns = list(header)
-    for name in required:
+    for name in known:
         ways = (
             [i for i, column in enumerate(header) if column == name],
             [i for i, column in enumerate(simple) if column == name.casefold()],

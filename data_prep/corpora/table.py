@@ -1,14 +1,18 @@
 """A user's own corpus, described by a CSV table."""
 
+import math
 import os
 import unicodedata
 from pathlib import Path, PureWindowsPath
 
 from data_prep.corpora.corpus import Corpus, CorpusSpec, Utterance
-from data_prep.corpora.rows import Row, read_rows, refuse_alike
+from data_prep.corpora.rows import Row, is_missing, read_rows, refuse_alike
+from ser_jax.audio.waveform import WHOLE, Segment
 from ser_jax.common.errors import UserError
 
 REQUIRED = ("path", "emotion", "speaker")
+SEGMENT = ("start", "end")
+USED = {*REQUIRED, *SEGMENT}
 SYNONYMS = {
     "path": "file filename file_name filepath file_path audio audio_path audio_file wav".split(),
     "emotion": "label emotion_label class category".split(),
@@ -20,7 +24,8 @@ def read(spec: CorpusSpec, root: Path, tables_dir: Path) -> Corpus:
     """Read a table with the columns path, emotion, speaker; further columns become attributes.
 
     `root` is the table or a folder with corpus.csv. Paths are relative to the table's folder and
-    must stay inside it; a path without its extension is the clip's id.
+    must stay inside it; a path without its extension is the clip's id. Columns start and end,
+    seconds, make a clip of a part of a file; an empty end is that of the file.
 
     Raises:
       UserError: there is no table, or a row is wrong.
@@ -29,7 +34,7 @@ def read(spec: CorpusSpec, root: Path, tables_dir: Path) -> Corpus:
     table = root / "corpus.csv" if root.is_dir() else root
     if not table.is_file():
         raise UserError(f"{table} does not exist; corpus.name=csv needs a table there.")
-    utterances = [_utterance(table, row) for row in read_rows(table, REQUIRED, SYNONYMS)]
+    utterances = [_utterance(table, row) for row in read_rows(table, REQUIRED, SYNONYMS, SEGMENT)]
     places: dict[str, str] = {}
     for u in utterances:
         if u.id in places:
@@ -49,14 +54,34 @@ def _utterance(table: Path, row: Row) -> Utterance:
     if not values["path"]:
         raise UserError(f"{table}, line {row.line}: path is empty; correct the row.")
     path = _inside(table, row)
+    segment = _segment(table, row)
     return Utterance(
-        id=path.with_suffix("").as_posix(),
+        id=path.with_suffix("").as_posix() + (f"@{segment}" if segment != WHOLE else ""),
         path=_on_disk(table.parent, path),
         emotion=values["emotion"],
         speaker=values["speaker"],
-        attributes={name: value for name, value in values.items() if name not in REQUIRED},
+        attributes={name: value for name, value in values.items() if name not in USED},
+        segment=segment,
         place=place,
     )
+
+
+def _segment(table: Path, row: Row) -> Segment:
+    seconds = []
+    for name, default in zip(SEGMENT, WHOLE, strict=True):
+        text = row.values.get(name, "")
+        try:
+            seconds.append(default if is_missing(text) else float(text))
+        except ValueError:
+            seconds.append(math.nan)
+    segment = Segment(*seconds)
+    if not 0 <= segment.start < segment.end:
+        raise UserError(
+            f"{table}, line {row.line}: start and end are "
+            f"{' and '.join(repr(row.values.get(name, '')) for name in SEGMENT)}; give seconds, "
+            "start before end, such as 0.5 and 1.75; an empty end is the end of the file."
+        )
+    return segment
 
 
 def _inside(table: Path, row: Row) -> Path:

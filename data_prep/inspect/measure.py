@@ -11,7 +11,7 @@ import numpy as np
 from data_prep import corpora, workers
 from ser_jax.audio.decoder import AudioError, Decoder
 from ser_jax.audio.level import Level
-from ser_jax.audio.waveform import flaw
+from ser_jax.audio.waveform import cut_out, flaw
 
 FRAME_SECONDS = 0.025
 QUIET_DB = 40.0  # a frame this far below the clip's loudest frame counts as silence
@@ -80,6 +80,7 @@ def _measure_file(utterance: corpora.Utterance) -> Measure | str:
             mono = [level.add(block_SxC) for block_SxC in file.blocks()]
             waveform_S = np.concatenate([*mono, np.zeros(0, np.float32)])
             rate, channels = file.rate, file.channels
+        waveform_S = cut_out(utterance.segment, utterance.path, waveform_S, rate)
     except AudioError as error:
         return str(error).removeprefix(f"{utterance.path} ").rstrip(".")
     return flaw(waveform_S) or measure(waveform_S, rate, channels)

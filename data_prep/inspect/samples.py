@@ -57,7 +57,7 @@ def write(
     cards, rate, names = [], spec.sampling_rate, (ORIGINAL, *augmentation.views)
     progress = tqdm(utterances, "drawing", unit="clip", disable=None, leave=False)
     for number, utterance in enumerate(progress):
-        waveform_S = waveform.load(utterance.path, rate)
+        waveform_S = waveform.load(utterance.path, rate, segment=utterance.segment)
         views = {}
         for view, view_S in make_views(augmentation, names, waveform_S, rate, utterance.id):
             name = f"{number}-{view}"

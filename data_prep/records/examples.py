@@ -55,7 +55,7 @@ def make(
     rate = recipe.spec.sampling_rate
     for clip in clips:
         try:
-            waveform_S = waveform.load(clip.path, rate)
+            waveform_S = waveform.load(clip.path, rate, segment=clip.segment)
         except UserError as error:
             left_out[clip.id] = str(error)
             continue

@@ -8,6 +8,7 @@ from typing import Any
 
 from data_prep import corpora
 from data_prep.augmentation.views import Augmentation
+from ser_jax.audio.waveform import WHOLE
 from ser_jax.common import files
 from ser_jax.common.concurrency import map_ahead
 from ser_jax.common.errors import UserError
@@ -47,6 +48,8 @@ class Recipe:
         checksums = map_ahead(_checksum, utterances, ahead=4 * N_THREADS, n_threads=N_THREADS)
         for number, (u, checksum) in enumerate(zip(utterances, checksums, strict=True)):
             clip = [u.id, u.emotion, u.speaker, dict(u.attributes), u.votes, checksum]
+            if u.segment != WHOLE:
+                clip.append(str(u.segment))
             digest.update(f"{', ' * (number > 0)}{json.dumps(clip, sort_keys=True)}".encode())
         digest.update(b"]]")
         return digest.hexdigest()[:12]

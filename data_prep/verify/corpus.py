@@ -40,7 +40,7 @@ def verify(root: Path, corpus: str = "crema_d") -> Verification:
     check, n_threads = functools.partial(check_clip, folder), workers.n_processors()
     with interrupts.deferred():
         checks = [c for _, c in workers.map_with_progress(check, names, n_threads, "verifying")]
-    findings = [*_faults(checks), *_reader_findings(root, folder, corpus)]
+    findings = [*_faults(checks), *_reader_findings(root, folder, corpus, checks)]
     if spec.release:
         exact, more_findings, more_facts = _compare(spec, checks, folder)
         findings, facts = findings + more_findings, facts + more_facts
@@ -83,12 +83,20 @@ def _faults(checks: Sequence[ClipCheck]) -> Iterator[Finding]:
             yield Finding("identical", tuple(names))
 
 
-def _reader_findings(root: Path, folder: Path, corpus: str) -> Iterator[Finding]:
-    """What the reader refuses, and files that a table lists but that are missing."""
+def _reader_findings(
+    root: Path, folder: Path, corpus: str, checks: Sequence[ClipCheck]
+) -> Iterator[Finding]:
+    """What the reader refuses, and files and segments that a table lists but that are missing."""
+    seconds = {check.name: check.seconds for check in checks if check.seconds}
+    missing = set()
     try:
         for utterance in corpora.read(corpus, root).utterances:
+            name = utterance.path.relative_to(folder).as_posix()
             if not utterance.path.exists():
-                yield Finding("missing", (utterance.path.relative_to(folder).as_posix(),))
+                missing.add(name)
+            elif name in seconds and (reason := utterance.segment.outside(seconds[name])):
+                yield Finding("segment", (name,), f"{utterance.place} {reason}")
+        yield from (Finding("missing", (name,)) for name in sorted(missing))
     except Exception as error:  # whatever the reader stumbles over, the verification goes on
         yield Finding("reader", (), str(error) or type(error).__name__)
 

@@ -22,6 +22,7 @@ REMEDIES = {
     "not finite": "NaN or infinite samples; replace the files",
     "silent": f"RMS below {SILENT_DB:.0f} dB of full scale; leave the clips out",
     "identical": "the same bytes under several names; keep one, or none if their labels differ",
+    "segment": "start or end is outside the file; correct the table",
     "reader": "the corpus cannot be read; see the message",
     "clipped": f"{CLIPPED_RUN} or more consecutive samples at full scale; listen to the clips",
     "DC offset": f"more than {LARGE_OFFSET:g} times the RMS, which the features see; remove it",

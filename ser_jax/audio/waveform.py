@@ -2,6 +2,7 @@
 
 import math
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -14,10 +15,36 @@ from ser_jax.common import files
 SILENT_RMS = 1e-4
 LOUDEST = 1e6  # times full scale; the power of more would overflow float32
 _MARGIN = 1.0  # s decoded past the end for the resampling filter
+_SLACK = 0.05  # s that a segment may end after its file, for rounded times
+
+
+class Segment(NamedTuple):
+    """A part of a file, in seconds from its start."""
+
+    start: float = 0.0
+    end: float = math.inf  # of the file where it is infinite
+
+    def outside(self, length: float) -> str:
+        """Say why the segment is not in a file of this length, s; "" if it is."""
+        ends_late = self.end != math.inf and self.end > length + _SLACK
+        if self.start < length and not ends_late:
+            return ""
+        return f"is {length:.3f} s long, and a segment of it is {self}"
+
+    def __str__(self) -> str:
+        start, end = (str(seconds).removesuffix(".0") for seconds in self)
+        return f"{start}-{'end' if end == 'inf' else end}"
+
+
+WHOLE = Segment()
 
 
 def load(
-    path: Path, sampling_rate: int, seconds: float = math.inf, notes: list[str] | None = None
+    path: Path,
+    sampling_rate: int,
+    seconds: float = math.inf,
+    notes: list[str] | None = None,
+    segment: Segment = WHOLE,
 ) -> np.ndarray:
     """Decode a file, average its channels and resample it (soxr, high quality).
 
@@ -26,19 +53,22 @@ def load(
       sampling_rate: rate of the result, Hz.
       seconds: the part from the start that is needed; slightly more may be returned.
       notes: receives remarks on the file, such as that it is cut short.
+      segment: the part of the file to return, to the sample.
 
     Returns:
       float32 waveform [samples], full scale ±1.
 
     Raises:
-      AudioError: the file is missing, an LFS pointer, not audio, or has a `flaw`.
+      AudioError: the file is missing, an LFS pointer, not audio, has a `flaw` or lacks the segment.
     """
     level = Level()
     with Decoder(path) as file:
         rate = file.rate
         # Block by block, so that a long recording is never in memory with all its channels.
-        mono = [level.add(block_SxC) for block_SxC in file.blocks(seconds + _MARGIN)]
+        needed = min(seconds, segment.end) + _MARGIN
+        mono = [level.add(block_SxC) for block_SxC in file.blocks(needed)]
         waveform_S = np.concatenate([*mono, np.zeros(0, np.float32)])
+        waveform_S = cut_out(segment, path, waveform_S, rate)
         cut = f"cut short: {file.cut}" if file.cut else ""
         remarks = [file.note, *level.notes(), cut]
     if defect := flaw(waveform_S):
@@ -46,6 +76,21 @@ def load(
     if notes is not None:
         notes += filter(None, remarks)
     return resample(waveform_S, rate, sampling_rate)
+
+
+def cut_out(segment: Segment, path: Path, waveform_S: np.ndarray, rate: int) -> np.ndarray:
+    """Return a segment of a file's waveform [samples].
+
+    Raises:
+      AudioError: the segment is outside the file.
+    """
+    if segment == WHOLE:
+        return waveform_S
+    length = len(waveform_S) / rate
+    if reason := segment.outside(length):
+        raise AudioError(f"{path} {reason}; correct the table.")
+    start, end = (round(min(seconds, length) * rate) for seconds in segment)
+    return waveform_S[start : max(end, start + 1)].copy()  # which lets go of the file's
 
 
 def flaw(waveform_S: np.ndarray) -> str:

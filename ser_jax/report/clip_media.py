@@ -156,7 +156,8 @@ class ClipMediaWriter:
         try:
             if clip not in utterances:
                 raise UserError("the corpus has no such clip.")
-            waveform_S = waveform.load(Path(utterances[clip].path), self._spec.sampling_rate)
+            path, segment = Path(utterances[clip].path), utterances[clip].segment
+            waveform_S = waveform.load(path, self._spec.sampling_rate, segment=segment)
         except UserError as error:
             self.media.failures[clip] = str(error)
             return None
