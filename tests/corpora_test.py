@@ -136,6 +136,22 @@ def test_ravdess_has_eight_classes_and_sung_clips_are_ignored(tmp_path):
     assert {u.attributes["sex"] for u in corpus.utterances if u.speaker == "01"} == {"male"}
 
 
+def test_ravdess_take_is_one_clip_whether_from_sound_or_video(tmp_path):
+    touch(tmp_path, "03-01-05-01-01-01-01.wav", "video/01-01-05-01-01-01-01.wav")
+    touch(tmp_path, "video/01-01-06-01-01-01-01.wav", "video/02-01-07-01-01-01-01.wav")
+    corpus = corpora.read("ravdess", tmp_path)
+    assert ids(corpus) == ["01-01-06-01-01-01-01", "03-01-05-01-01-01-01"]
+    assert sorted(path.name[:8] for path in corpus.ignored) == ["01-01-05", "02-01-07"]
+
+
+def test_ravdess_doubled_folder_is_named(tmp_path):
+    names = [f"Actor_0{name[-5]}/{name}" for name in RAVDESS]
+    touch(tmp_path, *names, *(f"audio_speech_actors_01-24/{name}" for name in names))
+    message = refusal("ravdess", tmp_path)
+    assert "16 clips are there twice, such as" in message
+    assert f"{tmp_path / 'audio_speech_actors_01-24'} seems to be a copy" in message
+
+
 def test_ravdess_with_the_six_classes_of_crema_d(tmp_path):
     six = tuple(crema_d_corpus.EMOTIONS.values())
     corpus = corpora.read("ravdess", touch(tmp_path, *RAVDESS), emotions=six[::-1])

@@ -48,7 +48,7 @@ def read_by_name(spec: CorpusSpec, root: Path, parse: Callable[[Path], Utterance
       UserError: no file is a clip, or two files are the same clip.
     """
     utterances: dict[str, Utterance] = {}
-    ignored, foreign = [], []
+    ignored, foreign, repeated = [], [], []
     paths = find_audio(root, foreign)
     # CREMA-D ships damaged MP3s under the names of its WAVs, so a lossy copy never wins.
     for path in sorted(paths, key=lambda p: (p.suffix.lower() == ".mp3", p)):
@@ -56,12 +56,11 @@ def read_by_name(spec: CorpusSpec, root: Path, parse: Callable[[Path], Utterance
         if utterance is None or (path.suffix.lower() == ".mp3" and utterance.id in utterances):
             ignored.append(path)
         elif utterance.id in utterances:
-            raise UserError(
-                f"two files are clip {utterance.id}: {utterances[utterance.id].path} and {path}; "
-                "remove one."
-            )
+            repeated.append((utterances[utterance.id], path))
         else:
             utterances[utterance.id] = utterance
+    if repeated:
+        raise UserError(_describe_repeated(root, repeated))
     if not utterances:
         raise UserError(
             f"no file below {root} is named like a clip of {spec.title} (the first is "
@@ -70,6 +69,21 @@ def read_by_name(spec: CorpusSpec, root: Path, parse: Callable[[Path], Utterance
     by_id = tuple(utterances[clip] for clip in sorted(utterances))
     ignored += map(Path, foreign)
     return Corpus(spec.name, spec.title, spec.labels, by_id, tuple(ignored), spec.licence)
+
+
+def _describe_repeated(root: Path, repeated: list[tuple[Utterance, Path]]) -> str:
+    clip, path = repeated[0]
+    parts, others = list(clip.path.parts), list(path.parts)
+    while parts and others and parts[-1] == others[-1]:
+        parts.pop()
+        others.pop()
+    folder = Path(*max(parts, others, key=len))
+    if len(repeated) == 1 or folder == root:
+        return f"two files are clip {clip.id}: {clip.path} and {path}; remove one."
+    return (
+        f"{len(repeated):,} clips are there twice, such as {clip.path} and {path}. {folder} seems "
+        "to be a copy of what is beside it, as in some downloads; move it elsewhere."
+    )
 
 
 def emotion_of(codes: Mapping[str, str], code: str, path: Path) -> str:
