@@ -6,6 +6,7 @@ python launch.py --config=configs/cnn1d.py --config.optimizer.learning_rate=3e-4
 python launch.py --config=configs/study.py
 """
 
+import functools
 import sys
 from pathlib import Path
 
@@ -33,8 +34,14 @@ def prepare(config: ConfigDict) -> Path:
     """Return the folder of the config's records, and build it if it does not exist."""
     from data_prep.prepare import prepare
 
+    check = None
+    if MODE.value != "prepare":
+        from ser_jax.train.experiment import check_corpus
+
+        check = functools.partial(check_corpus, config)
+
     def make() -> Path:
-        return prepare(config, beam_runner=BEAM.value, beam_options=BEAM_OPTIONS.value)
+        return prepare(config, BEAM.value, BEAM_OPTIONS.value, check)
 
     if not DISTRIBUTED.value:
         return make()

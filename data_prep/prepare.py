@@ -1,6 +1,6 @@
 """A config → the folder of its records, which are built if they are missing or stale."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ml_collections import ConfigDict
@@ -15,7 +15,12 @@ from ser_jax.common.errors import UserError
 from ser_jax.features import FeatureSpec
 
 
-def prepare(config: ConfigDict, beam_runner: str = "", beam_options: Sequence[str] = ()) -> Path:
+def prepare(
+    config: ConfigDict,
+    beam_runner: str = "",
+    beam_options: Sequence[str] = (),
+    check: Callable[[corpora.Corpus], None] | None = None,
+) -> Path:
     """Find or build the records that a config describes, and return their folder.
 
     Without the audio, records that were built with the same settings are used.
@@ -25,6 +30,7 @@ def prepare(config: ConfigDict, beam_runner: str = "", beam_options: Sequence[st
       beam_runner: the Apache Beam runner to build with, see data_prep.records.beam; "" builds in
         local processes.
       beam_options: of the runner, as "name=value".
+      check: called with the corpus before its audio is read; what it raises ends the preparation.
 
     Raises:
       UserError: there is no corpus, or none of its clips can be used.
@@ -52,6 +58,8 @@ def prepare(config: ConfigDict, beam_runner: str = "", beam_options: Sequence[st
         return folder
 
     corpus = read_corpus(config)
+    if check:
+        check(corpus)
     foreign = [p for p in corpus.ignored if p.suffix.lower() in FOREIGN_SUFFIXES]
     others = [p for p in corpus.ignored if p not in foreign]
     if others:

@@ -17,13 +17,15 @@ from ser_jax.common.errors import UserError
 from ser_jax.data import leakage, splits
 from ser_jax.data.examples import Examples, fit_normalisation
 from ser_jax.data.records import Records
-from ser_jax.data.splits import Split
+from ser_jax.data.splits import Clips, Split
 from ser_jax.models import registry
 from ser_jax.pages.numbers import percent
 from ser_jax.train.optimizer import make_optimizer, make_plateau
 from ser_jax.train.replicas import Replica, expand
 from ser_jax.train.state import Normalisation, TrainState, create_state, make_hyper
 from ser_jax.train.step import MONITORS
+
+_MUCH_LONGER = 10  # times the median clip, from which padding to the longest is noted
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,15 +73,54 @@ def make_experiment(config: ConfigDict, records: Records) -> Experiment:
     Raises:
       UserError: the config is invalid or does not fit the records.
     """
+    replicas, split_of_fold, model = _plan(config, records.clips)
+    examples = Examples(
+        records,
+        kind=config.input.kind,
+        views=config.input.views,
+        max_frames=config.input.max_frames,
+        # With several processes each streams its own share.
+        memory_limit_gb=config.input.memory_limit_gb if jax.process_count() == 1 else 0.0,
+    )
+    return Experiment(config, records, replicas, split_of_fold, examples, model)
+
+
+def check_corpus(config: ConfigDict, corpus: Any) -> None:
+    """Check a config against a data_prep.corpora.Corpus, before its audio is read.
+
+    Raises:
+      UserError: as make_experiment, for what can be known without the audio.
+    """
+    utterances, number_of = corpus.utterances, {name: i for i, name in enumerate(corpus.labels)}
+    ids = tuple(u.id for u in utterances)
+    names = utterances[0].attributes if utterances else ()
+    attributes = {name: tuple(u.attributes[name] for u in utterances) for name in names}
+    clips = Clips(
+        ids=ids,
+        speakers=tuple(u.speaker for u in utterances),
+        labels=tuple(number_of[u.emotion] for u in utterances),
+        sha256=ids,
+        label_names=corpus.labels,
+        sentences=attributes.get("sentence", ()),
+        attributes=attributes,
+    )
+    if config.split.name != "random_file":  # which keeps the same audio together
+        _plan(config, clips)
+
+
+def _plan(
+    config: ConfigDict, clips: Clips
+) -> tuple[tuple[Replica, ...], dict[int, Split], nn.Module]:
+    """Return replicas, splits and model after checking everything that needs no features."""
     replicas = expand(config)
     protocol = {k: v for k, v in config.split.items() if k not in ("name", "fold")}
     split_of_fold = {
-        fold: splits.make(config.split.name, records.clips, fold=fold, **protocol)
+        fold: splits.make(config.split.name, clips, fold=fold, **protocol)
         for fold in dict.fromkeys(replica.fold for replica in replicas)
     }
     fields = {k: v for k, v in config.model.items() if k != "name"}
     model = registry.build(
-        config.model.name, len(records.labels), fields, dtype=config.train.compute_dtype
+        config.model.name, len(clips.label_names), fields, dtype=config.train.compute_dtype
     )
     if (model.input_kind == "vector") != (config.input.kind == "vector"):
         raise UserError(
@@ -94,22 +135,14 @@ def make_experiment(config: ConfigDict, records: Records) -> Experiment:
         section, name = key.split(".")
         if config[section][name] < 1:
             raise UserError(f"{key}={config[section][name]} must be 1 or more.")
-    examples = Examples(
-        records,
-        kind=config.input.kind,
-        views=config.input.views,
-        max_frames=config.input.max_frames,
-        # With several processes each streams its own share.
-        memory_limit_gb=config.input.memory_limit_gb if jax.process_count() == 1 else 0.0,
-    )
-    experiment = Experiment(config, records, replicas, split_of_fold, examples, model)
-    smallest = min(len(experiment.train_M(fold)) for fold in split_of_fold)
+    n_views = 1 + len(config.input.views)
+    smallest = n_views * min(len(split.train) for split in split_of_fold.values())
     if config.train.batch_size > smallest:
         raise UserError(
             f"train.batch_size={config.train.batch_size} is larger than the training set of "
             f"{smallest} examples; lower it."
         )
-    return experiment
+    return replicas, split_of_fold, model
 
 
 def initial_states(experiment: Experiment) -> list[TrainState]:
@@ -175,6 +208,14 @@ def describe(experiment: Experiment, state: TrainState) -> str:
         f"{examples.width} columns, {examples.n_bytes / 1e9:.2f} GB {storage}; "
         f"{n_steps} steps per epoch on {jax.devices()[0].device_kind}.",
     ]
+    n_frames_N = examples.n_frames_N[: len(experiment.records.clips.ids)]
+    longest, median = int(n_frames_N.argmax()), float(np.median(n_frames_N))
+    if not config.input.max_frames and n_frames_N[longest] > _MUCH_LONGER * median:
+        lines.append(
+            f"NOTE: {experiment.records.clips.ids[longest]} has {n_frames_N[longest]} frames, and "
+            f"half of the clips have at most {median:.0f}; all are padded to its length. Set "
+            "--config.input.max_frames to cut longer clips, or leave the clip out."
+        )
     split = next(iter(experiment.splits.values()))
     if not split.unseen_speakers:
         speakers = np.array(experiment.records.clips.speakers)
