@@ -1,11 +1,14 @@
 """Listeners: agreement with the labels, and metrics against the emotions they perceived."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 from data_prep import corpora
-from ser_jax.metrics.intervals import bootstrap_intervals
-from ser_jax.metrics.listeners import agreement, perceived
+from ser_jax.metrics.intervals import bootstrap_intervals, differences_of_counts
+from ser_jax.metrics.listeners import agreement, lead, perceived
+from ser_jax.metrics.predictions import speaker_confusions
 from tests.sample_predictions import from_probabilities, two_folds
 
 
@@ -36,6 +39,26 @@ def test_agreement_on_crema_d(shared_data):
     recall_C = [0.5320, 0.2863, 0.3210, 0.2895, 0.7624, 0.2505]
     np.testing.assert_allclose(human["recall"], recall_C, atol=5e-5)
     assert human["n_clips"] == 7442
+
+
+def test_lead_is_the_paired_difference_on_the_same_clips_and_speakers():
+    predictions = two_folds()
+    clips = dict(zip(predictions.clip_P.tolist(), predictions.label_P.tolist(), strict=True))
+    random = np.random.default_rng(0)
+    votes = {clip: random.integers(0, 4, 3) + np.eye(3, dtype=int)[c] for clip, c in clips.items()}
+    votes[next(iter(votes))] = np.zeros(3, int)
+    rated = predictions.where([bool(votes[clip].any()) for clip in predictions.clip_P.tolist()])
+    result = lead(predictions, votes)
+    # Each rating as a row of its own, by listeners who share the model's replica numbers.
+    times_P = np.array([votes[clip].sum() for clip in rated.clip_P.tolist()])
+    perceived_Q = np.concatenate([np.repeat(range(3), votes[c]) for c in rated.clip_P.tolist()])
+    listeners = rated.where(np.repeat(np.arange(len(times_P)), times_P))
+    listeners = dataclasses.replace(listeners, probability_PxC=np.eye(3)[perceived_Q])
+    expected = differences_of_counts(speaker_confusions(rated), speaker_confusions(listeners))
+    for metric, difference in expected.items():
+        each = result[metric].pop("each")
+        assert result[metric] == pytest.approx(difference)
+        assert np.mean(each) == pytest.approx(difference["difference"]) and len(each) == 4
 
 
 def test_perceived_accepts_each_of_the_tied_votes():

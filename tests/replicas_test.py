@@ -1,9 +1,10 @@
 """Replicas are the product of seeds, folds and swept values."""
 
+import numpy as np
 import pytest
 
 from ser_jax.common.errors import UserError
-from ser_jax.train.replicas import expand
+from ser_jax.train.replicas import best_setting, expand
 
 
 def test_single_replica_takes_the_config_values(tiny):
@@ -47,6 +48,20 @@ def test_invalid_sweep_is_refused(tiny, key, values, sentence):
     config.replicas.sweep[key] = values
     with pytest.raises(UserError, match=sentence):
         expand(config)
+
+
+@pytest.mark.parametrize(
+    ("values", "best"),
+    [
+        ((0.5, 0.6, 0.7, 0.8), 1),
+        ((0.5, 0.6, 0.9, -np.inf), 0),  # a setting whose seeds fail comes last
+        ((-np.inf, -np.inf, 0.1, -np.inf), 1),
+        ((-np.inf, 0.5, -np.inf, 0.6), 1),
+    ],
+)
+def test_best_setting_has_the_fewest_failures_then_the_best_mean(values, best):
+    settings = [{"optimizer.l2": number // 2} for number in range(4)]
+    assert best_setting(settings, np.array(values)) == {"optimizer.l2": best}
 
 
 def test_zero_seeds_are_refused(tiny):

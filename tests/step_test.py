@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
+from ser_jax.common.errors import UserError
 from ser_jax.data.loader import Batch
 from ser_jax.models import registry
 from ser_jax.train.optimizer import make_optimizer, make_plateau
@@ -141,12 +142,13 @@ def keras_plateau(values, factor=0.5, patience=3, min_delta=1e-4, cooldown=0, ra
     return rates
 
 
-def keras_stopping(values, patience):
+def keras_stopping(values, patience, min_delta=0.0):
     """keras.callbacks.EarlyStopping with mode "max": the number of epochs run."""
     best, wait = -np.inf, 0
     for epoch, value in enumerate(values, start=1):
-        wait = 0 if value > best else wait + 1
-        best = max(best, value)
+        wait += 1
+        if value - min_delta > best:
+            best, wait = value, 0
         if wait >= patience:
             return epoch
     return len(values)
@@ -169,6 +171,48 @@ def test_plateau_and_best_epoch_equal_keras(model, seed):
     np.testing.assert_allclose(rates, keras_plateau(correct / 1000), rtol=1e-6)
     assert int(state.best.epoch) == int(np.argmax(correct)) + 1  # the first of equals
     assert not bool(state.stopped)
+
+
+def test_plateau_without_a_minimal_gain_counts_every_gain(model):
+    correct = np.array([300, 301, 302, 302, 303, 303, 303, 303, 304])
+    plateau = make_plateau(ConfigDict({**PLATEAU, "plateau_min_delta": 0.0}))
+    end_of_epoch, state = jax.jit(make_end_of_epoch(plateau, "accuracy", 0, 0.0)), make_state(model)
+    rates = []
+    for epoch, hits in enumerate(correct, start=1):
+        state = end_of_epoch(state, sums_with_accuracy(int(hits)), jnp.int32(epoch))
+        rates.append(float(current_learning_rate(state)))
+    np.testing.assert_allclose(rates, keras_plateau(correct / 1000, min_delta=0.0), rtol=1e-6)
+    with pytest.raises(UserError, match="plateau_min_delta=-0.1 must be 0 or more"):
+        make_plateau(ConfigDict({**PLATEAU, "plateau_min_delta": -0.1}))
+
+
+@pytest.mark.parametrize("loss", [np.nan, np.inf])
+def test_non_finite_validation_is_a_failure_and_never_the_best(model, loss):
+    end_of_epoch = jax.jit(make_end_of_epoch(make_plateau(PLATEAU), "accuracy", 0, 0.0))
+    good = end_of_epoch(make_state(model), sums_with_accuracy(300), jnp.int32(1))
+    # A network of NaNs predicts the first class.
+    bad_sums = sums_with_accuracy(900).replace(loss=jnp.float32(loss))
+    bad = end_of_epoch(good, bad_sums, jnp.int32(2))
+    assert bool(bad.stopped) and not bool(good.stopped)
+    assert int(bad.best.epoch) == 1 and float(bad.best.value) == -np.inf
+    again = end_of_epoch(bad, sums_with_accuracy(900), jnp.int32(3))
+    assert int(again.best.epoch) == 1 and float(again.best.value) == -np.inf
+
+
+# Accuracy that creeps up: no epoch gains 0.003 over its predecessor, some over an earlier one.
+@pytest.mark.parametrize(
+    ("correct", "min_delta"),
+    [(300 + np.arange(40), 0.0025), (300 + np.arange(40) // 3, 0.0015), (np.full(40, 300), 0.001)],
+)
+def test_early_stopping_compares_with_the_last_sufficient_gain(model, correct, min_delta):
+    plateau, patience = make_plateau(PLATEAU), 4
+    end_of_epoch = jax.jit(make_end_of_epoch(plateau, "accuracy", patience, min_delta))
+    state, epochs = make_state(model), 0
+    while epochs < len(correct) and not bool(state.stopped):
+        state = end_of_epoch(state, sums_with_accuracy(int(correct[epochs])), jnp.int32(epochs + 1))
+        epochs += 1
+    assert epochs == keras_stopping(correct / 1000, patience, min_delta)
+    assert int(state.best.epoch) == int(np.argmax(correct[:epochs])) + 1
 
 
 @pytest.mark.parametrize("seed", range(5))

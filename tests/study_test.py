@@ -156,6 +156,54 @@ def test_the_network_compared_with_listeners_is_chosen_by_validation():
     assert find_claim(text, **results).reason == "no result of paper_seen"
 
 
+def with_lead(run, low, high):
+    """The run with a paired difference from the listeners, the same for each training."""
+    accuracy = run.results["intervals"]["accuracy"]["mean"]
+    difference = accuracy - run.results["human"]["accuracy"]
+    lead = {"difference": difference, "low": low, "high": high, "each": [difference] * 2}
+    run.results["human"]["lead"] = {"accuracy": lead}
+    return run
+
+
+def test_listeners_are_compared_on_the_same_speakers_and_on_the_claim_s_corpus():
+    text = "The best network is more accurate than human listeners"
+    names = "cnn1d_seen cnn2d_seen cnn2d_log_mel_seen paper_seen".split()
+    # Every speaker's accuracy is 70 %, so the network's own limits lie above 60 %; the listeners'
+    # values differ between speakers.
+    for limits, expected in (((-0.05, 0.2), UNDECIDED), ((0.02, 0.2), CONFIRMED)):
+        results = {n: with_lead(make_run((0.7, 0.7), human=0.6), *limits) for n in names}
+        claim = find_claim(text, **results)
+        assert claim.verdict == expected and "difference +10.0 [" in claim.reason
+    results = {n: make_run((0.9, 0.9), human=0.6, corpus="RAVDESS") for n in names}
+    claim = find_claim(text, **results)
+    assert claim.verdict == UNDECIDED
+    assert "the claim is about CREMA-D, this is RAVDESS" in claim.reason
+
+
+def test_a_study_says_how_its_runs_were_computed_and_where_they_differ():
+    parts = {
+        "device": "cpu",
+        "n_devices": 1,
+        "precision": "float32, products default",
+        "libraries": {"jax": "0.10.2"},
+        "python": "3.11.2",
+        "code": "abc",
+    }
+    results = {name: make_run((0.6, 0.7)) for name in ("cnn1d_seen", "cnn2d_seen")}
+    for run in results.values():
+        run.results["provenance"] = {"training": parts, "evaluation": parts}
+    text = page.page(findings(**results), Path("study"))
+    assert "All runs were computed with jax 0.10.2, Python 3.11.2." in text
+    assert "| 1 × cpu | float32, products default | abc |" in text and "runs differ" not in text
+    other = parts | {"device": "NVIDIA H100"}
+    results["cnn2d_seen"].results["provenance"] = {"training": other, "evaluation": other}
+    text = page.page(findings(**results), Path("study"))
+    assert "The runs differ in device, which may be part of their difference:" in text
+    assert "- 1 × NVIDIA H100: cnn2d_seen" in text.replace("\\_", "_")
+    del results["cnn2d_seen"].results["provenance"]
+    assert "- unknown: cnn2d" in page.page(findings(**results), Path("study"))
+
+
 def test_limits_include_speakers_and_trainings():
     estimate = intervals.paired(make_run((0.8, 0.7, 0.9)), make_run((0.5, 0.5, 0.5)))["uar"]
     # Every speaker has the same accuracy, so the difference depends on the trainings alone:
@@ -313,6 +361,14 @@ def test_figures_show_limits_and_reported_values():
     assert [text.get_text() for text in axes.get_yticklabels()] == ["1D CNN", "2D CNN on MFCC"]
     crosses = [line.get_xdata()[0] for line in axes.lines if line.get_marker() == "x"]
     assert crosses == [0.4308, 0.538]
+    results["cnn1d_unseen"] = make_run((0.6, 0.7), human=0.4)
+    rated = [run for run in findings(**results).table1 if run.finished]
+    lines = figures.table1(rated, found.reported, found.reference).axes[0].lines
+    heard = {line.get_label(): line.get_xdata()[0] for line in lines if line.get_linestyle() == ":"}
+    assert heard == {
+        "listeners, each rating, test clips of random_file": 0.5,
+        "listeners, each rating, test clips of tfds": 0.4,
+    }
     axes = figures.comparisons(found.sections, "accuracy").axes[0]
     names = [text.get_text() for text in axes.get_yticklabels()]
     assert names == ["Models", "2D CNN on MFCC instead of 1D CNN · random_file"]
@@ -509,6 +565,35 @@ def test_a_failed_run_is_reported_and_the_others_are_completed(trainer, tmp_path
     start(tmp_path)
     assert trainer.calls[3:] == ["cnn2d_seen", "cnn2d_seen_again"]
     assert "failed" not in (tmp_path / "report.md").read_text()
+
+
+@pytest.mark.parametrize("step", ["train", "evaluate"])
+@pytest.mark.parametrize(
+    ("error", "failure"),
+    [
+        (MemoryError(), "MemoryError"),
+        (RuntimeError("out\nof memory"), "RuntimeError: out"),
+        (ValueError("Out of range float"), "ValueError: Out of range float"),
+    ],
+)
+def test_the_others_are_completed_whatever_a_run_dies_of(
+    trainer, tmp_path, monkeypatch, capsys, step, error, failure
+):
+    succeed = getattr(trainer, step)
+
+    def fail_once(config, records, workdir):
+        if workdir.name == "cnn2d_unseen":
+            raise error
+        succeed(config, records, workdir)
+
+    module = {"train": runner.loop, "evaluate": runner.test_set}[step]
+    monkeypatch.setattr(module, step, fail_once)
+    with pytest.raises(UserError, match="1 of 4 runs failed: cnn2d_unseen; "):
+        start(tmp_path)
+    text = (tmp_path / "report.md").read_text().replace("\\", "")
+    assert "3 of 4 runs are finished" in text
+    assert f"- `cnn2d_unseen` failed: {failure}\n" in text
+    assert "Traceback" in capsys.readouterr().err
 
 
 def test_a_missing_corpus_is_reported_once(trainer, tmp_path):

@@ -1,5 +1,6 @@
 """Training learns, resumes bit for bit, and refuses invalid input."""
 
+import dataclasses
 import json
 import os
 import shutil
@@ -15,8 +16,10 @@ import pytest
 from ser_jax.common import files
 from ser_jax.common.errors import Interrupted, UserError
 from ser_jax.data.leakage import LeakageError
+from ser_jax.data.records import open_records
 from ser_jax.evaluate import test_set
-from ser_jax.train import checkpoints, loop, trainer
+from ser_jax.train import checkpoints, loop, trainer, warm_start
+from ser_jax.train.experiment import make_experiment
 
 CLOCK = ("seconds", "examples_per_second")
 
@@ -196,6 +199,47 @@ def test_run_can_be_extended(tiny, tiny_records, tmp_path, uninterrupted):
     assert files.read_json(tmp_path / "longer" / "config.json")["train"]["epochs"] == 3
 
 
+def test_fewer_epochs_than_trained_are_refused(tiny, tiny_records, uninterrupted):
+    config, before = tiny(), (uninterrupted / "config.json").read_bytes()
+    config.train.epochs = 2
+    for run in (loop.train, test_set.evaluate):
+        with pytest.raises(UserError, match="has trained 3 epochs, and train.epochs=2 is less"):
+            run(config, tiny_records, uninterrupted)
+    config.train.epochs = 9
+    test_set.evaluate(config, tiny_records, uninterrupted)
+    assert (uninterrupted / "config.json").read_bytes() == before  # evaluation trains no epoch
+
+
+def test_other_initial_weights_are_refused(tiny, tiny_records, tmp_path, uninterrupted):
+    config = tiny()
+    config.init_from = str(uninterrupted)
+    with pytest.raises(UserError, match="init_from was '' and is"):
+        loop.train(config, tiny_records, uninterrupted)
+    loop.train(config, tiny_records, tmp_path / "second")
+    moved = shutil.copytree(uninterrupted, tmp_path / "moved")
+    config.init_from = str(moved)
+    loop.train(config, tiny_records, tmp_path / "second")  # the same weights elsewhere
+    config.init_from = str(tmp_path / "second")
+    before = (tmp_path / "second" / "config.json").read_bytes()
+    for run in (loop.train, test_set.evaluate):
+        with pytest.raises(UserError, match="init_from_sha256 was"):
+            run(config, tiny_records, tmp_path / "second")
+    config.init_from = ""
+    with pytest.raises(UserError, match="init_from_sha256 was '.*' and is None"):
+        loop.train(config, tiny_records, tmp_path / "second")
+    assert (tmp_path / "second" / "config.json").read_bytes() == before
+
+
+def test_title_is_the_config_s_own(tiny_experiment):
+    config = tiny_experiment.config.copy_and_resolve_references()
+    assert tiny_experiment.corpus == tiny_experiment.records.corpus
+    for root, title in (("clips/mine.csv", "mine"), ("clips", "corpus")):
+        config.corpus.update(name="csv", root=root)
+        assert dataclasses.replace(tiny_experiment, config=config).corpus == title
+    config.corpus.title = "My clips"
+    assert dataclasses.replace(tiny_experiment, config=config).corpus == "My clips"
+
+
 def test_non_finite_loss_is_an_error_with_advice(tiny, tiny_records, tmp_path):
     config = tiny()
     config.optimizer.l2 = 1e38
@@ -209,6 +253,26 @@ def test_batch_larger_than_training_set_is_refused(tiny, tiny_records, tmp_path)
     with pytest.raises(UserError, match="batch_size=10000 is larger than the training set of"):
         loop.train(config, tiny_records, tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_second_training_in_a_workdir_is_refused(tiny, tiny_records, tmp_path, monkeypatch):
+    def train_again(self):
+        with pytest.raises(UserError, match=f"another training runs in {tmp_path / 'run'}; "):
+            loop.train(tiny(), tiny_records, tmp_path / "run")
+        raise Interrupted("done")
+
+    monkeypatch.setattr(loop.TrainingLoop, "run", train_again)
+    with pytest.raises(Interrupted, match="done"):
+        loop.train(tiny(), tiny_records, tmp_path / "run")
+
+
+def test_full_disk_names_the_checkpoint(tiny, tiny_records, tmp_path, monkeypatch):
+    def fail(*args, **kwargs):
+        raise ValueError("RESOURCE_EXHAUSTED: Failed to write to file 7: No space left on device")
+
+    monkeypatch.setattr(checkpoints.ocp.training.Checkpointer, "save", fail)
+    with pytest.raises(UserError, match=r"cannot write .*/checkpoints/\w+ \(No space left"):
+        loop.train(tiny(), tiny_records, tmp_path / "run")
 
 
 def test_unwritable_workdir_is_refused(tiny, tiny_records, tmp_path):
@@ -257,6 +321,33 @@ def test_warm_start_on_another_split_is_a_leak(tiny, tiny_records, tmp_path, uni
     config.split.fold = "1"
     with pytest.raises(LeakageError, match="a test clip of this run"):
         loop.train(config, tiny_records, tmp_path / "second")
+
+
+@pytest.mark.parametrize("is_recorded", [True, False])
+def test_warm_start_that_has_heard_a_test_speaker_is_a_leak(tiny, tiny_records, is_recorded):
+    """The source shares no test clip, but other clips of a test speaker, or only their names."""
+    experiment = make_experiment(tiny(), open_records(tiny_records))
+    (replica,), (split,) = experiment.replicas, experiment.splits.values()
+    clips = experiment.records.clips
+    speaker = clips.speakers[split.test[0]]
+    of_speaker = [row for row in split.test if clips.speakers[row] == speaker]
+    less = dataclasses.replace(split, test=np.setdiff1d(split.test, of_speaker[:1]))
+    experiment = dataclasses.replace(experiment, splits={0: less})
+    row = of_speaker[0]
+    trained_on = {} if is_recorded else {clips.ids[row]: clips.sha256[row]}
+    heard = {"speakers": [speaker]} if is_recorded else {}
+    source_split = {"train": trained_on, "val": {}}
+    audit = warm_start._audit_promises
+    with pytest.raises(LeakageError, match=f"trained on the speaker {speaker}, which"):
+        audit(experiment, replica, source_split, heard, Path("source"))
+    audit(experiment, replica, {"train": {}, "val": {}}, {}, Path("source"))
+    seen = dataclasses.replace(less, unseen_speakers=False)
+    audit(dataclasses.replace(experiment, splits={0: seen}), replica, source_split, heard, Path())
+    sentence = clips.sentences[less.test[0]]
+    by_sentence = dataclasses.replace(seen, unseen_sentences=True)
+    experiment = dataclasses.replace(experiment, splits={0: by_sentence})
+    with pytest.raises(LeakageError, match=f"trained on the sentence {sentence}, which"):
+        audit(experiment, replica, source_split, {"sentences": [sentence]}, Path("source"))
 
 
 def test_evaluation_requires_a_trained_model(tiny, tiny_records, tmp_path):

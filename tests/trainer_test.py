@@ -2,21 +2,27 @@
 
 import functools
 import json
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from train_test import assert_same_run, best, history, signal_at_step
 
 from ser_jax.common import files
 from ser_jax.common.errors import Interrupted, UserError
+from ser_jax.compare.comparison import compare
 from ser_jax.data.leakage import LeakageError
-from ser_jax.evaluate import test_set
+from ser_jax.evaluate import finished_run, test_set
 from ser_jax.parallel import mesh
+from ser_jax.predict import trained_model
+from ser_jax.report import run_report
 from ser_jax.train import checkpoints, loop, trainer
+from ser_jax.train.state import Best, Normalisation
 
 # Six steps change a weight by a few thousandths; another order, seed or rate, the loss by 0.01.
 TOLERANCE = 5e-4
@@ -196,9 +202,42 @@ def test_failed_replica_stops_and_the_others_continue(tiny, tiny_records, tmp_pa
     assert "Replica 0 (seed 0, fold 0, optimizer.l2=1e+38) is stopped" in capsys.readouterr().out
     results = test_set.evaluate(config, tiny_records, tmp_path / "run")
     assert [r["chosen"] for r in results["replicas"]] == [False, True]
-    assert results["replicas"][0]["val"] is None
+    assert results["replicas"][0]["val"] is None and results["replicas"][0]["uar"] is None
+    assert trained_model.load(tmp_path / "run").numbers == (1,)
+    assert finished_run.load(tmp_path / "run").results["n_test"] == results["n_test"]
+    rows = (tmp_path / "run" / "predictions.csv").read_text().splitlines()[1:]
+    assert {row.split(",")[0] for row in rows} == {"1"}
+    failures = "1 of 2 trainings failed (seed 0, fold 0, optimizer.l2=1e+38)"
+    assert f"{failures} and are left out" in capsys.readouterr().out
+    run_report.write(tmp_path / "run")
+    page = (tmp_path / "run" / "report" / "report.md").read_text()
+    assert f"{failures}: a loss or a weight was not finite" in page
     text = (tmp_path / "run" / "results.json").read_text()
     assert json.loads(text)["settings"][0]["val"]["mean"] is None
+
+
+def test_replica_with_non_finite_weights_is_left_out_everywhere(
+    six, tiny_records, tmp_path, finished
+):
+    """A checkpoint of an earlier version, in which NaN weights could be the best."""
+    run = shutil.copytree(finished, tmp_path / "run")
+    weights, metadata = checkpoints.load_best(run)
+    poisoned = jax.tree.map(lambda leaf: leaf.at[1].set(jnp.nan), weights["params"])
+    best = Best(poisoned, weights["batch_stats"], weights["value"], weights["epoch"])
+    normalisation = Normalisation(**weights["normalisation"])
+    checkpoints.save_best(run, 9, best, normalisation, metadata)
+    results = test_set.evaluate(six(), tiny_records, run)
+    assert [r["chosen"] for r in results["replicas"]] == [True, False, *[True] * 4]
+    assert finished_run.failures(results) == "1 of 6 trainings failed (seed 1, fold 0)"
+    others = [r["accuracy"] for r in results["replicas"] if r["replica"] != 1]
+    assert results["accuracy"] == pytest.approx(np.mean(others))
+    assert trained_model.load(run).numbers == (0, 2, 3, 4, 5)
+    comparison = compare([finished_run.load(run)])
+    assert comparison["runs"][0]["n_replicas"] == 5
+    config = six()
+    config.init_from = str(run)
+    with pytest.raises(UserError, match="no finite weights of seed 1, fold 0, whose training"):
+        loop.train(config, tiny_records, tmp_path / "second")
 
 
 def test_run_fails_if_all_replicas_fail(tiny, tiny_records, tmp_path):

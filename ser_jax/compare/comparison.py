@@ -10,7 +10,7 @@ from typing import Any
 
 from ser_jax.common import files
 from ser_jax.compare import figure as compare_figure
-from ser_jax.evaluate.finished_run import FinishedRun, chosen_replicas
+from ser_jax.evaluate.finished_run import FinishedRun, chosen_replicas, failures
 from ser_jax.metrics.classification import HEADLINE, TITLES
 from ser_jax.metrics.intervals import paired_differences
 from ser_jax.pages import figure, markdown
@@ -76,6 +76,7 @@ def _summary(run: FinishedRun) -> dict[str, Any]:
         "config": run.results["config"],
         **{fact: run.results[fact] for fact in FACTS},
         "n_replicas": len(chosen),
+        "failures": failures(run.results),
         "setting": chosen[0]["setting"],
         "intervals": {metric: run.results["intervals"][metric] for metric in HEADLINE},
     }
@@ -130,7 +131,8 @@ def _runs_table(runs: Iterable[dict[str, Any]]) -> Table:
     rows = []
     for run in runs:
         row = [run["name"], run["model"], run["input"], run["protocol"], _speakers(run)]
-        row += [run["corpus"], f"{run['n_replicas']}", f"{run['n_test']:,}"]
+        replicas = "; ".join(filter(None, (f"{run['n_replicas']}", run["failures"])))
+        row += [run["corpus"], replicas, f"{run['n_test']:,}"]
         rows.append([*row, *(_score(run["intervals"][metric]) for metric in TITLES)])
     return Table(columns, rows, text_columns=len(columns))
 

@@ -16,6 +16,7 @@ from ser_jax.evaluate import predictions_csv
 from ser_jax.evaluate.predictions_csv import REMEDY
 from ser_jax.metrics.classification import HEADLINE
 from ser_jax.metrics.predictions import Predictions, test_sets
+from ser_jax.train.replicas import Replica
 
 RESULT_KEYS = frozenset(
     """config model input protocol unseen_speakers unseen_sentences corpus labels n_train
@@ -92,6 +93,18 @@ def read_results(path: Path) -> dict[str, Any]:
 def chosen_replicas(results: dict[str, Any]) -> list[dict[str, Any]]:
     """Return the replicas behind the headline: those of the chosen setting, in a sweep."""
     return [replica for replica in results["replicas"] if replica["chosen"]]
+
+
+def failures(results: dict[str, Any]) -> str:
+    """Return text such as "1 of 3 trainings failed (seed 2, fold 0)"; "" if none did."""
+    failed = [
+        str(Replica(r["seed"], r["fold"], r["setting"]))
+        for r in results["replicas"]
+        if not r["chosen"] and r["val"] is None
+    ]
+    if not failed:
+        return ""
+    return f"{len(failed)} of {len(results['replicas'])} trainings failed ({'; '.join(failed)})"
 
 
 def validation_score(replicas: Sequence[dict[str, Any]], monitor: str) -> float:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ser_jax.evaluate.finished_run import chosen_replicas
+from ser_jax.evaluate.finished_run import chosen_replicas, failures
 from ser_jax.metrics import listeners
 from ser_jax.metrics.breakdown import accuracy_by_group
 from ser_jax.metrics.calibration import calibration, coverage
@@ -30,18 +30,18 @@ def collect_results(
     """Return the contents of results.json.
 
     In a sweep, the setting that was best on validation is chosen, and everything but `replicas` and
-    `settings` describes its replicas only.
+    `settings` describes its replicas only. Replicas that failed are never chosen.
 
     Args:
-      predictions: of all replicas.
+      predictions: of all replicas that did not fail.
       loss_R: mean cross-entropy on the test set.
-      value_R: monitored value at the best epoch; larger is better.
+      value_R: monitored value at the best epoch; larger is better, −∞ for a replica that failed.
       epoch_R: that epoch.
     """
     replicas = _replicas(experiment, predictions, value_R, epoch_R)
     chosen = [r["replica"] for r in replicas if r["chosen"]]
     return {
-        **_facts(experiment),
+        **_facts(experiment, [experiment.replicas[number].fold for number in chosen]),
         **_scores(experiment, predictions.of_replicas(chosen)),
         "loss": float(np.mean(loss_R[chosen])),
         "best_epoch": replicas[chosen[0]]["best_epoch"],
@@ -53,7 +53,7 @@ def collect_results(
 
 def headline(results: dict[str, Any]) -> str:
     """Return the main metrics of results.json as a sentence for the console."""
-    chosen = chosen_replicas(results)
+    chosen, failed = chosen_replicas(results), failures(results)
     setting = ", ".join(f"{key}={value}" for key, value in chosen[0]["setting"].items())
     return (
         f"Test ({results['corpus']}, {results['protocol']}, {results['n_test']} clips of "
@@ -65,6 +65,7 @@ def headline(results: dict[str, Any]) -> str:
             for name, title in TITLES.items()
         )
         + ". In brackets: 95 % over speakers."
+        + (f" {failed} and are left out." if failed else "")
     )
 
 
@@ -74,12 +75,12 @@ def _with_interval(interval: dict[str, float | None]) -> str:
     return score + numbers.limits(interval["low"], interval["high"], **text)
 
 
-def _facts(experiment: Experiment) -> dict[str, Any]:
-    """Return what was trained, and on which data it was tested."""
+def _facts(experiment: Experiment, folds: Sequence[int]) -> dict[str, Any]:
+    """Return what was trained, and on which data it was tested in these folds."""
     config, clips = experiment.config, experiment.records.clips
-    first = experiment.replicas[0].fold
+    first = folds[0]
     split = experiment.splits[first]
-    test = {row for split in experiment.splits.values() for row in split.test.tolist()}
+    test = {row for fold in folds for row in experiment.splits[fold].test.tolist()}
     return {
         "config": config.name,
         "model": config.model.name,
@@ -118,6 +119,8 @@ def _scores(experiment: Experiment, predictions: Predictions) -> dict[str, Any]:
     if all(clip in votes for clip in label_of):
         rated = np.array([votes[clip] for clip in label_of])
         scores["human"] = listeners.agreement(rated, np.array(list(label_of.values())))
+        if any(map(any, rated.tolist())):
+            scores["human"]["lead"] = listeners.lead(predictions, votes)
         scores["perceived"] = listeners.perceived(predictions, votes)
     return scores
 
@@ -125,37 +128,41 @@ def _scores(experiment: Experiment, predictions: Predictions) -> dict[str, Any]:
 def _replicas(
     experiment: Experiment, predictions: Predictions, value_R: np.ndarray, epoch_R: np.ndarray
 ) -> list[dict[str, Any]]:
-    """Return each replica's metrics; those of the setting that validated best are chosen."""
+    """Return each replica's metrics; those of the setting that validated best are chosen.
+
+    A replica that failed has no metrics: all are None.
+    """
     labels = list(experiment.records.labels)
     best = best_setting([replica.setting for replica in experiment.replicas], value_R)
     rows = []
     for number, replica in enumerate(experiment.replicas):
-        value = float(value_R[number])
+        value, failed = float(value_R[number]), not np.isfinite(value_R[number])
         counts_CxC = speaker_confusions(predictions.of_replicas([number])).sum((0, 1))
+        scores = summary(counts_CxC, labels)
         rows.append(
             {
                 "replica": number,
                 **dataclasses.asdict(replica),
-                "best_epoch": int(epoch_R[number]),
-                # A loss is monitored negated; −∞ if the replica diverged before its first epoch.
-                "val": abs(value) if np.isfinite(value) else None,
+                "best_epoch": None if failed else int(epoch_R[number]),
+                "val": None if failed else abs(value),  # a loss is monitored negated
                 "n_test": int(counts_CxC.sum()),
-                **summary(counts_CxC, labels),
-                "chosen": replica.setting == best,
+                **(dict.fromkeys(scores) if failed else scores),
+                "chosen": replica.setting == best and not failed,
             }
         )
     return rows
 
 
 def _settings(replicas: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return validation and test metrics of each swept setting."""
+    """Return validation and test metrics of each swept setting, without replicas that failed."""
     rows = []
     for setting, group in itertools.groupby(replicas, key=operator.itemgetter("setting")):
-        members = list(group)
+        setting_replicas = list(group)
+        members = [replica for replica in setting_replicas if replica["val"] is not None]
         rows.append(
             {
                 "setting": setting,
-                "chosen": members[0]["chosen"],
+                "chosen": any(replica["chosen"] for replica in setting_replicas),
                 "n_replicas": len(members),
                 **{key: _mean_sd([r[key] for r in members]) for key in ("val", "accuracy", "uar")},
             }
@@ -163,5 +170,5 @@ def _settings(replicas: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return rows
 
 
-def _mean_sd(values: Sequence[float | None]) -> dict[str, float | None]:
-    return {"mean": None, "sd": None} if None in values else mean_sd(values)
+def _mean_sd(values: Sequence[float]) -> dict[str, float | None]:
+    return mean_sd(values) if values else {"mean": None, "sd": None}

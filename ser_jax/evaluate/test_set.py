@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from ser_jax.common import files
+from ser_jax.common import files, provenance
+from ser_jax.common.errors import UserError
 from ser_jax.data.loader import BatchLoader
 from ser_jax.data.records import open_records
 from ser_jax.evaluate import predictions_csv
@@ -24,23 +25,37 @@ def evaluate(config: ConfigDict, records_folder: Path, workdir: Path) -> dict[st
     """Evaluate each replica's best weights on its test set, each clip once.
 
     In a sweep, the headline is about the replicas of the setting that was best on validation.
+    Replicas that failed are left out.
 
     Returns:
       The contents of results.json.
 
     Raises:
-      UserError: the workdir has no trained model, or one trained with another config.
+      UserError: the workdir has no trained model, one trained with another config, or only
+        replicas that failed.
     """
     layout = mesh.make_layout(config, len(replicas.expand(config)))
     # One replica per device: evaluation is no faster with more, and memory then suffices for any
     # number of replicas.
     layout = dataclasses.replace(layout, at_once=layout.mesh.shape["replica"])
-    weights, _ = checkpoints.load_best(workdir, layout.replicated)
-    train_workdir.claim(workdir, config, records_folder.parent.name)
+    weights, metadata = checkpoints.load_best(workdir, layout.replicated)
+    train_workdir.claim(workdir, config, records_folder.parent.name, is_training=False)
     experiment = make_experiment(config, open_records(records_folder))
     predictions, loss_R = _predict(experiment, weights, layout)
     value_R, epoch_R = processes.fetch((weights["value"], weights["epoch"]))
+    failed_R = checkpoints.failed(weights) | ~np.isfinite(loss_R)
+    if failed_R.all():
+        raise UserError(
+            f"{workdir} holds no model with finite weights; train again with a lower "
+            "optimizer.learning_rate, in a new --workdir."
+        )
+    predictions = predictions.of_replicas(np.flatnonzero(~failed_R))
+    value_R = np.where(failed_R, -np.inf, value_R)
     results = collect_results(experiment, predictions, loss_R, value_R, epoch_R)
+    results["provenance"] = {
+        "training": metadata.get("provenance"),  # None for a run of an earlier version
+        "evaluation": provenance.collect(config.train.compute_dtype),
+    }
     if processes.is_first():
         files.write_json(workdir / "results.json", results)
         labels = experiment.records.labels

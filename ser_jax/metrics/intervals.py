@@ -60,7 +60,13 @@ def paired_differences(a: Predictions, b: Predictions) -> dict[str, dict[str, fl
     """
     if test_sets(a) != test_sets(b):
         raise ValueError("a paired difference needs the same test clips")
-    counts_a, counts_b = speaker_confusions(a), speaker_confusions(b)
+    return differences_of_counts(speaker_confusions(a), speaker_confusions(b))
+
+
+def differences_of_counts(
+    counts_a: np.ndarray, counts_b: np.ndarray
+) -> dict[str, dict[str, float | None]]:
+    """Return `paired_differences` of two [R, S, C, C] of the same speakers and test sets."""
     resampled_a, resampled_b = resampled_metrics(counts_a), resampled_metrics(counts_b)
     differences = {}
     for name, metric in HEADLINE.items():

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from ser_jax.metrics.classification import accuracy, per_class, uar
-from ser_jax.metrics.intervals import percentile_limits, resampled_metrics
+from ser_jax.metrics.classification import HEADLINE, accuracy, per_class, uar
+from ser_jax.metrics.intervals import differences_of_counts, percentile_limits, resampled_metrics
 from ser_jax.metrics.predictions import Predictions, speaker_confusions
 
 
@@ -42,6 +42,34 @@ def agreement(votes_NxC: np.ndarray, label_N: np.ndarray) -> dict[str, Any]:
         "n_clips": int(rated_N.sum()),
         "n_ratings": int(votes_NxC.sum()),
     }
+
+
+def lead(predictions: Predictions, votes: Mapping[str, Sequence[int]]) -> dict[str, Any]:
+    """Return model − listeners for each headline metric, on the same clips and resampled speakers.
+
+    Every rating counts as one prediction, and clips without ratings are left out, as in
+    `agreement`.
+
+    Args:
+      predictions: of one or more replicas.
+      votes: number of votes per class by clip id.
+
+    Returns:
+      {metric: {"difference", "low", "high", "each"}}, as of paired_differences; `each` has the
+      difference of each replica.
+    """
+    votes_PxC = np.array([votes[clip] for clip in predictions.clip_P.tolist()], float)
+    rated_P = votes_PxC.any(1)
+    predictions, votes_PxC = predictions.where(rated_P), votes_PxC[rated_P]
+    counts = speaker_confusions(predictions)
+    ratings, cell_P = np.zeros(counts.shape), []
+    for values_P in (predictions.replica_P, predictions.speaker_P):
+        cell_P.append(np.unique(values_P, return_inverse=True)[1])
+    np.add.at(ratings, (*cell_P, predictions.label_P), votes_PxC)
+    leads = differences_of_counts(counts, ratings)
+    for name, metric in HEADLINE.items():
+        leads[name]["each"] = (metric(counts.sum(1)) - metric(ratings.sum(1))).tolist()
+    return leads
 
 
 def perceived(

@@ -81,12 +81,10 @@ def load(workdir: Path) -> TrainedModel:
     """
     best, metadata = checkpoints.load_best(workdir)
     replicas = [Replica(**fields) for fields in metadata["replicas"]]
-    value_R = np.asarray(best["value"])
+    failed_R = checkpoints.failed(best)
+    value_R = np.where(failed_R, -np.inf, np.asarray(best["value"]))
     setting = best_setting([replica.setting for replica in replicas], value_R)
-    # A replica that diverged at once has no best epoch.
-    numbers = [
-        i for i, r in enumerate(replicas) if r.setting == setting and np.isfinite(value_R[i])
-    ]
+    numbers = [i for i, r in enumerate(replicas) if r.setting == setting and not failed_R[i]]
     if not numbers:
         raise UserError(
             f"{workdir} holds no model with a finite validation value; train again with a lower "

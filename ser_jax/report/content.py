@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from ser_jax.evaluate.finished_run import chosen_replicas
+from ser_jax.common.provenance import as_text
+from ser_jax.evaluate.finished_run import chosen_replicas, failures
 from ser_jax.metrics import classification
 from ser_jax.pages.blocks import Block, Code, Figure, Heading, Strong, Table, Text
 from ser_jax.pages.numbers import percent
@@ -91,6 +92,7 @@ def _facts(epochs: Epochs, results: dict[str, Any]) -> Table:
         "test speakers": unseen if results["unseen_speakers"] else seen,
         "test sentences": unseen if results["unseen_sentences"] else "",
         "trainings": f"{len(chosen)}: {wording.seeds_and_folds(results)}",
+        "left out": failures(results),
         "chosen on validation": wording.setting_text(chosen[0]["setting"]),
         "training": f"{results['n_train']:,} clips, {results['n_train_examples']:,} examples with "
         f"their augmented views{first}",
@@ -101,8 +103,17 @@ def _facts(epochs: Epochs, results: dict[str, Any]) -> Table:
     if "human" in results:
         human = results["human"]
         facts["listeners"] = f"{human['n_ratings']:,} ratings of {human['n_clips']:,} clips"
+    facts |= _provenance(results)
     rows = [(name, text) for name, text in facts.items() if text]
     return Table(["", ""], rows, "The run", text_columns=2)
+
+
+def _provenance(results: dict[str, Any]) -> dict[str, Text]:
+    """Return what computed the run, and where the test was computed with something else."""
+    by_part = results.get("provenance", {})
+    training, test = (as_text(by_part.get(part)) for part in ("training", "evaluation"))
+    other = {name: text for name, text in test.items() if text != training.get(name)}
+    return training | {f"{name} of the test": text for name, text in other.items()}
 
 
 def _perceived(results: dict[str, Any]) -> list[Block]:

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from ser_jax.evaluate.finished_run import chosen_replicas
+from ser_jax.evaluate.finished_run import chosen_replicas, failures
 from ser_jax.pages.blocks import Block, Code, Figure, Heading, Listing, Strong, Table
 from ser_jax.pages.numbers import percent
 from ser_jax.report import wording
@@ -71,14 +71,17 @@ def _replicas(results: dict[str, Any]) -> list[Block]:
     rows = []
     for replica in replicas:
         row = [str(replica["replica"]), *map(str, replica["setting"].values())]
-        row += [str(replica[key]) for key in ("fold", "seed", "best_epoch")]
+        row += [str(replica["fold"]), str(replica["seed"]), str(replica["best_epoch"] or "")]
         row.append(score_text({"mean": replica["val"], "sd": None}, monitor))
         rows.append([*row, percent(replica["accuracy"]), percent(replica["uar"])])
     means = [score_text(results["intervals"][key]) for key in ("accuracy", "uar")]
     rows.append([Strong("mean ± sd"), *[""] * (len(columns) - 1), *means])
     parts = [Heading("Replicas"), Table([*columns, "accuracy", "UAR"], rows, "The trainings")]
-    if len(chosen_replicas(results)) < len(replicas):
+    failed = failures(results)
+    if len(results["settings"]) > 1:
         parts.append("The last row covers the replicas of the chosen setting.")
+    if failed:
+        parts.append(f"{failed}: a loss or a weight was not finite. They are left out of all else.")
     return parts
 
 

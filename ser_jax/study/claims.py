@@ -15,7 +15,7 @@ from ser_jax.evaluate.finished_run import chosen_replicas, validation_score
 from ser_jax.metrics.classification import HEADLINE
 from ser_jax.pages import numbers
 from ser_jax.study.comparisons import Comparison, Section, check_keys
-from ser_jax.study.intervals import Estimate, estimates
+from ser_jax.study.intervals import Estimate, estimates, over_listeners
 from ser_jax.study.runs import StudyRun, find
 
 CONFIRMED, NOT_CONFIRMED, UNDECIDED = "confirmed", "not confirmed", "undecided"
@@ -63,7 +63,7 @@ def judge(
             check_keys(listed, {"claim", "best_of"}, "config.claims")
             for names in listed["best_of"]:
                 rivals = tuple(find(runs, name, place) for name in names)
-                claims.append(_exceeds_listeners(text, rivals, metric))
+                claims.append(_exceeds_listeners(text, rivals, config.reference))
         else:
             check_keys(listed, {"claim", "run", "reported"}, "config.claims")
             run = find(runs, listed["run"], place)
@@ -104,7 +104,12 @@ def _reaches(claim: str, run: StudyRun, reported: float, reference: ConfigDict) 
     estimate, corpus = estimates(run.finished)[reference.metric], run.finished.results["corpus"]
     if corpus == reference.corpus:
         return Claim(claim, (run,), verdict(estimate, reported), percent(estimate))
-    reason = f"{percent(estimate)}; the claim is about {reference.corpus}, this is {corpus}"
+    return _of_another_corpus(claim, run, percent(estimate), reference)
+
+
+def _of_another_corpus(claim: str, run: StudyRun, value: str, reference: ConfigDict) -> Claim:
+    corpus = run.finished.results["corpus"]
+    reason = f"{value}; the claim is about {reference.corpus}, this is {corpus}"
     return Claim(claim, (run,), UNDECIDED, reason)
 
 
@@ -116,8 +121,9 @@ def _improves(claim: str, comparison: Comparison, metric: str) -> Claim:
     return Claim(claim, runs, verdict(difference), points(difference))
 
 
-def _exceeds_listeners(claim: str, rivals: tuple[StudyRun, ...], metric: str) -> Claim:
+def _exceeds_listeners(claim: str, rivals: tuple[StudyRun, ...], reference: ConfigDict) -> Claim:
     """Judge the run that is best on validation, so that the test set does not choose it."""
+    metric = reference.metric
     if not all(run.finished for run in rivals):
         return _missing(claim, rivals)
     best = max(rivals, key=_validation)
@@ -126,6 +132,14 @@ def _exceeds_listeners(claim: str, rivals: tuple[StudyRun, ...], metric: str) ->
         return Claim(claim, (best,), UNDECIDED, "no listener ratings of these clips")
     estimate = estimates(best.finished)[metric]
     reason = f"{best.model} {percent(estimate)}, listeners {numbers.percent(listeners)}"
+    lead = over_listeners(best.finished).get(metric)
+    if lead:
+        reason += f", difference {points(lead)}"
+    if best.finished.results["corpus"] != reference.corpus:
+        return _of_another_corpus(claim, best, reason, reference)
+    if lead:
+        return Claim(claim, (best,), verdict(lead), reason)
+    # Results of earlier versions have no paired difference: the listeners' value is taken as given.
     return Claim(claim, (best,), verdict(estimate, listeners), reason)
 
 

@@ -42,9 +42,15 @@ def table1(
                 label = f"{reference['column']}, {reference['corpus']}"
                 axes.plot(reported[run.name], row, **REPORTED, label=label)
         results = [run.finished.results for run in runs]
-        human = next((result["human"] for result in results if "human" in result), {})
-        if metric in human:
-            axes.axvline(human[metric], color=GREY, linestyle=":", label="listeners, each rating")
+        rated = {}  # the listeners of each protocol's test clips
+        for run in runs:
+            if metric in run.finished.results.get("human", {}):
+                rated.setdefault(run.protocol, run)
+        for protocol, run in rated.items():
+            colour, _ = LOOKS.get(protocol, UNSEEN)
+            label = f"listeners, each rating, test clips of {protocol}"
+            human = run.finished.results["human"][metric]
+            axes.axvline(human, color=colour, linestyle=":", label=label)
         axes.set_yticks(range(len(models)), models)
         axes.set_ylim(len(models) - 0.5, -0.5)
         low, high = axes.get_xlim()

@@ -55,6 +55,7 @@ def as_json(findings: Findings) -> dict[str, Any]:
                 "protocol": run.protocol,
                 "corpus": run.finished and run.finished.results["corpus"],
                 "changes": run.changes,
+                "provenance": run.provenance,
                 "numbers": run.finished and _numbers(estimates(run.finished)),
             }
             for run in findings.runs

@@ -62,6 +62,14 @@ def paired(a: FinishedRun, b: FinishedRun) -> dict[str, Estimate]:
     return by_metric
 
 
+def over_listeners(run: FinishedRun) -> dict[str, Estimate]:
+    """Return {metric: run − listeners}, paired by clips and speakers; {} for older results."""
+    return {
+        metric: _estimate(lead["difference"], (lead["low"], lead["high"]), lead["each"], minimum=-1)
+        for metric, lead in run.results["human"].get("lead", {}).items()
+    }
+
+
 def unpaired(a: FinishedRun, b: FinishedRun) -> dict[str, Estimate]:
     """Return {metric: a − b} for runs on different test clips, by square-and-add of their limits.
 

@@ -51,6 +51,7 @@ def page(findings: Findings, workdir: Path) -> str:
         *_comparisons(findings.sections),
         Heading("Runs"),
         _runs(findings.runs, workdir),
+        *_provenance(finished),
         *_pictures(in_table1, workdir),
     ]
     title = f"The study on {', '.join(corpora)}" if finished else "The study"
@@ -132,6 +133,7 @@ def _comparisons(sections: Sequence[Section]) -> list[Block]:
 def _runs(runs: Iterable[StudyRun], workdir: Path) -> Table:
     columns = ["run", "model", "protocol", "views", "training clips", "test clips of speakers"]
     columns += ["epochs at most", "trainings", *TITLES.values(), "minutes"]
+    columns += ["device", "precision", "code"]
     rows: list[list[Text]] = []
     for run in runs:
         if not run.finished:
@@ -144,8 +146,25 @@ def _runs(runs: Iterable[StudyRun], workdir: Path) -> Table:
         row += [f"{results['n_test']:,} of {results['n_test_speakers']}"]
         row += [str(run.config.train.epochs), str(by_metric["accuracy"].n)]
         row += [percent(by_metric[metric], with_sd=True) for metric in TITLES]
-        rows.append([*row, f"{run.seconds / 60:.1f}"])
+        row += [f"{run.seconds / 60:.1f}"]
+        rows.append([*row, *(run.provenance.get(key, "") for key in columns[-3:])])
     return Table(columns, rows, text_columns=len(columns))
+
+
+def _provenance(runs: Sequence[StudyRun]) -> list[Block]:
+    """Return the libraries, or a warning where the runs were not computed with the same."""
+    blocks: list[Block] = []
+    for what in ("device", "precision", "libraries", "code"):
+        runs_with: dict[str, list[str]] = {}
+        for run in runs:
+            runs_with.setdefault(run.provenance.get(what, "unknown"), []).append(run.name)
+        if len(runs_with) > 1:
+            items = [f"{text}: {', '.join(names)}" for text, names in runs_with.items()]
+            note = f"The runs differ in {what}, which may be part of their difference:"
+            blocks += [note, Bullets(items)]
+        elif what == "libraries" and runs_with and "unknown" not in runs_with:
+            blocks.append(f"All runs were computed with {', '.join(runs_with)}.")
+    return blocks
 
 
 def _pictures(runs: Sequence[StudyRun], workdir: Path) -> list[Block]:

@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 
 from ser_jax.common.config import flatten
 from ser_jax.common.errors import UserError
+from ser_jax.common.provenance import as_text
 from ser_jax.evaluate.finished_run import FinishedRun
 
 SEEN = "random_file"  # the reference report's protocol; all others test on unseen speakers …
@@ -31,6 +32,12 @@ class StudyRun:
     finished: FinishedRun | None = None
     seconds: float = 0.0  # spent so far
     failure: str = ""  # why it failed
+
+    @property
+    def provenance(self) -> dict[str, str]:
+        """What trained it, as {what: text}; {} if that is unknown."""
+        results = self.finished.results if self.finished else {}
+        return as_text((results.get("provenance") or {}).get("training"))
 
     @property
     def protocol(self) -> str:

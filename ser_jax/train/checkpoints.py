@@ -9,12 +9,15 @@ Every array has a leading axis with the replicas in the order of the metadata. A
 independent of the devices and of the layout.
 """
 
+import hashlib
 import logging
 import shutil
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 from orbax.checkpoint import v1 as ocp
 
 from ser_jax.common.errors import UserError
@@ -41,7 +44,13 @@ def load_last(workdir: Path, like: TrainState) -> tuple[int, TrainState] | None:
     with _checkpointer(workdir, "last") as checkpointer:
         if checkpointer.latest is None:
             return None
-        return checkpointer.latest.step, _load(checkpointer, like)
+        step = checkpointer.latest.step
+        if "reference" in _metadata(checkpointer).metadata:
+            return step, _load(checkpointer, like)
+        # Earlier versions compared with the best value in early stopping.
+        fields = {name: tree for name, tree in vars(like).items() if name != "reference"}
+        state = TrainState(**_load(checkpointer, fields), reference=None)
+        return step, state.replace(reference=jnp.copy(state.best.value))
 
 
 def save_best(
@@ -76,17 +85,31 @@ def load_best(
     with _checkpointer(workdir, "best") as checkpointer:
         if checkpointer.latest is None:
             raise UserError(untrained)
-        try:
-            saved = checkpointer.metadata()
-        except Exception as error:
-            raise _damaged(checkpointer) from error
-        if saved.metadata is None or saved.custom_metadata is None:
+        saved = _metadata(checkpointer)
+        if saved.custom_metadata is None:
             raise _damaged(checkpointer)
         sharding = sharding or processes.default_sharding()
         abstract = jax.tree.map(
             lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), saved.metadata
         )
         return _load(checkpointer, abstract), dict(saved.custom_metadata)
+
+
+def checksum(workdir: Path) -> str:
+    """Return the SHA-256 of a run's best weights."""
+    best, _ = load_best(workdir)
+    digest = hashlib.sha256()
+    for leaf in jax.tree.leaves(processes.fetch((best["params"], best.get("batch_stats", {})))):
+        digest.update(np.asarray(leaf).tobytes())
+    return digest.hexdigest()
+
+
+def failed(best: dict[str, Any]) -> np.ndarray:
+    """Return which replicas failed, [R]: their best value or a weight is not finite."""
+    trees = best["value"], best["params"], best.get("batch_stats", {})
+    leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(processes.fetch(trees))]
+    finite = [np.isfinite(leaf).reshape(len(leaf), -1).all(1) for leaf in leaves]
+    return ~np.all(finite, axis=0)
 
 
 def weights_of(best: dict[str, Any]) -> Weights:
@@ -109,6 +132,16 @@ def _checkpointer(workdir: Path, name: str) -> ocp.training.Checkpointer:
         for unfinished in folder.glob("*orbax-checkpoint-tmp*"):  # a kill interrupted the save
             shutil.rmtree(unfinished, ignore_errors=True)
     return ocp.training.Checkpointer(folder, preservation_policy=policy)
+
+
+def _metadata(checkpointer: ocp.training.Checkpointer) -> Any:
+    try:
+        saved = checkpointer.metadata()
+    except Exception as error:
+        raise _damaged(checkpointer) from error
+    if saved.metadata is None:
+        raise _damaged(checkpointer)
+    return saved
 
 
 def _load(checkpointer: ocp.training.Checkpointer, abstract: Any) -> Any:

@@ -13,6 +13,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from ser_jax import features
+from ser_jax.common import provenance
 from ser_jax.common.errors import UserError
 from ser_jax.data import leakage, splits
 from ser_jax.data.examples import Examples, fit_normalisation
@@ -64,7 +65,15 @@ class Experiment:
             "max_frames": self.examples.max_frames,
             "min_frames": int(self.examples.n_frames_N.min()),  # of the shortest example
             "replicas": [dataclasses.asdict(replica) for replica in self.replicas],
+            "provenance": provenance.collect(self.config.train.compute_dtype),
+            "heard": {str(fold): self._heard(split) for fold, split in self.splits.items()},
         }
+
+    def _heard(self, split: Split) -> dict[str, list[str]]:
+        """Return the speakers and sentences that training or validation hears."""
+        rows, clips = [*split.train, *split.val], self.records.clips
+        columns = {"speakers": clips.speakers, "sentences": clips.sentences}
+        return {k: sorted({v[row] for row in rows} - {""}) if v else [] for k, v in columns.items()}
 
 
 def make_experiment(config: ConfigDict, records: Records) -> Experiment:

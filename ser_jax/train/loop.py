@@ -127,11 +127,16 @@ class TrainingLoop:
         """Run the remaining epochs."""
         self._done = self._trainer.restore(self._workdir)
         n_done = self._done // self._n_steps
+        value_R, stopped_R = self._trainer.fetch(lambda state: (state.best.value, state.stopped))
+        self._failed_R = stopped_R & ~np.isfinite(value_R)
         board = self._config.train.tensorboard
         with contextlib.closing(MetricLog(self._workdir, n_done, board=board)) as log:
             stopped_R = self._run_epochs(log, n_done)
         value_R, epoch_R = self._trainer.fetch(lambda state: (state.best.value, state.best.epoch))
-        best = [f"{abs(v):.4f} in epoch {e}" for v, e in zip(value_R, epoch_R, strict=True)]
+        best = [
+            f"{abs(v):.4f} in epoch {e}" if np.isfinite(v) else "failed"
+            for v, e in zip(value_R, epoch_R, strict=True)
+        ]
         print(
             f"Finished ({'early stopping' if stopped_R.all() else 'all epochs done'}). Best "
             f"validation {self._config.train.monitor}: {', '.join(best)}."
@@ -163,10 +168,10 @@ class TrainingLoop:
         self._run_steps(epoch)
         seconds = time.perf_counter() - begin
         sums, rate_R = self._fetch_sums()
-        if len(stopped_R) > 1:
-            self._report_failures(sums.bad_step, rate_R, stopped_R, epoch)
         val_sums = self._evaluator.sums(self._trainer.weights(), self._val_RxM)
         val = placement.fetch(val_sums)
+        failed_R = ((sums.bad_step >= 0) | ~np.isfinite(val.loss)) & ~stopped_R
+        self._report_failures(failed_R, sums.bad_step, rate_R, epoch)
         trained = np.flatnonzero(~stopped_R).tolist()
         n_seen = sum(len(self._train_RxM[number]) for number in trained) * n_left / self._n_steps
         metrics = {
@@ -186,7 +191,8 @@ class TrainingLoop:
             for number in trained
         ]
         self._trainer.end_epoch(val_sums, epoch)
-        if (self._trainer.fetch(lambda state: state.best.epoch) == epoch).any():
+        best_R = self._trainer.fetch(lambda state: state.best.epoch)
+        if (best_R == epoch).any() or failed_R.any():
             self._trainer.save_best(self._workdir, epoch)
         return rows
 
@@ -218,7 +224,7 @@ class TrainingLoop:
         """Check for failures and for a stop signal between calls of the step programs."""
         if len(self._replicas) == 1:  # with several, the others finish the epoch first
             sums, rate_R = self._fetch_sums()
-            self._report_failures(sums.bad_step, rate_R, np.zeros(1, bool), epoch)
+            self._report_failures(sums.bad_step >= 0, sums.bad_step, rate_R, epoch)
         if processes.any_process(self._stop.is_set()) and self._done < epoch * self._n_steps:
             self._trainer.save_last(self._workdir, self._done)
             raise self._interrupted(epoch)
@@ -228,18 +234,24 @@ class TrainingLoop:
         return self._trainer.fetch(lambda state: (state.sums, current_learning_rate(state)))
 
     def _report_failures(
-        self, bad_step_R: np.ndarray, rate_R: np.ndarray, stopped_R: np.ndarray, epoch: int
+        self, failed_R: np.ndarray, bad_step_R: np.ndarray, rate_R: np.ndarray, epoch: int
     ) -> None:
         """Report replicas whose loss is not finite; raise an error if all have failed."""
-        failed = np.flatnonzero((bad_step_R >= 0) & ~stopped_R).tolist()
-        for number in failed:
-            failure = f"the loss is not finite in epoch {epoch}, step {bad_step_R[number] + 1}"
-            if len(failed) == len(bad_step_R):
+        self._failed_R = self._failed_R | failed_R
+        for number in np.flatnonzero(failed_R).tolist():
+            bad_step = bad_step_R[number]
+            failure = f"the loss is not finite in epoch {epoch}, " + (
+                f"step {bad_step + 1}" if bad_step >= 0 else "on validation"
+            )
+            if self._failed_R.all():
                 raise UserError(
                     f"{failure}; lower optimizer.learning_rate (now {rate_R[number]:g}) or use "
                     "train.compute_dtype=float32, and start in a new --workdir."
                 )
-            print(f"Replica {number} ({self._replicas[number]}) is stopped: {failure}.")
+            print(
+                f"Replica {number} ({self._replicas[number]}) is stopped: {failure}. It failed "
+                "and is left out of all results."
+            )
 
     def _interrupted(self, epoch: int) -> Interrupted:
         return Interrupted(

@@ -107,6 +107,13 @@ def console_line(rows: Sequence[dict[str, float]], n_epochs: int, n_replicas: in
     )
 
 
+def n_epochs(workdir: Path) -> int:
+    """Return the number of epochs in metrics.jsonl."""
+    path = workdir / "metrics.jsonl"
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    return int(max(filter(math.isfinite, map(_epoch_of, lines)), default=0))
+
+
 def _epoch_of(line: str) -> float:
     """Return the line's epoch; infinity for a line that a kill cut short."""
     try:

@@ -1,5 +1,6 @@
 """Optimisers, and the learning-rate plateau rule, with Keras's constants and semantics."""
 
+import numpy as np
 import optax
 from ml_collections import ConfigDict
 
@@ -29,17 +30,22 @@ def make_plateau(config: ConfigDict) -> optax.GradientTransformationExtraArgs:
     The learning rate is multiplied by its state's `scale`. `config` is config.optimizer.
 
     Raises:
-      UserError: a factor outside (0, 1) or a patience below 1.
+      UserError: a factor outside (0, 1), a patience below 1 or a negative minimal gain.
     """
     if not 0 < config.plateau_factor < 1 or config.plateau_patience < 1:
         raise UserError(
             "optimizer.plateau_factor must be between 0 and 1 and plateau_patience 1 or more; got "
             f"{config.plateau_factor} and {config.plateau_patience}."
         )
+    if not config.plateau_min_delta >= 0:
+        raise UserError(
+            f"optimizer.plateau_min_delta={config.plateau_min_delta} must be 0 or more."
+        )
     return optax.contrib.reduce_on_plateau(
         factor=config.plateau_factor,
         patience=config.plateau_patience,
         rtol=0.0,
-        atol=config.plateau_min_delta,
+        # optax refuses 0; subtracting this changes no value, so the comparison is then strict.
+        atol=config.plateau_min_delta or float(np.finfo(np.float32).tiny),
         cooldown=max(config.plateau_cooldown - 1, 0),  # Keras's ends an epoch earlier
     )

@@ -55,15 +55,19 @@ def expand(config: ConfigDict) -> tuple[Replica, ...]:
 def best_setting(settings: Sequence[dict[str, Any]], value_R: np.ndarray) -> dict[str, Any]:
     """Return the setting with the best mean on validation, the first one of equals.
 
+    Settings with fewer failed replicas come first; the mean is over the others.
+
     Args:
       settings: of each replica.
       value_R: monitored value of each replica's best epoch; larger is better, −∞ if it failed.
     """
 
-    def mean(setting: dict[str, Any]) -> float:
-        return np.mean([v for s, v in zip(settings, value_R, strict=True) if s == setting])
+    def rank(setting: dict[str, Any]) -> tuple[int, float]:
+        values = [v for s, v in zip(settings, value_R, strict=True) if s == setting]
+        finite = [v for v in values if np.isfinite(v)]
+        return len(finite) - len(values), float(np.mean(finite)) if finite else -np.inf
 
-    return max(settings, key=mean)
+    return max(settings, key=rank)
 
 
 def _check(config: ConfigDict, key: str, values: tuple) -> None:

@@ -71,7 +71,7 @@ class Best:
 
     params: Any
     batch_stats: Any
-    value: jax.Array
+    value: jax.Array  # −∞ before the first epoch, and for good in a replica that failed
     epoch: jax.Array
 
 
@@ -91,6 +91,7 @@ class TrainState:
     best: Best
     waited: jax.Array  # epochs without an improvement
     stopped: jax.Array  # early, or because the loss was not finite
+    reference: jax.Array  # monitored value of the last improvement that early stopping counted
 
 
 def create_state(
@@ -121,6 +122,7 @@ def create_state(
         best=Best(params, batch_stats, jnp.full((), -jnp.inf, jnp.float32), zero),
         waited=zero,
         stopped=jnp.zeros((), bool),
+        reference=jnp.full((), -jnp.inf, jnp.float32),
     )
     return _unshared(state)
 

@@ -115,18 +115,19 @@ def make_end_of_epoch(
     """Return (state, validation sums, epoch) → state: best weights, plateau and early stopping.
 
     The best epoch has the highest monitored value, the first one of equals. Early stopping follows
-    Keras: stop after `stopping_patience` epochs without a gain of more than `stopping_min_delta`;
-    patience 0 never stops. A replica whose loss is not finite stops; a stopped one is left
-    unchanged.
+    Keras: stop after `stopping_patience` epochs without a gain of more than `stopping_min_delta`
+    over the last such gain; patience 0 never stops. A replica whose training or validation loss is
+    not finite has failed: it stops, and its best value becomes −∞. A stopped one is left unchanged.
     """
 
     def end_of_epoch(state: TrainState, sums: Sums, epoch: jax.Array) -> TrainState:
         value = monitored_value(sums, monitor)
-        failed = state.sums.bad_step >= 0
+        failed = (state.sums.bad_step >= 0) | ~jnp.isfinite(sums.loss)
         improved = (value > state.best.value) & ~failed
         current = Best(state.params, state.batch_stats, value, epoch)
         best = jax.tree.map(lambda new, old: jnp.where(improved, new, old), current, state.best)
-        gained = value - stopping_min_delta > state.best.value
+        best = best.replace(value=jnp.where(failed, -jnp.inf, best.value))
+        gained = value - stopping_min_delta > state.reference
         waited = jnp.where(gained, 0, state.waited + 1)
         _, plateau_state = plateau.update({}, state.plateau, value=-value)
         patient = (waited < stopping_patience) | (stopping_patience <= 0)
@@ -135,6 +136,7 @@ def make_end_of_epoch(
             plateau=plateau_state,
             waited=waited,
             stopped=failed | ~patient,
+            reference=jnp.where(gained, value, state.reference),
             sums=Sums.zero(len(state.hyper.class_weight_C)),
         )
         return jax.tree.map(lambda new, old: jnp.where(state.stopped, old, new), ended, state)

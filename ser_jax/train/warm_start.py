@@ -22,7 +22,8 @@ def start_from(experiment: Experiment, states: list[TrainState], source: Path) -
 
     Raises:
       UserError: the source is untrained or differs in network, classes or replicas.
-      LeakageError: the source's training has seen a test clip of this run.
+      LeakageError: the source's training has seen a test clip of this run, or a speaker or sentence
+        that the protocol promises as unseen.
     """
     weights, metadata = checkpoints.load_best(source)
     labels = experiment.records.labels
@@ -38,12 +39,21 @@ def start_from(experiment: Experiment, states: list[TrainState], source: Path) -
             f"init_from={source} has a network of another shape; give the same config.model, "
             "config.features and input.max_frames."
         )
+    failed_R = checkpoints.failed(weights)
     source_splits = files.read_json(source / "split.json")
     started = []
     for replica, state in zip(experiment.replicas, states, strict=True):
         number = _counterpart(replica, metadata["replicas"], source)
+        if failed_R[number]:
+            raise UserError(
+                f"init_from={source} has no finite weights of {replica}, whose training failed; "
+                "give a run in which it did not."
+            )
         source_fold = str(metadata["replicas"][number]["fold"])
         _audit(experiment, replica, source_splits[source_fold], source)
+        is_same_corpus = metadata["corpus"] == experiment.corpus  # else equal names mean nothing
+        heard = metadata.get("heard", {}).get(source_fold, {}) if is_same_corpus else {}
+        _audit_promises(experiment, replica, source_splits[source_fold], heard, source)
         own_weights = jax.tree.map(lambda leaf: leaf[number], (params, batch_stats))  # noqa: B023
         started.append(replace_weights(state, *own_weights))
     return started
@@ -75,3 +85,29 @@ def _audit(
                 f"leakage: {source} was trained on {clips.ids[row]}, a test clip of this run; use "
                 "the same split."
             )
+
+
+def _audit_promises(
+    experiment: Experiment,
+    replica: Replica,
+    source_split: dict[str, dict[str, str]],
+    heard: dict[str, list[str]],
+    source: Path,
+) -> None:
+    """Refuse a source that has heard speakers or sentences which the protocol promises as unseen.
+
+    `heard` names them; besides, this run's records know those of the clips that the source shares.
+    """
+    clips, split = experiment.records.clips, experiment.splits[replica.fold]
+    seen = {*source_split["train"].values(), *source_split["val"].values()}
+    shared = [row for row, sha256 in enumerate(clips.sha256) if sha256 in seen]
+    promises = {"speaker": split.unseen_speakers, "sentence": split.unseen_sentences}
+    for noun in [noun for noun, promised in promises.items() if promised]:
+        values = getattr(clips, f"{noun}s")
+        known = {*heard.get(f"{noun}s", ()), *(values[row] for row in shared)}
+        for row in split.test:
+            if values[row] in known:
+                raise LeakageError(
+                    f"leakage: {source} was trained on the {noun} {values[row]}, which "
+                    f"split.name={split.protocol} promises as unseen; use the same split."
+                )

@@ -9,39 +9,65 @@ from ser_jax.common import files
 from ser_jax.common.config import flatten
 from ser_jax.common.errors import UserError
 from ser_jax.parallel import processes
+from ser_jax.train import checkpoints, metric_log
 
 # Names, paths and devices may change between two starts of a run, and a run may be extended, since
-# no epoch depends on how many follow. Nothing else that affects the result may change.
-_MAY_CHANGE = """name records_dir corpus.title corpus.root corpus.tables_dir init_from train.epochs
+# no epoch depends on how many follow. Nothing else that affects the result may change; init_from
+# may lead elsewhere, to the same weights.
+_MAY_CHANGE = """name records_dir corpus.title corpus.root corpus.tables_dir train.epochs
     train.tensorboard input.memory_limit_gb replicas.strategy replicas.at_once devices.replica
     devices.data report.clips_a_cell""".split()
+_SOURCE = "init_from_sha256"  # of the weights that the run started from
 
 # Keys that earlier runs lack, with the values that say what those runs did.
 _ADDED = {"corpus.label_map": [], "split.column": "split"}
 
 
-def claim(workdir: Path, config: ConfigDict, records_name: str) -> None:
+def claim(
+    workdir: Path, config: ConfigDict, records_name: str, *, is_training: bool = True
+) -> None:
     """Write config.json, or check that the existing one describes the same run.
 
-    `records_name` is that of the records' folder, which contains their fingerprint.
+    Args:
+      workdir: of the run.
+      config: of the run.
+      records_name: the name of the records' folder, which contains their fingerprint.
+      is_training: whether the run goes on to train, and config.json is to be rewritten.
 
     Raises:
-      UserError: the workdir belongs to a run with another config or other records, or is not
-        writable.
+      UserError: the workdir belongs to a run with another config, other records or other initial
+        weights, has trained more epochs than the config has, or is not writable.
     """
     path = workdir / "config.json"
     content = json.loads(config.to_json()) | {"records": records_name}
-    if path.exists():
-        before, now = _ADDED | flatten(files.read_json(path)), flatten(content)
+    before = _ADDED | flatten(files.read_json(path)) if path.exists() else {}
+    may_change = _MAY_CHANGE
+    if before.get(_SOURCE):
+        may_change = [*_MAY_CHANGE, "init_from"]  # the weights are compared instead
+    if config.init_from and (not before or before.get(_SOURCE)):
+        moved = before.get("init_from") != config.init_from
+        content[_SOURCE] = (
+            checkpoints.checksum(Path(config.init_from))
+            if is_training or moved
+            else before[_SOURCE]
+        )
+    if before:
+        now = flatten(content)
         changes = [
             f"{key} was {before.get(key)!r} and is {now.get(key)!r}"
             for key in sorted(before.keys() | now.keys())
-            if before.get(key) != now.get(key) and key not in _MAY_CHANGE
+            if before.get(key) != now.get(key) and key not in may_change
         ]
         if changes:
             raise UserError(
                 f"{workdir} belongs to a run with another config: {'; '.join(changes)}. Choose "
                 "another --workdir, or delete this one."
             )
-    if processes.is_first():
+        n_trained = metric_log.n_epochs(workdir)
+        if config.train.epochs < n_trained:
+            raise UserError(
+                f"{workdir} has trained {n_trained} epochs, and train.epochs={config.train.epochs} "
+                f"is less; give {n_trained} or more, or choose another --workdir."
+            )
+    if processes.is_first() and (is_training or not before):
         files.write_json(path, content)

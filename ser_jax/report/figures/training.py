@@ -135,4 +135,5 @@ def _selection(results: dict[str, Any]) -> list[str]:
     if len(chosen) == len(replicas):
         return []
     setting = wording.setting_text(chosen[0]["setting"])
-    return [f"{len(chosen)} of {len(replicas)} replicas, chosen on validation: {setting}"]
+    count = f"{len(chosen)} of {len(replicas)} replicas"
+    return [f"{count}, chosen on validation: {setting}" if setting else f"{count}; others failed"]
