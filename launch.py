@@ -61,6 +61,8 @@ def main(argv: list[str]) -> None:
         from ser_jax.parallel import processes
 
         is_first = processes.initialise(COORDINATOR.value, N_PROCESSES.value, PROCESS.value)
+    if mode not in ("prepare", "report"):
+        runtime.require_devices()
     if "runs" in config:
         from ser_jax.study import runner
 

@@ -14,7 +14,6 @@ import dataclasses
 import hashlib
 import itertools
 import re
-import sys
 import threading
 import urllib.parse
 from collections.abc import Callable, Iterator, Mapping
@@ -26,7 +25,7 @@ from data_prep import corpora
 from data_prep.corpora.release import check_name, read_manifest
 from data_prep.workers import map_with_progress
 from ser_jax.audio.decoder import is_lfs_pointer
-from ser_jax.common import files
+from ser_jax.common import files, interrupts
 from ser_jax.common.cli import exit_with_message, path_flag
 from ser_jax.common.errors import UserError
 
@@ -88,15 +87,20 @@ def download(
             return files.sha256_of(root / name) == checksums[name]
         return False
 
+    def is_stopped() -> bool:
+        return stop.is_set() or request.received
+
     def fetch(name: str) -> _FetchError | None:
         url = f"{base_url(name).rstrip('/')}/{urllib.parse.quote(name)}"
         failure = None
         for attempt in range(attempts):
-            if attempt and stop.wait(max(failure.wait_s, delay_s * 2 ** (attempt - 1))):
-                break
+            if attempt:
+                stop.wait(max(failure.wait_s, delay_s * 2 ** (attempt - 1)))
+            if is_stopped():
+                return _FetchError("stopped")
             try:
                 with files.replacing(root / name) as temporary:
-                    _save(_body(session, url, timeout_s, stop), temporary, checksums[name])
+                    _save(_body(session, url, timeout_s, is_stopped), temporary, checksums[name])
                 return None
             except _FetchError as error:
                 failure = error
@@ -110,20 +114,21 @@ def download(
         return failure
 
     present = [name for name in checksums if (root / name).exists()]
-    right = {name for name, ok in map_with_progress(is_right, present, jobs, "checking") if ok}
-    needed = [name for name in checksums if name not in right]
-    failed = dict.fromkeys(needed, f"not tried, since {GIVE_UP} files in a row failed")
-    n_consecutive = 0
-    results = map_with_progress(fetch, needed, jobs, "downloading", stop)
-    with session, contextlib.closing(results):
-        for name, failure in results:
-            if failure:
-                failed[name] = str(failure)
-            else:
-                del failed[name]
-            n_consecutive = n_consecutive + 1 if failure and failure.transient else 0
-            if n_consecutive == GIVE_UP:
-                break
+    with interrupts.deferred() as request, session:
+        right = {name for name, ok in map_with_progress(is_right, present, jobs, "checking") if ok}
+        needed = [name for name in checksums if name not in right]
+        failed = dict.fromkeys(needed, f"not tried, since {GIVE_UP} files in a row failed")
+        n_consecutive = 0
+        results = map_with_progress(fetch, needed, jobs, "downloading", stop)
+        with contextlib.closing(results):
+            for name, failure in results:
+                if failure:
+                    failed[name] = str(failure)
+                else:
+                    del failed[name]
+                n_consecutive = n_consecutive + 1 if failure and failure.transient else 0
+                if n_consecutive == GIVE_UP:
+                    break
     return Outcome(len(right), len(needed) - len(failed), failed)
 
 
@@ -139,7 +144,7 @@ def mirror(url: str) -> Callable[[str], str]:
 
 
 def _body(
-    session: requests.Session, url: str, timeout_s: float, stop: threading.Event
+    session: requests.Session, url: str, timeout_s: float, is_stopped: Callable[[], bool]
 ) -> Iterator[bytes]:
     """Yield the body of a response in chunks; any failure is a _FetchError."""
     n_bytes = 0
@@ -154,7 +159,7 @@ def _body(
                 )
             for chunk in response.iter_content(CHUNK):
                 n_bytes += len(chunk)
-                if stop.is_set():
+                if is_stopped():
                     raise _FetchError("stopped")
                 if n_bytes > MAX_BYTES:
                     raise _FetchError(f"the server sends more than {MAX_BYTES:,} bytes ({url})")
@@ -203,9 +208,8 @@ def main() -> int:
     base_url = crema_d.release.base_url if args.base_url is None else mirror(args.base_url)
     try:
         outcome = download(args.root, checksums, base_url, jobs=args.jobs)
-    except KeyboardInterrupt:
-        print("stopped; run it again to resume.", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as stop:
+        raise KeyboardInterrupt("stopped; run it again to resume.") from stop
     print(
         f"{outcome.kept:,} files were already there, {outcome.fetched:,} were downloaded, "
         f"{len(outcome.failed):,} failed."

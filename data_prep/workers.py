@@ -4,18 +4,23 @@ import contextlib
 import multiprocessing
 import os
 import signal
+import sys
 import threading
+import time
+import types
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
 
 from tqdm import tqdm
 
+from ser_jax.common import interrupts
 from ser_jax.common.concurrency import map_ahead
 from ser_jax.common.errors import UserError
 
 AHEAD = 64  # calls in flight per thread, so that a slow one holds up no others for long
+GRACE = 2.0  # seconds in which a worker may finish what it is doing
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -25,26 +30,54 @@ Result = TypeVar("Result")
 def process_pool(n_processes: int) -> Iterator[ProcessPoolExecutor]:
     """Yield a pool whose workers end with this process; an error cancels the waiting calls.
 
+    Signals are deferred, see `interrupts`; they end the workers soon.
+
     Raises:
       UserError: a worker was killed.
     """
     context = multiprocessing.get_context("spawn")  # JAX's threads do not survive a fork
-    with ProcessPoolExecutor(n_processes, context, initializer=_exit_with_parent) as pool:
+    with interrupts.deferred():
+        pool = _Pool(n_processes, context, initializer=_exit_with_parent)
         try:
             yield pool
-        except BaseException as error:
+        except (BrokenProcessPool, KeyboardInterrupt) as error:
+            # The pool itself may wait for ever for a worker that started while another one was
+            # killed, or for the rest of a result that a killed worker has begun to send.
+            deadline, started = time.monotonic() + GRACE, list(pool._processes.values())
+            pool.shutdown(wait=False, cancel_futures=True)
+            for worker in started:
+                worker.join(max(0.0, deadline - time.monotonic()))
+                worker.kill()
+                worker.join()
+            interrupts.check()  # SIGTERM may have reached the workers too
+            if isinstance(error, KeyboardInterrupt):
+                raise
+            raise UserError(
+                "a worker process was killed, most likely because memory ran out; free some memory "
+                "and run again."
+            ) from error
+        finally:
             pool.shutdown(cancel_futures=True)
-            if isinstance(error, BrokenProcessPool):
-                raise UserError(
-                    "a worker process was killed, most likely because memory ran out; free some "
-                    "memory and run again."
-                ) from error
-            raise
+
+
+class _Pool(ProcessPoolExecutor):
+    """A pool whose workers, which `submit` starts, do not load the program's main module."""
+
+    def submit(self, *args, **kwargs) -> Future:
+        # Ctrl-C reaches all processes of a terminal, and only this one is to handle it: a blocked
+        # signal is blocked in a new process too, from its first instruction on. The main module may
+        # be a script that prepares records as soon as it is loaded.
+        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        main, sys.modules["__main__"] = sys.modules["__main__"], types.ModuleType("__main__")
+        try:
+            return super().submit(*args, **kwargs)
+        finally:
+            sys.modules["__main__"] = main
+            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
 
 
 def _exit_with_parent() -> None:
     """Make this worker process end when its parent does, in whatever way."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the parent handles it
     parent = multiprocessing.parent_process()
 
     def wait() -> None:

@@ -1,6 +1,9 @@
 """Files and folders are replaced completely or not at all, and foreign content is kept."""
 
+import errno
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -99,3 +102,51 @@ def test_a_file_is_kept_when_the_block_fails(tmp_path):
         temporary.write_text("half")
         _ = 1 / 0
     assert contents(tmp_path) == {"a.txt": "first"}
+
+
+# The limit on a file's size fails in the middle of a write, as a full disk does.
+FULL = """
+import resource, sys
+from pathlib import Path
+from ser_jax.common import cli, files
+resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
+cli.exit_with_message(lambda: files.write_text(Path(sys.argv[1]), "x" * 100_000))
+"""
+
+
+def test_a_full_disk_names_the_file(tmp_path):
+    files.write_text(tmp_path / "a.txt", "first")
+    run = subprocess.run(
+        [sys.executable, "-c", FULL, tmp_path / "a.txt"], capture_output=True, text=True
+    )
+    assert run.returncode == 1
+    assert run.stderr.startswith(f"error: cannot write {tmp_path}/a.txt (File too large); make")
+    assert contents(tmp_path) == {"a.txt": "first"}
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        ValueError("RESOURCE_EXHAUSTED: Failed to write 9 bytes: No space left on device [28]"),
+        OSError(errno.EDQUOT, "Disk quota exceeded"),
+    ],
+)
+def test_full_disks_are_recognised_in_errors_of_any_library(error, tmp_path):
+    with (
+        pytest.raises(UserError, match=f"cannot write {tmp_path}/page"),
+        files.replacing_folder(tmp_path / "page", is_own),
+    ):
+        raise error
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_folder_is_locked_by_one_at_a_time(tmp_path):
+    with (
+        files.locked(tmp_path),
+        pytest.raises(UserError, match="in use"),
+        files.locked(tmp_path, refusal="in use"),
+    ):
+        pytest.fail("not refused")
+    with files.locked(tmp_path, refusal="in use"):
+        pass

@@ -72,3 +72,22 @@ def test_the_compilers_log_is_off_unless_the_user_sets_a_level(monkeypatch):
     monkeypatch.delenv("TF_CPP_MIN_LOG_LEVEL")
     runtime.quiet_compiler()
     assert os.environ["TF_CPP_MIN_LOG_LEVEL"] == "3"  # errors are hidden, fatal ones are not
+
+
+@pytest.mark.parametrize("platform", ["cuda", "rocm", "nonsense"])
+def test_a_missing_device_is_one_sentence(platform):
+    program = (
+        "from ser_jax.common import cli, runtime; cli.exit_with_message(runtime.require_devices)"
+    )
+    process = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=ROOT,
+        env={**os.environ, "JAX_PLATFORMS": platform},
+        capture_output=True,
+        text=True,
+    )
+    if platform == "cuda" and process.returncode == 0:
+        pytest.skip("there is such a device")
+    assert process.returncode == 1
+    assert f"error: JAX finds no device for JAX_PLATFORMS={platform}" in process.stderr
+    assert "Traceback" not in process.stderr

@@ -16,10 +16,8 @@ SIZE = (4.2, 2.4)  # inches
 
 def bar_chart(title: str, count_of: Mapping[str, int]) -> Any:
     """Return a bar chart: one bar per value."""
-    import matplotlib
-
     names, values = figure.shorten(count_of), list(count_of.values())
-    with matplotlib.rc_context({**figure.STYLE, "font.size": 9}):
+    with figure.style({"font.size": 9}):
         sheet = figure.new_figure(*SIZE, layout="constrained")
         axes = sheet.add_subplot()
         if len(names) > MAX_NAMED_BARS:
@@ -41,9 +39,7 @@ def bar_chart(title: str, count_of: Mapping[str, int]) -> Any:
 
 def histogram(quantity: Quantity, values: Sequence[float]) -> Any:
     """Return a histogram with the median marked."""
-    import matplotlib
-
-    with matplotlib.rc_context({**figure.STYLE, "font.size": 9}):
+    with figure.style({"font.size": 9}):
         sheet = figure.new_figure(*SIZE, layout="constrained")
         axes = sheet.add_subplot()
         # A few outliers among thousands are left out: a silent clip would compress all others.

@@ -12,6 +12,7 @@ from data_prep import corpora, workers
 from ser_jax.audio.decoder import AudioError, Decoder
 from ser_jax.audio.level import Level
 from ser_jax.audio.waveform import cut_out, flaw
+from ser_jax.common import interrupts
 
 FRAME_SECONDS = 0.025
 QUIET_DB = 40.0  # a frame this far below the clip's loudest frame counts as silence
@@ -67,9 +68,10 @@ def measure_all(
     """
     measures, unreadable = {}, {}
     jobs = workers.n_processors()
-    results = workers.map_with_progress(_measure_file, utterances, jobs, "measuring")
-    for utterance, result in results:
-        (unreadable if isinstance(result, str) else measures)[utterance.id] = result
+    with interrupts.deferred():
+        results = workers.map_with_progress(_measure_file, utterances, jobs, "measuring")
+        for utterance, result in results:
+            (unreadable if isinstance(result, str) else measures)[utterance.id] = result
     return dict(sorted(measures.items())), dict(sorted(unreadable.items()))
 
 

@@ -16,7 +16,7 @@ from data_prep import workers
 from data_prep.records import examples
 from data_prep.records.recipe import Recipe
 from data_prep.records.sorting import Sorter
-from ser_jax.common.concurrency import map_ahead
+from ser_jax.common.concurrency import map_ahead, result_of
 
 CLIPS_PER_BATCH = 8
 BATCHES_AHEAD = 4  # per process
@@ -75,7 +75,7 @@ def write(
         futures.append(pool.submit(_write_files, file_format, sorter, paths, lengths))
         splits.append(tfds.core.SplitInfo(view, lengths, sorter.n_bytes, template))
     for future in futures:
-        future.result()
+        result_of(future)
     return splits
 
 

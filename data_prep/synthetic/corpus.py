@@ -98,7 +98,7 @@ def write_corpus(
             "sampling_rate": sampling_rate,
         }
     )
-    with files.locked(root):
+    with files.locked(root), files.explain_full_disk(root):
         if _is_finished(root, parameters):
             return
         work = root / UNFINISHED

@@ -1,5 +1,6 @@
 """Command lines: errors as one line on stderr, and flags of programs that take a config."""
 
+import contextlib
 import io
 import os
 import sys
@@ -20,8 +21,13 @@ def exit_with_message(main: Callable[[], int | None]) -> None:
         message, code = str(error), error.exit_code
     except OSError as error:  # such as a full disk or missing rights; the text names the file
         message, code = str(error), UserError.exit_code
-    except KeyboardInterrupt:
-        message, code = "interrupted; no file is left half written.", Interrupted.exit_code
+    except KeyboardInterrupt as stop:
+        print(
+            f"error: {str(stop) or 'interrupted; no file is left half written.'}", file=sys.stderr
+        )
+        with contextlib.suppress(OSError):
+            sys.stdout.flush()
+        os._exit(Interrupted.exit_code)  # sys.exit would wait for the threads of pools
     print(f"error: {message}", file=sys.stderr)
     sys.exit(code)
 

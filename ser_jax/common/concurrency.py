@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
 from typing import TypeVar
 
+from ser_jax.common import interrupts
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -20,8 +22,9 @@ def map_ahead(
 ) -> Iterator[Result]:
     """Yield function(item) for each item, in order, computed ahead of the consumer.
 
-    An exception of `function` is raised in its item's turn. Closing the generator cancels the calls
-    that have not started; it does not wait for those that have.
+    An exception of `function` is raised in its item's turn, and a signal deferred by `interrupts`
+    before the next result. Closing the generator cancels the calls that have not started; it does
+    not wait for those that have.
 
     Args:
       function: for a process pool, one that can be pickled.
@@ -39,12 +42,12 @@ def map_ahead(
         for item in items:
             item_cost = cost(item)
             while in_flight and total + item_cost > ahead:
-                yield _result_of(in_flight[0][0])
+                yield result_of(in_flight[0][0])
                 total -= in_flight.popleft()[1]
             in_flight.append((pool.submit(function, item), item_cost))
             total += item_cost
         while in_flight:
-            yield _result_of(in_flight[0][0])
+            yield result_of(in_flight[0][0])
             in_flight.popleft()
     finally:
         for future, _ in in_flight:
@@ -53,12 +56,9 @@ def map_ahead(
             pool.shutdown(wait=False)
 
 
-def _result_of(future: Future[Result]) -> Result:
-    """Wait for a result, so that Ctrl-C ends the wait at once or within half a second.
-
-    A signal that arrives just before a thread blocks does not wake it: its handler has run already,
-    and Python raises KeyboardInterrupt only once the thread runs again.
-    """
+def result_of(future: Future[Result]) -> Result:
+    """Wait for a result; Ctrl-C ends the wait at once or, if deferred, within half a second."""
+    interrupts.check()
     while not wait([future], timeout=0.5).done:
-        pass
+        interrupts.check()
     return future.result()

@@ -1,6 +1,7 @@
 """Atomic writes of files and folders, checksums, and folders locked by one process."""
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -34,7 +35,8 @@ def replacing(path: Path) -> Iterator[Path]:
     os.chmod(name, 0o644)
     temporary = Path(name)
     try:
-        yield temporary
+        with explain_full_disk(path):
+            yield temporary
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -68,7 +70,8 @@ def replacing_folder(path: Path, is_own: Callable[[Path], bool]) -> Iterator[Pat
     new, old = temporary / "new", temporary / "old"
     try:
         new.mkdir()
-        yield new
+        with explain_full_disk(path):
+            yield new
         if path.exists():
             path.rename(old)
         try:
@@ -90,6 +93,21 @@ def _unwritable(path: Path) -> Iterator[None]:
         raise UserError(
             f"cannot write {path} ({error.strerror}); choose another folder or change its rights."
         ) from error
+
+
+@contextlib.contextmanager
+def explain_full_disk(path: Path) -> Iterator[None]:
+    """Turn an error of any library about a full disk or quota into a UserError with `path`."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:  # an OSError of write() names no file; TensorStore has ValueErrors
+        reasons = [os.strerror(n) for n in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)]
+        reason = next((reason for reason in reasons if reason in str(error)), "")
+        if not reason:
+            raise
+        raise UserError(f"cannot write {path} ({reason}); make room and run it again.") from error
 
 
 def write_text(path: Path, text: str) -> None:
@@ -116,13 +134,14 @@ def read_json(path: Path, remedy: str = "") -> Any:
 
 
 @contextlib.contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Hold a folder, created if missing, for one process at a time; other processes wait.
+def locked(folder: Path, *, refusal: str = "") -> Iterator[None]:
+    """Hold a folder, created if missing, for one process at a time.
 
-    The lock is on the folder itself, leaves no file behind and ends with its process.
+    Other processes wait or, with a `refusal`, raise a UserError of that text. The lock is on the
+    folder itself, leaves no file behind and ends with its process.
 
     Raises:
-      UserError: the folder cannot be created or opened.
+      UserError: the folder cannot be created or opened, or another process holds it.
     """
     import fcntl  # not available on every system, and rarely needed
 
@@ -131,7 +150,13 @@ def locked(folder: Path) -> Iterator[None]:
             folder.mkdir(parents=True, exist_ok=True)
             handle = os.open(folder, os.O_RDONLY)
             stack.callback(os.close, handle)
-            fcntl.flock(handle, fcntl.LOCK_EX)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | (fcntl.LOCK_NB if refusal else 0))
+            except BlockingIOError:
+                raise UserError(refusal) from None
+            except OSError:
+                if not refusal:  # else the lock is a precaution, and some file systems have none
+                    raise
         yield
 
 

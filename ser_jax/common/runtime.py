@@ -1,8 +1,10 @@
-"""Settings of the process: large memory pages, XLA's log and JAX's compilation cache."""
+"""Settings of the process: large memory pages, XLA's log, devices, JAX's compilation cache."""
 
 import os
 import sys
 from pathlib import Path
+
+from ser_jax.common.errors import UserError
 
 _TUNABLES, _LARGE_PAGES = "GLIBC_TUNABLES", "glibc.malloc.hugetlb=1"
 _KERNEL = Path("/sys/kernel/mm/transparent_hugepage/enabled")
@@ -42,6 +44,21 @@ def quiet_compiler() -> None:
     Errors still come as exceptions. TF_CPP_MIN_LOG_LEVEL takes precedence.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+
+def require_devices() -> None:
+    """Raise a UserError if JAX finds no device; call it before work is done for it."""
+    import jax
+
+    try:
+        jax.devices()
+    except Exception as error:  # an AssertionError without a text if a plugin is missing
+        platforms = os.environ.get("JAX_PLATFORMS", "")
+        reason = f" ({line})" if (line := str(error).split("\n")[0].rstrip(".")) else ""
+        raise UserError(
+            f"JAX finds no device for JAX_PLATFORMS={platforms}{reason}; install JAX's plugin for "
+            "it, or unset JAX_PLATFORMS."
+        ) from error
 
 
 def use_compilation_cache() -> None:

@@ -6,7 +6,9 @@ python -m ser_jax.export --workdir=runs/cnn2d-tfds --out=emotion.zip
 import argparse
 from collections.abc import Sequence
 
+from ser_jax.common import interrupts
 from ser_jax.common.cli import exit_with_message, path_flag
+from ser_jax.common.runtime import require_devices
 from ser_jax.export.writer import PLATFORMS, headline, members, write
 from ser_jax.predict import trained_model
 
@@ -29,9 +31,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     flags = parser.parse_args(arguments)
     if flags.out.is_dir():  # refuse before the work
         write(flags.out, {})
-    model = trained_model.load(flags.workdir)
-    contents = members(model, headline(flags.workdir, model), flags.licence, flags.onnx)
-    write(flags.out, contents)
+    require_devices()
+    with interrupts.deferred():
+        model = trained_model.load(flags.workdir)
+        interrupts.check()
+        contents = members(model, headline(flags.workdir, model), flags.licence, flags.onnx)
+        interrupts.check()
+        write(flags.out, contents)
     n, size = len(model.replicas), flags.out.stat().st_size / 1e6
     print(
         f"Written to {flags.out}, {size:.1f} MB: {', '.join(sorted(contents))}; "

@@ -4,6 +4,7 @@ matplotlib is imported inside functions only, for it takes long to load.
 """
 
 import contextlib
+import os
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -32,8 +33,14 @@ STYLE = {
 
 def style(changes: Mapping[str, Any] | None = None) -> contextlib.AbstractContextManager:
     """Return a context that draws in the style of all figures, with changes."""
-    import matplotlib
-
+    # Nothing here depends on it, and the import fails on a backend that is not installed, such as
+    # that of a notebook which has started this program.
+    backend = os.environ.pop("MPLBACKEND", None)
+    try:
+        import matplotlib
+    finally:
+        if backend is not None:
+            os.environ["MPLBACKEND"] = backend
     return matplotlib.rc_context({**STYLE, **(changes or {})})
 
 

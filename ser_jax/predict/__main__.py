@@ -18,10 +18,11 @@ from typing import TextIO
 from tqdm import tqdm
 
 from ser_jax.audio.files import find, foreign_note, lines_of_stdin
+from ser_jax.common import interrupts
 from ser_jax.common.cli import exit_with_message, path_flag
 from ser_jax.common.errors import UserError
 from ser_jax.common.files import replacing
-from ser_jax.common.runtime import quiet_compiler, use_compilation_cache
+from ser_jax.common.runtime import quiet_compiler, require_devices, use_compilation_cache
 from ser_jax.predict.formats import ERROR, Audacity, Csv, Format, JsonLines, Table
 from ser_jax.predict.predictor import Predictor
 from ser_jax.predict.rows import Windowing, predict_files
@@ -48,10 +49,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"note: {foreign_note(foreign)}", file=sys.stderr)
     quiet_compiler()
     use_compilation_cache()
+    require_devices()
     n_unread = 0
     no_bar = not sys.stderr.isatty() or (flags.out is None and sys.stdout.isatty())
     try:
         with (
+            interrupts.deferred(),
             _output(flags.out) as out,
             contextlib.closing(Predictor(flags.workdir)) as predictor,
             tqdm(total=len(files), unit="file", disable=no_bar, leave=False) as progress,

@@ -20,6 +20,7 @@ import numpy as np
 
 from ser_jax.audio.decoder import RATES_TEXT, is_rate
 from ser_jax.audio.waveform import SILENT_RMS, flaw, resample, rms
+from ser_jax.common.concurrency import result_of
 from ser_jax.common.errors import UserError
 from ser_jax.predict import backends
 from ser_jax.predict.backends import Backend
@@ -155,7 +156,7 @@ class Predictor:
                 batch = [waveforms[clip] for clip in members]
                 futures.append(self._pool.submit(self._predict, batch, n_rows, length))
                 order += members
-        predictions = itertools.chain.from_iterable(future.result() for future in futures)
+        predictions = itertools.chain.from_iterable(map(result_of, futures))
         prediction_of = dict(zip(order, predictions, strict=True))
         return [prediction_of[clip] for clip in range(len(order))]
 

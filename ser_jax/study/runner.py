@@ -4,6 +4,7 @@ import dataclasses
 import json
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -71,8 +72,12 @@ def _attempt(study_run: StudyRun, step: Callable[[StudyRun], StudyRun]) -> Study
     except Interrupted:
         raise
     except UserError as error:
-        print(f"{study_run.name} failed: {error}", file=sys.stderr, flush=True)
-        return dataclasses.replace(study_run, failure=str(error))
+        failure = str(error)
+    except Exception as error:  # out of memory, or a fault of this program: the others go on
+        traceback.print_exc()
+        failure = f"{type(error).__name__}: {error}".splitlines()[0][:300].removesuffix(": ")
+    print(f"{study_run.name} failed: {failure}", file=sys.stderr, flush=True)
+    return dataclasses.replace(study_run, failure=failure)
 
 
 def _resumed(run: StudyRun, runs: dict[str, StudyRun], prepare: Prepare) -> StudyRun:

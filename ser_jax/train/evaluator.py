@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import jax
 import numpy as np
 
+from ser_jax.common import interrupts
 from ser_jax.data.examples import sequential_batches, stack_batches
 from ser_jax.data.loader import BatchLoader
 from ser_jax.parallel import placement, processes, programs
@@ -59,6 +60,7 @@ class Evaluator:
             )
             sums, probabilities = zero, []
             for batch in self._loader.batches(order_GxSxB):
+                interrupts.check()
                 sums, probability_GxBxC = self._evaluate(*group, sums, batch)
                 probabilities.append(probability_GxBxC)
             results.append((sums, probabilities))

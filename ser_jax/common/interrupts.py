@@ -1,0 +1,64 @@
+"""Ctrl-C and SIGTERM that wait for a safe point.
+
+A KeyboardInterrupt that strikes between two instructions of a pool may leave a lock held for ever,
+and one that strikes in a finaliser is lost.
+"""
+
+import contextlib
+import os
+import signal
+import threading
+from collections.abc import Iterator
+
+
+class StopRequest:
+    """Handles the signals of a block: notes the first, and raises on a second Ctrl-C."""
+
+    def __init__(self, *, raises: bool):
+        self.raises = raises  # whether `check` does
+        self.received = False  # not a threading.Event, whose lock the signal may find held
+
+    def __call__(self, number: int, frame: object) -> None:
+        del frame
+        if self.received and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.received = True
+        if number == signal.SIGINT:
+            with contextlib.suppress(OSError):  # print() must not be called in a handler
+                os.write(2, b"\nstopping; Ctrl-C again ends it at once.\n")
+
+
+@contextlib.contextmanager
+def deferred(*, raises: bool = True) -> Iterator[StopRequest]:
+    """Defer Ctrl-C and SIGTERM to calls of `check` and to the end of the block.
+
+    With `raises` false, neither raises anything, and the block polls `received`. A block within
+    another one, or in another thread than the main one, leaves the signals as they are.
+    """
+    outer = _current()
+    if outer or threading.current_thread() is not threading.main_thread():
+        yield outer or StopRequest(raises=False)
+        return
+    request = StopRequest(raises=raises)
+    before = {s: signal.signal(s, request) for s in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield request
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+    if raises and request.received:
+        raise KeyboardInterrupt
+
+
+def check() -> None:
+    """Raise KeyboardInterrupt in the main thread if a signal has been deferred."""
+    request = _current()
+    if request and request.raises and request.received:
+        raise KeyboardInterrupt
+
+
+def _current() -> StopRequest | None:
+    if threading.current_thread() is not threading.main_thread():
+        return None
+    handler = signal.getsignal(signal.SIGINT)
+    return handler if isinstance(handler, StopRequest) else None
