@@ -9,7 +9,7 @@ from typing import Any
 from data_prep import corpora
 from data_prep.augmentation.views import Augmentation
 from ser_jax.audio.waveform import WHOLE
-from ser_jax.common import files
+from ser_jax.common import files, interrupts
 from ser_jax.common.concurrency import map_ahead
 from ser_jax.common.errors import UserError
 from ser_jax.features import FeatureSpec
@@ -45,12 +45,13 @@ class Recipe:
         head = [self.settings(), self.corpus.name, self.corpus.labels]
         digest = hashlib.sha256(f"{json.dumps(head, sort_keys=True)[:-1]}, [".encode())
         utterances = self.corpus.utterances
-        checksums = map_ahead(_checksum, utterances, ahead=4 * N_THREADS, n_threads=N_THREADS)
-        for number, (u, checksum) in enumerate(zip(utterances, checksums, strict=True)):
-            clip = [u.id, u.emotion, u.speaker, dict(u.attributes), u.votes, checksum]
-            if u.segment != WHOLE:
-                clip.append(str(u.segment))
-            digest.update(f"{', ' * (number > 0)}{json.dumps(clip, sort_keys=True)}".encode())
+        with interrupts.deferred():
+            checksums = map_ahead(_checksum, utterances, ahead=4 * N_THREADS, n_threads=N_THREADS)
+            for number, (u, checksum) in enumerate(zip(utterances, checksums, strict=True)):
+                clip = [u.id, u.emotion, u.speaker, dict(u.attributes), u.votes, checksum]
+                if u.segment != WHOLE:
+                    clip.append(str(u.segment))
+                digest.update(f"{', ' * (number > 0)}{json.dumps(clip, sort_keys=True)}".encode())
         digest.update(b"]]")
         return digest.hexdigest()[:12]
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from ser_jax.common import files, provenance
+from ser_jax.common import files, interrupts, provenance
 from ser_jax.common.errors import UserError
 from ser_jax.data.loader import BatchLoader
 from ser_jax.data.records import open_records
@@ -41,7 +41,8 @@ def evaluate(config: ConfigDict, records_folder: Path, workdir: Path) -> dict[st
     weights, metadata = checkpoints.load_best(workdir, layout.replicated)
     train_workdir.claim(workdir, config, records_folder.parent.name, is_training=False)
     experiment = make_experiment(config, open_records(records_folder))
-    predictions, loss_R = _predict(experiment, weights, layout)
+    with interrupts.deferred():
+        predictions, loss_R = _predict(experiment, weights, layout)
     value_R, epoch_R = processes.fetch((weights["value"], weights["epoch"]))
     failed_R = checkpoints.failed(weights) | ~np.isfinite(loss_R)
     if failed_R.all():

@@ -21,13 +21,17 @@ import numpy as np
 from orbax.checkpoint import v1 as ocp
 
 from ser_jax.common.errors import UserError
+from ser_jax.common.files import explain_full_disk
 from ser_jax.parallel import processes
 from ser_jax.train.state import Best, Normalisation, TrainState, Weights
 
 
 def save_last(workdir: Path, step: int, state: TrainState) -> None:
     """Save the state to resume from; the previous one is kept until this one is complete."""
-    with _checkpointer(workdir, "last") as checkpointer:
+    with (
+        explain_full_disk(_folder(workdir, "last")),
+        _checkpointer(workdir, "last") as checkpointer,
+    ):
         checkpointer.save(step, state, overwrite=True)
 
 
@@ -64,7 +68,10 @@ def save_best(
         "epoch": best.epoch,
         "value": best.value,
     }
-    with _checkpointer(workdir, "best") as checkpointer:
+    with (
+        explain_full_disk(_folder(workdir, "best")),
+        _checkpointer(workdir, "best") as checkpointer,
+    ):
         checkpointer.save(epoch, weights, custom_metadata=metadata, overwrite=True)
 
 

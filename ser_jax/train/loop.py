@@ -4,8 +4,6 @@ All replicas of a run go through an epoch together.
 """
 
 import contextlib
-import signal
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +14,7 @@ import numpy as np
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from ser_jax.common import files
+from ser_jax.common import files, interrupts
 from ser_jax.common.errors import Interrupted, UserError
 from ser_jax.data.examples import shuffled_batches, stack_batches
 from ser_jax.data.records import open_records
@@ -36,28 +34,41 @@ def train(config: ConfigDict, records_folder: Path, workdir: Path) -> None:
     """Train, or resume an interrupted training; the workdir keeps the best weights.
 
     Raises:
-      UserError: invalid input, or a loss that is not finite.
+      UserError: invalid input, a loss that is not finite, or another training in the workdir.
       Interrupted: Ctrl-C or SIGTERM; everything is saved.
     """
     experiment = make_experiment(config, open_records(records_folder))
     states = initial_states(experiment)
     if config.init_from:
         states = warm_start.start_from(experiment, states, Path(config.init_from))
-    train_workdir.claim(workdir, config, records_folder.parent.name)
-    if processes.is_first():
-        files.write_json(workdir / "split.json", _checksums(experiment))
-    print(describe(experiment, states[0]), flush=True)
-    with _explain_out_of_memory(), stop_signals() as stop:
-        trainer = Trainer(experiment, states)
-        del states  # the trainer has copied them
-        if trainer.layout.describe():
-            print(trainer.layout.describe(), flush=True)
-        TrainingLoop(experiment, trainer, workdir, stop).run()
-        if processes.any_process(stop.is_set()):
-            raise Interrupted(
-                "stopped; the training is finished and saved, and the same command continues with "
-                "what is left."
+    with _only_training_in(workdir):
+        train_workdir.claim(workdir, config, records_folder.parent.name)
+        if processes.is_first():
+            files.write_json(workdir / "split.json", _checksums(experiment))
+        print(describe(experiment, states[0]), flush=True)
+        with _explain_out_of_memory(), interrupts.deferred(raises=False) as stop:
+            trainer = Trainer(experiment, states)
+            del states  # the trainer has copied them
+            if trainer.layout.describe():
+                print(trainer.layout.describe(), flush=True)
+            TrainingLoop(experiment, trainer, workdir, stop).run()
+            if processes.any_process(stop.received):
+                raise Interrupted(
+                    "stopped; the training is finished and saved, and the same command continues "
+                    "with what is left."
+                )
+
+
+@contextlib.contextmanager
+def _only_training_in(workdir: Path) -> Iterator[None]:
+    """Refuse a workdir in which another training runs."""
+    with contextlib.ExitStack() as stack:
+        if processes.is_first():
+            refusal = (
+                f"another training runs in {workdir}; wait for it, or choose another --workdir."
             )
+            stack.enter_context(files.locked(workdir, refusal=refusal))
+        yield
 
 
 @contextlib.contextmanager
@@ -72,28 +83,6 @@ def _explain_out_of_memory() -> Iterator[None]:
             "a device is out of memory; lower replicas.at_once or train.batch_size, or "
             "input.memory_limit_gb, above which examples are streamed."
         ) from error
-
-
-@contextlib.contextmanager
-def stop_signals() -> Iterator[threading.Event]:
-    """Yield an event that Ctrl-C and SIGTERM set; a second Ctrl-C stops at once."""
-    stop = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield stop  # only the main thread can handle signals
-        return
-
-    def request(number: int, frame: object) -> None:
-        del frame
-        if stop.is_set() and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        stop.set()
-
-    before = {s: signal.signal(s, request) for s in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _checksums(experiment: Experiment) -> dict[str, Any]:
@@ -112,7 +101,7 @@ class TrainingLoop:
     """The host's side of training: order of examples, metrics, log, checkpoints, signals."""
 
     def __init__(
-        self, experiment: Experiment, trainer: Trainer, workdir: Path, stop: threading.Event
+        self, experiment: Experiment, trainer: Trainer, workdir: Path, stop: interrupts.StopRequest
     ):
         self._config, self._replicas = experiment.config, experiment.replicas
         self._trainer, self._workdir, self._stop = trainer, workdir, stop
@@ -157,7 +146,7 @@ class TrainingLoop:
             log.write(rows)
             print(console_line(rows, n_epochs, n_replicas), flush=True)
             self._trainer.save_last(self._workdir, self._done)
-            if processes.any_process(self._stop.is_set()) and epoch < n_epochs:
+            if processes.any_process(self._stop.received) and epoch < n_epochs:
                 raise self._interrupted(epoch)
             stopped_R = self._trainer.fetch(lambda state: state.stopped)
         return stopped_R
@@ -225,7 +214,7 @@ class TrainingLoop:
         if len(self._replicas) == 1:  # with several, the others finish the epoch first
             sums, rate_R = self._fetch_sums()
             self._report_failures(sums.bad_step >= 0, sums.bad_step, rate_R, epoch)
-        if processes.any_process(self._stop.is_set()) and self._done < epoch * self._n_steps:
+        if processes.any_process(self._stop.received) and self._done < epoch * self._n_steps:
             self._trainer.save_last(self._workdir, self._done)
             raise self._interrupted(epoch)
 

@@ -32,7 +32,10 @@ class MetricLog:
         """Append an epoch; a value that is not finite becomes null, as JSON requires."""
         rows = [{k: v if math.isfinite(v) else None for k, v in row.items()} for row in rows]
         if processes.is_first():
-            with self._path.open("a", encoding="utf-8") as file:
+            with (
+                files.explain_full_disk(self._path),
+                self._path.open("a", encoding="utf-8") as file,
+            ):
                 file.write("".join(json.dumps(row, allow_nan=False) + "\n" for row in rows))
         if self._board:
             self._board.write(rows)
