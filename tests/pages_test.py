@@ -1,6 +1,10 @@
 import html as html_library
 import json
+import os
 import re
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -164,3 +168,24 @@ def test_numbers_and_intervals_as_text():
     assert numbers.limits(0.501, 0.542) == " [50.1, 54.2]" and numbers.limits(None, None) == ""
     assert numbers.limits(-0.01, 0.02, "+.1f") == " [-1.0, +2.0]"
     assert numbers.points(0.012) == "+1.2"
+
+
+@pytest.mark.parametrize("backend", ["module://matplotlib_inline.backend_inline", "nonsense"])
+def test_figures_need_no_backend_of_the_environment(tmp_path, backend):
+    program = (
+        "import sys; from pathlib import Path; from ser_jax.pages import figure\n"
+        "with figure.style():\n"
+        "    sheet = figure.new_figure(2, 2)\n"
+        "    sheet.add_subplot().plot([1, 2])\n"
+        "    figure.save(sheet, Path(sys.argv[1]))\n"
+        "sys.exit('matplotlib.pyplot' in sys.modules)"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", program, tmp_path / "a.png"],
+        cwd=Path(__file__).parents[1],
+        env={**os.environ, "MPLBACKEND": backend},
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 0, run.stderr
+    assert (tmp_path / "a.png").stat().st_size > 1000

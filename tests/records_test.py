@@ -512,3 +512,27 @@ def test_records_of_segments_equal_those_of_cut_files_and_their_times_are_in_the
     (tmp_path / "corpus.csv").write_text("path,emotion,speaker\na.wav,joy,x\nb.wav,sad,x")
     plain = Recipe(corpora.read("csv", tmp_path), SPEC, AUGMENTATION)
     assert plain.fingerprint() == whole.fingerprint()
+
+
+SCRIPT = """
+import importlib, sys
+from data_prep.prepare import prepare
+config = importlib.import_module("configs.cnn2d").get_config("demo")
+config.corpus.root, config.records_dir = sys.argv[1:]
+config.corpus.made.update(n_speakers=6, n_sentences=2)
+print("prepared", prepare(config.lock()))
+"""
+
+
+def test_script_without_a_main_guard_prepares_once(made_corpus, tmp_path):
+    (tmp_path / "script.py").write_text(SCRIPT)
+    run = subprocess.run(
+        [sys.executable, tmp_path / "script.py", made_corpus, tmp_path / "records"],
+        cwd=Path(__file__).parents[1],
+        env={**os.environ, "PYTHONPATH": "."},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.count("prepared") == 1 and "Prepared 72 clips." in run.stdout
