@@ -2,6 +2,8 @@
 
 import csv
 import json
+import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -63,6 +65,21 @@ def test_single_modes_equal_the_whole_run(finished, flags, tmp_path):
         assert (tmp_path / "run" / name).read_text() == (whole_run / name).read_text()
 
 
+def test_report_s_command_repeats_the_run_and_a_report_is_of_its_own_run_only(finished, tmp_path):
+    workdir = tmp_path / "run"
+    shutil.copytree(finished[0], workdir)
+    command = re.search(
+        "^ *(python launch.py .*)$", (workdir / "report/report.md").read_text(), re.M
+    )
+    _, _, *flags = shlex.split(command[1].replace("<new folder>", str(workdir)))
+    before = (workdir / "config.json").read_bytes()
+    again = launch(*flags, "--mode=report")
+    assert again.returncode == 0, again.stderr
+    other = launch(*flags, "--mode=report", "--config.train.dropout=0.35")
+    assert "belongs to a run with another config: train.dropout was" in other.stderr
+    assert other.returncode == 1 and (workdir / "config.json").read_bytes() == before
+
+
 def make_corpus(root: Path, emotions: str = "ANG SAD", speakers: str = "1001 1002 1003") -> Path:
     """Short noise clips with CREMA-D's names."""
     root.mkdir()
@@ -88,7 +105,11 @@ KFOLD = ("--config.split.name=speaker_kfold", "--config.split.n_folds=3")
 BAD_INPUT = {
     "no audio": (lambda p: p.mkdir(), CREMA_D, "there are no audio files below"),
     "no folder": (lambda p: None, CREMA_D, "does not exist"),
-    "LFS stubs": (lfs_pointers, CREMA_D, "Git LFS pointer, not audio; run `git lfs pull`"),
+    "LFS stubs": (
+        lfs_pointers,
+        (*CREMA_D, "--config.split.name=random_file"),
+        "Git LFS pointer, not audio; run `git lfs pull`",
+    ),
     "wrong reader": (
         make_corpus,
         (*CREMA_D, "--config.corpus.name=ravdess"),
