@@ -5,6 +5,7 @@ votes, and a result on them says nothing about emotion in people.
 """
 
 import functools
+import io
 import json
 import os
 import shutil
@@ -167,11 +168,11 @@ def _write_speaker(
         for column, emotion in enumerate(crema_d.EMOTIONS):
             rng = np.random.default_rng([seed, index, row, column, 2])
             waveform_S = voice.speak(syllables, emotion, speaker, rng, sampling_rate)
-            soundfile.write(
-                folder / f"{FIRST_ACTOR + index}_{sentence}_{emotion}_XX.wav",
-                np.round(waveform_S * 32767).astype(np.int16),
-                sampling_rate,
-                subtype="PCM_16",
+            samples_S, wav = np.round(waveform_S * 32767).astype(np.int16), io.BytesIO()
+            soundfile.write(wav, samples_S, sampling_rate, format="WAV", subtype="PCM_16")
+            # Not by libsndfile, whose errors do not say that a disk is full.
+            (folder / f"{FIRST_ACTOR + index}_{sentence}_{emotion}_XX.wav").write_bytes(
+                wav.getbuffer()
             )
 
 

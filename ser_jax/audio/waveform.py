@@ -1,5 +1,6 @@
 """Audio file → mono waveform: the only decoder, used by preparation and prediction alike."""
 
+import io
 import math
 from pathlib import Path
 from typing import NamedTuple
@@ -128,4 +129,7 @@ def write(path: Path, waveform_S: np.ndarray, sampling_rate: int) -> None:
 
     clipped_S = np.clip(waveform_S, -1, 1 - 2**-15)
     with files.replacing(path) as temporary:
-        soundfile.write(temporary, clipped_S, sampling_rate, format="FLAC", subtype="PCM_16")
+        # Not by libsndfile, whose errors do not say that a disk is full.
+        flac = io.BytesIO()
+        soundfile.write(flac, clipped_S, sampling_rate, format="FLAC", subtype="PCM_16")
+        temporary.write_bytes(flac.getbuffer())

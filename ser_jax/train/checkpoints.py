@@ -9,9 +9,11 @@ Every array has a leading axis with the replicas in the order of the metadata. A
 independent of the devices and of the layout.
 """
 
+import contextlib
 import hashlib
 import logging
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +30,7 @@ from ser_jax.train.state import Best, Normalisation, TrainState, Weights
 
 def save_last(workdir: Path, step: int, state: TrainState) -> None:
     """Save the state to resume from; the previous one is kept until this one is complete."""
-    with (
-        explain_full_disk(_folder(workdir, "last")),
-        _checkpointer(workdir, "last") as checkpointer,
-    ):
+    with _saving(workdir, "last") as checkpointer:
         checkpointer.save(step, state, overwrite=True)
 
 
@@ -68,10 +67,7 @@ def save_best(
         "epoch": best.epoch,
         "value": best.value,
     }
-    with (
-        explain_full_disk(_folder(workdir, "best")),
-        _checkpointer(workdir, "best") as checkpointer,
-    ):
+    with _saving(workdir, "best") as checkpointer:
         checkpointer.save(epoch, weights, custom_metadata=metadata, overwrite=True)
 
 
@@ -151,6 +147,21 @@ def _metadata(checkpointer: ocp.training.Checkpointer) -> Any:
     return saved
 
 
+@contextlib.contextmanager
+def _saving(workdir: Path, name: str) -> Iterator[ocp.training.Checkpointer]:
+    with explain_full_disk(_folder(workdir, name)), _checkpointer(workdir, name) as checkpointer:
+        try:
+            yield checkpointer
+        except Exception:
+            _silence_asyncio()
+            raise
+
+
+def _silence_asyncio() -> None:
+    """Keep asyncio from printing the failures of Orbax's other tasks after the first one."""
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+
+
 def _load(checkpointer: ocp.training.Checkpointer, abstract: Any) -> Any:
     try:
         return checkpointer.load(None, abstract)
@@ -159,8 +170,7 @@ def _load(checkpointer: ocp.training.Checkpointer, abstract: Any) -> Any:
 
 
 def _damaged(checkpointer: ocp.training.Checkpointer) -> UserError:
-    # Orbax's other reads fail as well, and asyncio would print each failure after this message.
-    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+    _silence_asyncio()
     return UserError(
         f"the checkpoint {checkpointer.directory}/{checkpointer.latest.step} is damaged or of "
         "another model; move the workdir away and train again, or choose another --workdir."
