@@ -390,6 +390,7 @@ def test_the_cases_that_failed(shared_data):
     for name, n_clips in (("segments_one", 27), ("segments_many", 54)):
         utterances = corpora.read("csv", folder / f"{name}.csv").utterances
         assert len(utterances) == n_clips and all("@" in u.id for u in utterances)
+    assert "(label_case.csv, line 5), 'sad' (label" in refusal("csv", folder / "label_case.csv")
     assert "are the emotions 'Angry'" in refusal("csv", folder / "label_case.csv")
     assert "starts in line 7" in refusal("csv", folder / "unclosed_quote.csv")
 

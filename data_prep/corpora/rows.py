@@ -152,17 +152,20 @@ def refuse_alike(
       UserError: there are two such texts.
     """
     first: dict[str, str] = {}
+    pairs = []
     for text in places:
         key = " ".join(unicodedata.normalize("NFKC", text).casefold().split())
         if not exact_digits and _NUMBER.fullmatch(key):
             key = str(Decimal(key).normalize())
         other = first.setdefault(key, text)
         if other != text:
-            raise UserError(
-                f"are the {noun} {other!r} ({places[other]}) and {text!r} ({places[text]}) the "
-                "same? They differ only in case, Unicode form or the spelling of a number. Write "
-                f"them alike if they are{remedy}, and give them different names if not."
-            )
+            pairs.append(f"{other!r} ({places[other]}) and {text!r} ({places[text]})")
+    if pairs:
+        raise UserError(
+            f"are the {noun} {listed(pairs)} the same? They differ only in case, Unicode form or "
+            f"the spelling of a number. Write them alike if they are{remedy}, and give them "
+            "different names if not."
+        )
 
 
 def listed(places: Iterable[str]) -> str:
