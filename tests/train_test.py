@@ -323,6 +323,23 @@ def test_warm_start_on_another_split_is_a_leak(tiny, tiny_records, tmp_path, uni
         loop.train(config, tiny_records, tmp_path / "second")
 
 
+def test_warm_start_is_audited_against_the_source_s_own_source(
+    tiny, tiny_records, tmp_path, uninterrupted, capsys
+):
+    config = tiny()
+    config.init_from, config.train.epochs = str(uninterrupted), 1
+    loop.train(config, tiny_records, tmp_path / "second")
+    split = files.read_json(uninterrupted / "split.json")
+    split["0"]["train"] |= dict([split["0"]["test"].popitem()])  # the first run had another split
+    files.write_json(uninterrupted / "split.json", split)
+    config.init_from = str(tmp_path / "second")
+    with pytest.raises(LeakageError, match=f"{uninterrupted} was trained on .*, a test clip of"):
+        loop.train(config, tiny_records, tmp_path / "third")
+    shutil.rmtree(uninterrupted)
+    loop.train(config, tiny_records, tmp_path / "third")
+    assert f"started from {uninterrupted}, which is not there" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("is_recorded", [True, False])
 def test_warm_start_that_has_heard_a_test_speaker_is_a_leak(tiny, tiny_records, is_recorded):
     """The source shares no test clip, but other clips of a test speaker, or only their names."""

@@ -22,6 +22,7 @@ from ser_jax.parallel import mesh
 from ser_jax.predict import trained_model
 from ser_jax.report import run_report
 from ser_jax.train import checkpoints, loop, trainer
+from ser_jax.train.replicas import expand
 from ser_jax.train.state import Best, Normalisation
 
 # Six steps change a weight by a few thousandths; another order, seed or rate, the loss by 0.01.
@@ -214,6 +215,15 @@ def test_failed_replica_stops_and_the_others_continue(tiny, tiny_records, tmp_pa
     assert f"{failures}: a loss or a weight was not finite" in page
     text = (tmp_path / "run" / "results.json").read_text()
     assert json.loads(text)["settings"][0]["val"]["mean"] is None
+
+
+def test_run_fails_once_the_last_replica_fails_in_a_later_epoch(tiny):
+    running = loop.TrainingLoop.__new__(loop.TrainingLoop)
+    running._replicas = expand(small(tiny, replicas={"seeds": 2}))
+    running._failed_R = np.array([True, False])
+    rates, failed_R = np.full(2, 1e-3), np.array([False, True])
+    with pytest.raises(UserError, match="not finite in epoch 3, on validation; lower"):
+        running._report_failures(failed_R, np.array([-1, -1]), rates, 3)
 
 
 def test_replica_with_non_finite_weights_is_left_out_everywhere(

@@ -39,8 +39,7 @@ def start_from(experiment: Experiment, states: list[TrainState], source: Path) -
             f"init_from={source} has a network of another shape; give the same config.model, "
             "config.features and input.max_frames."
         )
-    failed_R = checkpoints.failed(weights)
-    source_splits = files.read_json(source / "split.json")
+    failed_R, lineage = checkpoints.failed(weights), _lineage(source, metadata)
     started = []
     for replica, state in zip(experiment.replicas, states, strict=True):
         number = _counterpart(replica, metadata["replicas"], source)
@@ -49,14 +48,31 @@ def start_from(experiment: Experiment, states: list[TrainState], source: Path) -
                 f"init_from={source} has no finite weights of {replica}, whose training failed; "
                 "give a run in which it did not."
             )
-        source_fold = str(metadata["replicas"][number]["fold"])
-        _audit(experiment, replica, source_splits[source_fold], source)
-        is_same_corpus = metadata["corpus"] == experiment.corpus  # else equal names mean nothing
-        heard = metadata.get("heard", {}).get(source_fold, {}) if is_same_corpus else {}
-        _audit_promises(experiment, replica, source_splits[source_fold], heard, source)
+        heir = replica
+        for folder, facts in lineage:
+            heir = Replica(**facts["replicas"][_counterpart(heir, facts["replicas"], folder)])
+            source_split = files.read_json(folder / "split.json")[str(heir.fold)]
+            _audit(experiment, replica, source_split, folder)
+            is_same_corpus = facts["corpus"] == experiment.corpus  # else equal names mean nothing
+            heard = facts.get("heard", {}).get(str(heir.fold), {}) if is_same_corpus else {}
+            _audit_promises(experiment, replica, source_split, heard, folder)
         own_weights = jax.tree.map(lambda leaf: leaf[number], (params, batch_stats))  # noqa: B023
         started.append(replace_weights(state, *own_weights))
     return started
+
+
+def _lineage(source: Path, metadata: dict[str, Any]) -> list[tuple[Path, dict[str, Any]]]:
+    """Return the source and the runs from which it started itself, each with its metadata."""
+    lineage = [(source, metadata)]
+    while earlier := lineage[-1][1]["config"].get("init_from"):
+        if not Path(earlier).is_dir():
+            print(
+                f"NOTE: {lineage[-1][0]} started from {earlier}, which is not there any more; "
+                "whether that training has seen test clips of this run is not checked."
+            )
+            break
+        lineage.append((Path(earlier), checkpoints.load_best(Path(earlier))[1]))
+    return lineage
 
 
 def _counterpart(replica: Replica, candidates: list[dict[str, Any]], source: Path) -> int:
