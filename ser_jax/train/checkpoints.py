@@ -20,6 +20,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from absl import logging as absl_logging
 from orbax.checkpoint import v1 as ocp
 
 from ser_jax.common.errors import UserError
@@ -149,17 +150,16 @@ def _metadata(checkpointer: ocp.training.Checkpointer) -> Any:
 
 @contextlib.contextmanager
 def _saving(workdir: Path, name: str) -> Iterator[ocp.training.Checkpointer]:
-    with explain_full_disk(_folder(workdir, name)), _checkpointer(workdir, name) as checkpointer:
-        try:
+    verbosity = absl_logging.get_verbosity()
+    absl_logging.set_verbosity(absl_logging.FATAL)  # Orbax logs what it raises, with a traceback
+    try:
+        with (
+            explain_full_disk(_folder(workdir, name)),
+            _checkpointer(workdir, name) as checkpointer,
+        ):
             yield checkpointer
-        except Exception:
-            _silence_asyncio()
-            raise
-
-
-def _silence_asyncio() -> None:
-    """Keep asyncio from printing the failures of Orbax's other tasks after the first one."""
-    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+    finally:
+        absl_logging.set_verbosity(verbosity)
 
 
 def _load(checkpointer: ocp.training.Checkpointer, abstract: Any) -> Any:
@@ -170,7 +170,8 @@ def _load(checkpointer: ocp.training.Checkpointer, abstract: Any) -> Any:
 
 
 def _damaged(checkpointer: ocp.training.Checkpointer) -> UserError:
-    _silence_asyncio()
+    # Orbax's other reads fail as well, and asyncio would print each failure after this message.
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     return UserError(
         f"the checkpoint {checkpointer.directory}/{checkpointer.latest.step} is damaged or of "
         "another model; move the workdir away and train again, or choose another --workdir."
