@@ -19,6 +19,7 @@ from ser_jax.compare.comparison import compare
 from ser_jax.data.leakage import LeakageError
 from ser_jax.evaluate import finished_run, test_set
 from ser_jax.parallel import mesh
+from ser_jax.predict import __main__ as predict
 from ser_jax.predict import trained_model
 from ser_jax.report import run_report
 from ser_jax.train import checkpoints, loop, trainer
@@ -227,7 +228,7 @@ def test_run_fails_once_the_last_replica_fails_in_a_later_epoch(tiny):
 
 
 def test_replica_with_non_finite_weights_is_left_out_everywhere(
-    six, tiny_records, tmp_path, finished
+    six, tiny_records, tmp_path, finished, made_corpus, capsys
 ):
     """A checkpoint of an earlier version, in which NaN weights could be the best."""
     run = shutil.copytree(finished, tmp_path / "run")
@@ -242,6 +243,8 @@ def test_replica_with_non_finite_weights_is_left_out_everywhere(
     others = [r["accuracy"] for r in results["replicas"] if r["replica"] != 1]
     assert results["accuracy"] == pytest.approx(np.mean(others))
     assert trained_model.load(run).numbers == (0, 2, 3, 4, 5)
+    predict.main([str(next(made_corpus.rglob("*.wav"))), f"--workdir={run}"])
+    assert "left out, since its training failed: seed 1, fold 0" in capsys.readouterr().err
     comparison = compare([finished_run.load(run)])
     assert comparison["runs"][0]["n_replicas"] == 5
     config = six()

@@ -43,6 +43,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         f"Written to {flags.out}, {size:.1f} MB: {', '.join(sorted(contents))}; "
         f"{n} replica{'s' * (n > 1)}, {', '.join(PLATFORMS)}."
     )
+    for replica in model.failed:
+        print(f"Left out, since its training failed: {replica}.")
 
 
 def command() -> None:

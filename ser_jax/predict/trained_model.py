@@ -45,6 +45,7 @@ class TrainedModel:
     epochs: tuple[int, ...]  # the best epoch of each replica
     weights: tuple[Weights, ...]  # of each replica at that epoch
     licence: str = ""  # of the corpus; "" if it is not recorded
+    failed: tuple[Replica, ...] = ()  # left out, since a loss or weight was not finite
 
     def examples(self, waveform_BxS: Array, n_samples_B: Array) -> tuple[Array, Array]:
         """Return the features of clips as training reads them from records, padded and cut.
@@ -108,6 +109,7 @@ def load(workdir: Path) -> TrainedModel:
         epochs=tuple(int(best["epoch"][i]) for i in numbers),
         weights=tuple(jax.device_put(jax.tree.map(itemgetter(i), weights)) for i in numbers),
         licence=metadata.get("licence", ""),
+        failed=tuple(r for r, failed in zip(replicas, failed_R, strict=True) if failed),
     )
 
 
@@ -118,6 +120,7 @@ class TrainedBackend:
         """Place the weights on devices, by default all local ones, but only the first CPU."""
         self.corpus, self.labels, self.spec = model.corpus, model.labels, model.spec
         self.min_frames, self.max_frames = model.min_frames, model.max_frames
+        self.failed = model.failed
         self._on_cpu = jax.default_backend() == "cpu"
         devices = devices or jax.local_devices()[: 1 if self._on_cpu else None]
         self._mesh = jax.make_mesh(
