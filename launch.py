@@ -7,6 +7,8 @@ python launch.py --config=configs/study.py
 """
 
 import functools
+import json
+import shlex
 import sys
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from ml_collections import ConfigDict, config_flags
 
 from ser_jax.common import cli, runtime
 from ser_jax.common.cli import exit_with_message
+from ser_jax.common.config import overrides
 
 MODES = ("all", "prepare", "train", "evaluate", "report")
 
@@ -88,10 +91,26 @@ def run(config: ConfigDict, workdir: Path, mode: str, is_first: bool) -> None:
         evaluate(config, records, workdir)
     if mode in ("all", "report") and is_first:
         from data_prep.prepare import recordings
+        from ser_jax.common.files import read_json
         from ser_jax.report.run_report import write
+        from ser_jax.train.workdir import claim
 
-        page = write(workdir, recordings(config), config.report.clips_a_cell)
+        settings = read_json(workdir / "config.json", "run --mode=train with this --workdir")
+        if mode == "report":
+            claim(workdir, config, settings.get("records"), is_training=False)
+        command = reproduction(settings)
+        page = write(workdir, recordings(config), config.report.clips_a_cell, command)
         print(f"The run report is {page}.")
+
+
+def reproduction(settings: dict) -> str:
+    """Return the command, without --workdir, that repeats a run with these settings."""
+    file = config_flags.get_config_filename(flags.FLAGS["config"])
+    values = flags.FlagValues()
+    unchanged = config_flags.DEFINE_config_file("config", flag_values=values)
+    values(["", f"--config={file}"])
+    defaults = json.loads(unchanged.value.to_json())
+    return shlex.join(["python", "launch.py", f"--config={file}", *overrides(defaults, settings)])
 
 
 if __name__ == "__main__":

@@ -19,8 +19,8 @@ CONFUSION = Figure("confusion.png", "Confusion matrix of the model")
 HUMAN = Figure("human.png", "Confusion matrix of the listeners beside the model's")
 
 
-def blocks(epochs: Epochs, results: dict[str, Any]) -> list[Block]:
-    """Return all of a run report but its title; `results` is the content of results.json."""
+def blocks(epochs: Epochs, results: dict[str, Any], command: str = "") -> list[Block]:
+    """Return all of a run report but its title; see run_report.write."""
     return [
         _scores(results),
         _reading(results),
@@ -32,7 +32,7 @@ def blocks(epochs: Epochs, results: dict[str, Any]) -> list[Block]:
         *([HUMAN] if "human" in results else []),
         *_breakdown(results),
         *_calibration(results),
-        *trainings.blocks(epochs, results),
+        *trainings.blocks(epochs, results, command),
     ]
 
 

@@ -28,14 +28,14 @@ def write(
     results: dict[str, Any],
     predictions: Predictions | None,
     utterances: Mapping[str, Any] | None,
-    clips_a_cell: int,
+    clips_per_cell: int,
 ) -> Path:
     """Write report/index.html and the audio and pictures of its clips.
 
     The previous page stays complete until the new one is. See run_report.write; `blocks` is the
     content that report.md has too, `predictions` are those of the chosen replicas, if any.
     """
-    cells = find_cells(predictions, clips_a_cell) if predictions else {}
+    cells = find_cells(predictions, clips_per_cell) if predictions else {}
     clips = [clip for cell in cells.values() for clip in cell.listed]
     with _new_folder(workdir / "report") as folder:
         start = time.monotonic()

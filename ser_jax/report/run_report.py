@@ -14,7 +14,10 @@ from ser_jax.report.figures import breakdown, confusion, reliability, training
 
 
 def write(
-    workdir: Path, utterances: Mapping[str, Any] | None = None, clips_a_cell: int = 10
+    workdir: Path,
+    utterances: Mapping[str, Any] | None = None,
+    clips_per_cell: int = 10,
+    command: str = "",
 ) -> Path:
     """Write report/index.html, report/report.md and the figures that both show.
 
@@ -22,7 +25,8 @@ def write(
       workdir: the folder of a trained and evaluated run.
       utterances: by clip id, objects with path, votes and attributes, to be shown and played; None
         if the audio is not available.
-      clips_a_cell: the most clips listed per cell of the confusion matrix; 0 lists all.
+      clips_per_cell: the most clips listed per cell of the confusion matrix; 0 lists all.
+      command: that repeats the run, but for --workdir; "" if it is not known.
 
     Returns:
       The path of index.html.
@@ -53,6 +57,6 @@ def write(
     folder, title = workdir / "report", wording.titles(results)[0]
     for name, sheet in figures.items():
         figure.save(sheet, folder / name)
-    blocks = content.blocks(epochs, results)
+    blocks = content.blocks(epochs, results, command)
     files.write_text(folder / "report.md", markdown.document(title, blocks))
-    return html_page.write(workdir, title, blocks, results, predictions, utterances, clips_a_cell)
+    return html_page.write(workdir, title, blocks, results, predictions, utterances, clips_per_cell)

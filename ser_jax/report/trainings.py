@@ -1,6 +1,5 @@
 """The part of a run report about its trainings."""
 
-import re
 from typing import Any
 
 import numpy as np
@@ -12,13 +11,13 @@ from ser_jax.report import wording
 from ser_jax.report.wording import Epochs, score_text
 
 
-def blocks(epochs: Epochs, results: dict[str, Any]) -> list[Block]:
+def blocks(epochs: Epochs, results: dict[str, Any], command: str) -> list[Block]:
     """Return the training curves, the sweep, the replicas and how to repeat the run."""
     return [
         *_curves(epochs, results),
         *_settings(results),
         *_replicas(results),
-        *_reproduction(results),
+        *_reproduction(results, command),
     ]
 
 
@@ -85,23 +84,16 @@ def _replicas(results: dict[str, Any]) -> list[Block]:
     return parts
 
 
-def _reproduction(results: dict[str, Any]) -> list[Block]:
-    # A run's name is its config's file and variants, joined by "-".
-    name = re.sub(r"[^\w-]", "_", str(results["config"]))
-    file, _, variants = name.partition("-")
-    config = f"configs/{file}.py" + (":" + variants.replace("-", ",") if variants else "")
+def _reproduction(results: dict[str, Any], command: str) -> list[Block]:
     seeds = wording.distinct(results, "seed")
-    many = f" --config.replicas.seeds={len(seeds)}" if len(seeds) > 1 else ""
-    were = "s were" if len(seeds) > 1 else " was"
-    command = f"python launch.py --config={config} --config.seed={seeds[0]}{many}"
+    seed = f"Its seed{'s were' if len(seeds) > 1 else ' was'} {', '.join(map(str, seeds))}."
+    heading, file = Heading("To reproduce"), Code("config.json")
+    if not command:
+        text = "The command was not recorded; the run's settings are in "
+        return [heading, (text, file, f" beside this folder. {seed}")]
+    text = " beside this folder holds every setting of the run; this command gives those that "
     return [
-        Heading("To reproduce"),
-        (
-            Code("config.json"),
-            " beside this folder holds every setting of the run; pass those that differ from the "
-            "config file as ",
-            Code("--config.KEY=VALUE"),
-            f". Its seed{were} {', '.join(map(str, seeds))}.",
-        ),
+        heading,
+        (file, f"{text}differ from the config file. {seed}"),
         Listing(f"{command} --workdir=<new folder>"),
     ]
