@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from data_prep import corpora
 from data_prep.augmentation.views import Augmentation, augment
 from data_prep.inspect import counts, distributions, measure, samples
 from data_prep.inspect.inspection import inspect
@@ -260,3 +261,9 @@ def test_command_line_errors_are_one_line(tmp_path):
         assert process.returncode == 1 and message in process.stderr, process.stderr
         assert "Traceback" not in process.stderr
     assert "--clips" in run("--help").stdout
+
+
+def test_metadata_of_a_clip_is_json_without_infinity():
+    clip = corpora.Utterance("a", Path("a.wav"), "joy", "anna", place="corpus.csv, line 2")
+    text = json.dumps(samples.metadata(clip), allow_nan=False)
+    assert json.loads(text).keys() == {"id", "emotion", "speaker", "attributes", "votes"}

@@ -1,5 +1,6 @@
 """Protocols reproduce the published splits, and the audit refuses every kind of leak."""
 
+import contextlib
 import csv
 import dataclasses
 
@@ -302,6 +303,28 @@ def test_audit_refuses_every_kind_of_leak():
         audit_of(clips, [0], [1], [2], normalised_on=[0, 1])
     with pytest.raises(LeakageError, match="SHA-256 same is in train and in test"):
         audit_of(clips_of(ids, ["same", "b", "same", "d"]), [0], [1], [2])
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "is_leak"),
+    [
+        ("f@0-1.5", "f@1.5-3", False),
+        ("f@0-1.52", "f@1.5-3", False),  # rounded times
+        ("f@0-2", "f@1.5-3", True),
+        ("f@1-end", "f@0.00001-3", True),
+        ("f", "f@9-end", True),
+        ("f@0-2", "g@0-2", False),
+        ("f", "g", False),
+    ],
+)
+def test_audit_refuses_overlapping_segments_in_different_sets(a, b, is_leak):
+    clips = dataclasses.replace(
+        clips_of(["1001_DFA_ANG_XX"] * 3), ids=(a, b, "x"), sha256=(a, b, "x")
+    )
+    split = Split("random_file", False, np.array([1]), np.array([2]), np.array([0]))
+    refusal = pytest.raises(LeakageError, match="which overlaps it")
+    with refusal if is_leak else contextlib.nullcontext():
+        leakage.audit(split, clips, trained_on=split.train, normalised_on=split.train)
 
 
 def test_audit_checks_promised_unseen_sentences():

@@ -56,7 +56,7 @@ def _utterance(table: Path, row: Row) -> Utterance:
     path = _inside(table, row)
     segment = _segment(table, row)
     return Utterance(
-        id=path.with_suffix("").as_posix() + (f"@{segment}" if segment != WHOLE else ""),
+        id=segment.id_of(path.with_suffix("").as_posix()),
         path=_on_disk(table.parent, path),
         emotion=values["emotion"],
         speaker=values["speaker"],

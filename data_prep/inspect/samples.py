@@ -76,8 +76,7 @@ def write(
 def metadata(utterance: Utterance) -> dict[str, Any]:
     """Return the fields of a clip that the page shows, as JSON values."""
     fields = dataclasses.asdict(utterance)
-    del fields["path"]
-    return fields
+    return {k: v for k, v in fields.items() if k not in ("path", "segment", "place")}
 
 
 def _picture(spec: FeatureSpec, waveform_S: np.ndarray) -> Any:

@@ -2,6 +2,7 @@
 
 import io
 import math
+import re
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,7 +17,9 @@ from ser_jax.common import files
 SILENT_RMS = 1e-4
 LOUDEST = 1e6  # times full scale; the power of more would overflow float32
 _MARGIN = 1.0  # s decoded past the end for the resampling filter
-_SLACK = 0.05  # s that a segment may end after its file, for rounded times
+_SECONDS = r"(\d+(?:\.\d+)?(?:e[+-]?\d+)?|end)"
+_ID = re.compile(rf"(.*)@{_SECONDS}-{_SECONDS}", re.DOTALL)
+SLACK = 0.05  # s that a segment may reach beyond its file or into the next: times are rounded
 
 
 class Segment(NamedTuple):
@@ -27,10 +30,23 @@ class Segment(NamedTuple):
 
     def outside(self, length: float) -> str:
         """Say why the segment is not in a file of this length, s; "" if it is."""
-        ends_late = self.end != math.inf and self.end > length + _SLACK
+        ends_late = self.end != math.inf and self.end > length + SLACK
         if self.start < length and not ends_late:
             return ""
         return f"is {length:.3f} s long, and a segment of it is {self}"
+
+    def id_of(self, name: str) -> str:
+        """Return the id of this segment of the file `name`."""
+        return name if self == WHOLE else f"{name}@{self}"
+
+    @staticmethod
+    def split_id(clip_id: str) -> tuple[str, "Segment"]:
+        """Return the file and segment of an id."""
+        if not (match := _ID.fullmatch(clip_id)):
+            return clip_id, WHOLE
+        name, start, end = match.groups()
+        start, end = (math.inf if text == "end" else float(text) for text in (start, end))
+        return name, Segment(start, end)
 
     def __str__(self) -> str:
         start, end = (str(seconds).removesuffix(".0") for seconds in self)

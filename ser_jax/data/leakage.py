@@ -1,9 +1,11 @@
 """The audit before every training: no test or validation data may be learnt from."""
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from ser_jax.audio.waveform import SLACK, Segment
 from ser_jax.common.errors import UserError
 from ser_jax.data.splits import Clips, Split
 
@@ -25,6 +27,7 @@ def audit(split: Split, clips: Clips, *, trained_on: np.ndarray, normalised_on: 
     parts = split.parts()
     remedy = "Remove one copy, or set --config.corpus.drop_defects."
     _check_disjoint(parts, clips.ids, "the clip", remedy)
+    _check_overlaps(parts, clips.ids)
     _check_disjoint(parts, clips.sha256, "the audio with SHA-256", remedy)
     remedy = f"Correct the protocol {split.protocol}, which promises otherwise."
     if split.unseen_speakers:
@@ -42,6 +45,25 @@ def audit(split: Split, clips: Clips, *, trained_on: np.ndarray, normalised_on: 
                 f"leakage: {clips.ids[outside[0]]} is not a training clip, yet {use}; nothing was "
                 "trained."
             )
+
+
+def _check_overlaps(parts: Mapping[str, np.ndarray], ids: Sequence[str]) -> None:
+    """Refuse segments of one file (see Segment) that overlap and are in different parts."""
+    by_file: dict[str, list[tuple[Segment, str, str]]] = defaultdict(list)
+    for part, rows in parts.items():
+        for row in rows:
+            file, segment = Segment.split_id(ids[row])
+            by_file[file].append((segment, part, ids[row]))
+    for segments in by_file.values():
+        last: dict[str, tuple[float, str]] = {}  # part: where its segments so far end, and which
+        for segment, part, clip in sorted(segments):
+            for other, (end, other_clip) in last.items():
+                if other != part and end > segment.start + SLACK:
+                    raise LeakageError(
+                        f"leakage: {other_clip} is in {other}, and {clip}, which overlaps it, in "
+                        f"{part}; nothing was trained. Use a protocol that keeps them together."
+                    )
+            last[part] = max(last.get(part, (0.0, "")), (segment.end, clip))
 
 
 def _check_disjoint(

@@ -39,7 +39,7 @@ class Split:
     train: np.ndarray
     val: np.ndarray
     test: np.ndarray
-    unseen_sentences: bool = False  # likewise for sentences
+    unseen_sentences: bool = False  # the same for sentences
 
     def parts(self) -> dict[str, np.ndarray]:
         return {"train": self.train, "val": self.val, "test": self.test}
