@@ -1,6 +1,7 @@
 """Readers find their corpus in any folder and format, and say why they refuse anything else."""
 
 import math
+import random
 import unicodedata
 from collections import Counter
 from pathlib import Path
@@ -245,6 +246,7 @@ def test_csv_is_found_in_its_folder(tmp_path):
             "in line 2 cannot be read (field larger",
         ),
         ("path,emotion,speaker", "a.wav,joy,an\0na", "is not a text file"),
+        ("path,emotion,speaker", f"{'a' * 300}.wav,joy,anna", "is too long for a file name"),
         ("path,emotion,speaker", "../a.wav,joy,anna", "line 2: ../a.wav leaves the table's folder"),
         ("path,emotion,speaker", "b/../../a.wav,joy,anna", "leaves the table's folder; use a path"),
         ("path,emotion,speaker", "/etc/a.wav,joy,anna", "/etc/a.wav leaves the table's folder"),
@@ -374,6 +376,28 @@ def test_label_map_merges_votes(tmp_path):
 def test_faulty_label_map_is_refused(tmp_path, label_map):
     message = refusal("csv", table(tmp_path, "a.wav,joy,x", "b.wav,sad,x"), label_map=label_map)
     assert "corpus.label_map has" in message and "of 'joy', 'sad'" in message
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_mutated_tables_are_read_or_refused(tmp_path, seed):
+    rng = random.Random(seed)
+    inserts = ['"', ",", ";", "\n", "\r", "\t", "\0", "\\", "é", "nan", "1e999", " ", "/", ".."]
+    rows = [f"clips/{s}{e}.wav,{e},s{s},0,{s}.5" for s in range(4) for e in ("joy", "sad")]
+    table = "\n".join(["path,emotion,speaker,start,end", *rows]).encode()
+    for _ in range(20):
+        content = bytearray(table)
+        for _ in range(rng.randint(1, 5)):
+            place = rng.randrange(len(content))
+            content[place : place + rng.choice((0, 1, 20))] = rng.choice(
+                (rng.choice(inserts).encode(), bytes([rng.randrange(256)]), content[place:])
+            )
+        (tmp_path / "corpus.csv").write_bytes(content)
+        try:
+            corpus = corpora.read("csv", tmp_path)
+        except UserError as error:
+            assert "\n" not in str(error).strip()
+        else:
+            assert all(u.emotion and u.speaker and not u.path.is_file() for u in corpus.utterances)
 
 
 def test_the_cases_that_failed(shared_data):

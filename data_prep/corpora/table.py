@@ -12,6 +12,7 @@ from ser_jax.common.errors import UserError
 
 REQUIRED = ("path", "emotion", "speaker")
 SEGMENT = ("start", "end")
+_LONGEST_NAME = 255  # bytes
 USED = {*REQUIRED, *SEGMENT}
 SYNONYMS = {
     "path": "file filename file_name filepath file_path audio audio_path audio_file wav".split(),
@@ -99,6 +100,8 @@ def _inside(table: Path, row: Row) -> Path:
         raise UserError(
             f"{table}, line {row.line}: {text} leaves the table's folder; use a path inside it."
         )
+    if any(len(os.fsencode(part)) > _LONGEST_NAME for part in path.parts):
+        raise UserError(f"{table}, line {row.line}: {text[:80]}… is too long for a file name.")
     return path
 
 
