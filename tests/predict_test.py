@@ -412,7 +412,7 @@ def test_a_failed_output_leaves_no_file(recording, tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(__main__.Csv, "line", full_disk)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(UserError, match=r"cannot write .*rows.csv \(No space"):
         run(recording, "--format=csv", out=out)
     assert list(out.parent.iterdir()) == []
 
