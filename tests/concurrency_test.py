@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from ser_jax.common.concurrency import map_ahead
+from ser_jax.common.concurrency import map_ahead, result_of
 
 ROOT = Path(__file__).parents[1]
 
@@ -123,3 +123,10 @@ def test_ctrl_c_ends_promptly():
         process.stdout.readline()
         process.send_signal(signal.SIGINT)
         assert b"KeyboardInterrupt" in process.communicate(timeout=20)[1]
+
+
+def test_a_call_cancelled_before_it_started_is_not_waited_for():
+    future = concurrent.futures.Future()
+    threading.Timer(0.1, future.cancel).start()
+    with pytest.raises(concurrent.futures.CancelledError):
+        result_of(future)

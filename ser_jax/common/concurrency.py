@@ -59,6 +59,7 @@ def map_ahead(
 def result_of(future: Future[Result]) -> Result:
     """Wait for a result; Ctrl-C ends the wait at once or, if deferred, within half a second."""
     interrupts.check()
-    while not wait([future], timeout=0.5).done:
+    while not future.done():  # `wait` alone does not return for one cancelled before it started
+        wait([future], timeout=0.5)
         interrupts.check()
     return future.result()
