@@ -66,7 +66,7 @@ def test_resumed_run_has_each_epoch_once(config, tiny_records, tmp_path, monkeyp
 
     def stop_after_two(loop, epoch, stopped_R):
         if epoch == 2:
-            loop._stop.set()
+            loop._stop.received = True
         return run_epoch(loop, epoch, stopped_R)
 
     with monkeypatch.context() as patched:

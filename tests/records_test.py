@@ -255,7 +255,7 @@ def test_each_clip_is_decoded_and_analysed_once_for_all_its_views(tones, monkeyp
     calls: list[str] = []
 
     def counted(function, name):
-        return lambda *args: calls.append(name) or function(*args)
+        return lambda *args, **options: calls.append(name) or function(*args, **options)
 
     monkeypatch.setattr(waveform, "load", counted(waveform.load, "decoded"))
     monkeypatch.setattr(phase_vocoder, "_stft", counted(phase_vocoder._stft, "analysed"))
