@@ -50,10 +50,7 @@ def make(
         random.integers(0, networks.N_CLASSES, n_examples, np.int32),
     )
     resident = jax.device_put(resident, layout.replicated)
-    fields = {key: value for key, value in config.model.items() if key != "name"}
-    model = registry.build(
-        config.model.name, networks.N_CLASSES, fields, dtype=config.train.compute_dtype
-    ).clone(portable=portable)
+    model = registry.from_config(config, networks.N_CLASSES).clone(portable=portable)
     optimizer = make_optimizer(config.optimizer.name)
     state = create_state(
         model,

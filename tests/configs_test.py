@@ -56,8 +56,7 @@ def check_that_it_initialises(config):
 
 
 def build(config):
-    fields = {k: v for k, v in config.model.items() if k != "name"}
-    return registry.build(config.model.name, 6, fields, dtype=config.train.compute_dtype)
+    return registry.from_config(config, 6)
 
 
 @pytest.mark.parametrize("model", SHIPPED)

@@ -44,6 +44,17 @@ def build(
     return network
 
 
+def from_config(config: Mapping[str, Any], n_classes: int) -> Network:
+    """Return the network that a whole config describes, a ConfigDict or its JSON values.
+
+    Raises:
+      UserError: as `build`.
+    """
+    fields = {key: value for key, value in config["model"].items() if key != "name"}
+    dtype = config["train"]["compute_dtype"]
+    return build(config["model"]["name"], n_classes, fields, dtype=dtype)
+
+
 def field_names(name: str) -> list[str]:
     """Return the keys of the network's config section, without "name"."""
     shared = {field.name for field in dataclasses.fields(Network)}

@@ -92,8 +92,6 @@ def load(workdir: Path) -> TrainedModel:
             "optimizer.learning_rate."
         )
     config, labels = metadata["config"], tuple(metadata["labels"])
-    fields = {k: v for k, v in config["model"].items() if k != "name"}
-    dtype = config["train"]["compute_dtype"]
     weights = jax.device_get(checkpoints.weights_of(best))  # slicing on a device would compile
     return TrainedModel(
         config=config,
@@ -103,7 +101,7 @@ def load(workdir: Path) -> TrainedModel:
         kind=config["input"]["kind"],
         min_frames=metadata["min_frames"],
         max_frames=metadata["max_frames"],
-        network=registry.build(config["model"]["name"], len(labels), fields, dtype=dtype),
+        network=registry.from_config(config, len(labels)),
         replicas=tuple(replicas[i] for i in numbers),
         numbers=tuple(numbers),
         epochs=tuple(int(best["epoch"][i]) for i in numbers),

@@ -127,10 +127,7 @@ def _plan(
         fold: splits.make(config.split.name, clips, fold=fold, **protocol)
         for fold in dict.fromkeys(replica.fold for replica in replicas)
     }
-    fields = {k: v for k, v in config.model.items() if k != "name"}
-    model = registry.build(
-        config.model.name, len(clips.label_names), fields, dtype=config.train.compute_dtype
-    )
+    model = registry.from_config(config, len(clips.label_names))
     if (model.input_kind == "vector") != (config.input.kind == "vector"):
         raise UserError(
             f"model.name={config.model.name} takes a {model.input_kind}, and input.kind is "
