@@ -1,0 +1,1 @@
+"""Damages files, tables and runs at random, and looks for what falls; `make torture`."""
