@@ -10,8 +10,8 @@ from pathlib import Path
 
 from data_prep.corpora import crema_d, ravdess, synthetic, table
 from data_prep.corpora.corpus import Corpus, CorpusSpec, Utterance
-from data_prep.corpora.rows import clean, is_missing, listed, refuse_alike
 from ser_jax.common.errors import UserError
+from ser_jax.common.tables import clean, is_missing, listed, refuse_alike
 
 __all__ = ["CORPORA", "Corpus", "CorpusSpec", "Utterance", "read"]
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from data_prep.corpora.corpus import Corpus, CorpusSpec, Utterance
 from data_prep.corpora.reading import emotion_of, read_by_name
 from data_prep.corpora.release import Release
-from data_prep.corpora.rows import read_rows
 from ser_jax.common.errors import UserError
+from ser_jax.common.tables import read_rows
 
 NAME = re.compile(
     r"(?P<actor>\d{4})_(?P<sentence>[A-Z]{3})_(?P<code>[A-Z]{3})_(?P<level>[A-Z]{1,2})"
