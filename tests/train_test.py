@@ -126,8 +126,17 @@ def test_out_of_memory_names_the_settings_to_lower(tiny, tiny_records, tmp_path,
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to …")
 
     monkeypatch.setattr(trainer.Trainer, "advance", out_of_memory)
-    with pytest.raises(UserError, match="out of memory; lower replicas.at_once or"):
+    with pytest.raises(UserError, match="out of memory; lower replicas.at_once or train.batch_"):
         loop.train(tiny(), tiny_records, tmp_path / "run")
+
+
+def test_out_of_memory_in_evaluation(tiny, tiny_records, finished, monkeypatch):
+    def out_of_memory(self, groups, rows):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to …")
+
+    monkeypatch.setattr(test_set.Evaluator, "__call__", out_of_memory)
+    with pytest.raises(UserError, match="out of memory; lower evaluate.batch_size, or input.mem"):
+        test_set.evaluate(tiny(), tiny_records, finished)
 
 
 def test_killed_run_resumes_bit_for_bit(tiny, tiny_records, tmp_path, uninterrupted):

@@ -1,7 +1,9 @@
-"""Settings of the process: large memory pages, XLA's log, devices, JAX's compilation cache."""
+"""The process: large memory pages, XLA's log, devices and their memory, JAX's compilation cache."""
 
+import contextlib
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from ser_jax.common.errors import UserError
@@ -58,6 +60,22 @@ def require_devices() -> None:
         raise UserError(
             f"JAX finds no device for JAX_PLATFORMS={platforms}{reason}; install JAX's plugin for "
             "it, or unset JAX_PLATFORMS."
+        ) from error
+
+
+@contextlib.contextmanager
+def explain_out_of_memory(settings: str) -> Iterator[None]:
+    """Turn a device's out-of-memory error into a UserError that names the settings to lower."""
+    import jax
+
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        raise UserError(
+            f"a device is out of memory; lower {settings}, or input.memory_limit_gb, above which "
+            "examples are streamed."
         ) from error
 
 

@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 
 from ser_jax.common import files, interrupts, provenance
 from ser_jax.common.errors import UserError
+from ser_jax.common.runtime import explain_out_of_memory
 from ser_jax.data.loader import BatchLoader
 from ser_jax.data.records import open_records
 from ser_jax.evaluate import predictions_csv
@@ -32,7 +33,7 @@ def evaluate(config: ConfigDict, records_folder: Path, workdir: Path) -> dict[st
 
     Raises:
       UserError: the workdir has no trained model, one trained with another config, or only
-        replicas that failed.
+        replicas that failed; or a device's memory does not suffice.
     """
     layout = mesh.make_layout(config, len(replicas.expand(config)))
     # One replica per device: evaluation is no faster with more, and memory then suffices for any
@@ -41,7 +42,7 @@ def evaluate(config: ConfigDict, records_folder: Path, workdir: Path) -> dict[st
     weights, metadata = checkpoints.load_best(workdir, layout.replicated)
     train_workdir.claim(workdir, config, records_folder.parent.name, is_training=False)
     experiment = make_experiment(config, open_records(records_folder))
-    with interrupts.deferred():
+    with explain_out_of_memory("evaluate.batch_size"), interrupts.deferred():
         predictions, loss_R = _predict(experiment, weights, layout)
     value_R, epoch_R = processes.fetch((weights["value"], weights["epoch"]))
     failed_R = checkpoints.failed(weights) | ~np.isfinite(loss_R)
