@@ -17,10 +17,13 @@ import pytest
 import soundfile
 
 from ser_jax.audio import files, waveform
+from ser_jax.audio.listing import audio_in
 from ser_jax.common import runtime
 from ser_jax.common.errors import UserError
 from ser_jax.features import FeatureSpec
 from ser_jax.predict import __main__, backends
+from ser_jax.predict import rows as predict_rows
+from ser_jax.predict.predictor import Predictor
 
 ROOT = Path(__file__).parents[1]
 RATE = 16_000
@@ -191,6 +194,90 @@ def test_windows(recording, tmp_path):
     ]
 
 
+def listed(folder: Path, *lines: str) -> Path:
+    (folder / "table.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return folder / "table.csv"
+
+
+@pytest.fixture
+def segments_table(recording) -> Path:
+    """Segments of two files, in no order, one of them outside its file, and a missing file."""
+    write(recording.parent / "b" / "other.wav", tone(1, 0.02))
+    return listed(
+        recording.parent,
+        "File;Start;End",
+        "long.wav;4.5;6",
+        "b\\other.wav;;NaT",
+        "long.wav;0;1.25",
+        "long.wav;20;21",
+        "long.wav;12.3;",
+        "gone.wav;0;1",
+    )
+
+
+SEGMENTS = [
+    ("long.wav", 4.5, 6, "quiet"),
+    ("other.wav", 0, 1, "quiet"),
+    ("long.wav", 0, 1.25, "loud"),
+    ("long.wav", 20, 21, None),
+    ("long.wav", 12.3, 13.3, "loud"),
+    ("gone.wav", 0, 1, None),
+]
+
+
+def test_a_table_of_segments_gives_a_row_each_and_decodes_each_file_once(
+    segments_table, tmp_path, monkeypatch, capsys
+):
+    out, opened, init = tmp_path / "rows", [], waveform.Decoder.__init__
+    monkeypatch.setattr(
+        waveform.Decoder, "__init__", lambda self, path: opened.append(path) or init(self, path)
+    )
+    assert run(segments_table, "--format=jsonl", out=out) == 1
+    assert sorted(path.name for path in opened) == ["gone.wav", "long.wav", "other.wav"]
+    rows = [json.loads(line) for line in out.read_text().splitlines()]
+    found = [(Path(r["path"]).name, r["start"], r["end"], r["emotion"]) for r in rows]
+    assert found == [(n, pytest.approx(a), pytest.approx(b), e) for n, a, b, e in SEGMENTS]
+    assert f"{segments_table}, line 5: " in rows[3]["note"]
+    assert "is 13.300 s long, and a segment of it is 20-21" in rows[3]["note"]
+    assert f"{segments_table}, line 7: " in rows[5]["note"] and "not exist" in rows[5]["note"]
+    assert "6 segments, 2 of them could not be read" in capsys.readouterr().err
+
+
+def test_the_formats_of_segments(segments_table, tmp_path):
+    out = tmp_path / "rows"
+    assert run(segments_table, "--format=csv", out=out) == 1
+    ends = [row["end"] for row in csv_rows(out)]
+    assert ends == ["6.000", "1.000", "1.250", "21.000", "13.300", "1.000"]
+    assert run(segments_table, out=out) == 1
+    assert "12.30     13.30  loud" in out.read_text().splitlines()[-2]
+    table = listed(segments_table.parent, "path,start,end", "long.wav,0,1", "long.wav,4.5,5")
+    assert run(table, "--format=audacity", out=out) == 0
+    assert [line.split("\t")[2] for line in out.read_text().splitlines()] == ["loud", "quiet"]
+    assert run(table, "--window=0.5", "--hop=0.5", "--format=csv", out=out) == 0
+    assert [r["start"] for r in csv_rows(out)] == ["0.000", "0.500", "4.500"]
+
+
+def test_segments_are_the_samples_of_their_file(recording, tmp_path):
+    rows = [(i / 50, i / 50 + 1) for i in range(200)]
+    table = listed(tmp_path, "path,start,end", *(f"long.wav,{a},{b}" for a, b in rows))
+    clips = predict_rows._clips(Predictor("x"), audio_in(table), None)
+    parts = [waveform.load(recording, RATE, segment=waveform.Segment(a, b)) for a, b in rows]
+    for clip, part_S in zip(clips, parts, strict=True):
+        assert np.array_equal(clip.waveform_S, part_S) and clip.waveform_S.base is None
+
+
+def test_a_table_of_files_and_wrong_tables(recording, tmp_path):
+    out = tmp_path / "rows.jsonl"
+    assert run(listed(tmp_path, "path", "long.wav"), "--format=jsonl", out=out) == 0
+    assert "start" not in json.loads(out.read_text())
+    with pytest.raises(UserError, match="table.csv, line 2: start and end are '2' and '1'"):
+        run(listed(tmp_path, "path,start,end", "long.wav,2,1"))
+    with pytest.raises(UserError, match="table.csv needs a header with path"):
+        run(listed(tmp_path, "name", "long.wav"))
+    with pytest.raises(UserError, match="audacity needs --window, .* or a table with start"):
+        run(listed(tmp_path, "path", "long.wav"), "--format=audacity")
+
+
 def test_segments_and_audacity(recording, tmp_path):
     out = tmp_path / "rows.jsonl"
     flags = ["--window=2", "--hop=2"]
@@ -311,8 +398,13 @@ def test_a_file_without_a_sample_at_the_models_rate_is_an_error_row(tmp_path):
 
 def test_a_long_recording_is_decoded_only_as_far_as_needed(tmp_path, monkeypatch):
     path, decoded = write(tmp_path / "long.flac", tone(200, 0.5), rate=RATE), []
-    load = waveform.load
-    monkeypatch.setattr(waveform, "load", lambda *args: decoded.append(load(*args)) or decoded[-1])
+    decode = waveform.decode
+
+    def counted(*args):
+        decoded.append(decode(*args).waveform_S)
+        return decode(*args)
+
+    monkeypatch.setattr(waveform, "decode", counted)
     assert run(path, out=tmp_path / "rows") == 0
     assert 60 * RATE < len(decoded[0]) < 65 * RATE
     assert run(path, "--window=2", out=tmp_path / "rows") == 0
@@ -386,7 +478,6 @@ WRONG = {
     "--window=1 --hop=1.5": "--hop=1.5 is longer than --window=1",
     "--hop=1": "--hop needs --window",
     "--segments": "--segments needs --window",
-    "--format=audacity": "--format=audacity needs --window",
     "--format=xml": "invalid choice",
 }
 

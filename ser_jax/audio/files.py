@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from ser_jax.audio.decoder import FOREIGN_SUFFIXES, SUFFIXES, conversion
+from ser_jax.audio.waveform import WHOLE, Segment
 from ser_jax.common.concurrency import map_ahead
 from ser_jax.common.errors import UserError
 
@@ -29,10 +30,14 @@ class AudioFile:
     Attributes:
       path: as given by the user, or below a given folder.
       error: a sentence that says why it cannot be read; "" if it can.
+      segment: the part of the file that is meant.
+      row: of the table that lists it, such as "clips.csv, line 2", or "".
     """
 
     path: str
     error: str = ""
+    segment: Segment = WHOLE
+    row: str = ""
 
 
 def find(
@@ -149,21 +154,26 @@ def load_ahead(
     Where a file cannot be loaded the result is None and its `error` says why.
     """
 
-    def try_to_load(file: AudioFile) -> tuple[AudioFile, Loaded | None]:
-        if file.error:
-            return file, None
-        try:
-            return file, load(Path(file.path))
-        except UserError as error:
-            return dataclasses.replace(file, error=str(error)), None
-        except Exception as error:  # one bad file must not stop the others
-            reason = f"{type(error).__name__}: {error}"
-        return dataclasses.replace(file, error=f"{file.path} cannot be read ({reason})."), None
-
     def cost(file: AudioFile) -> float:
         return max(_size(file.path), _AHEAD_BYTES / _AHEAD)
 
-    return map_ahead(try_to_load, files, ahead=_AHEAD_BYTES, n_threads=_THREADS, cost=cost)
+    def load_one(file: AudioFile) -> tuple[AudioFile, Loaded | None]:
+        return try_to_load(file, lambda: load(Path(file.path)))
+
+    return map_ahead(load_one, files, ahead=_AHEAD_BYTES, n_threads=_THREADS, cost=cost)
+
+
+def try_to_load(file: AudioFile, load: Callable[[], Loaded]) -> tuple[AudioFile, Loaded | None]:
+    """Return a file and the result of `load`; on failure None, and the file says why."""
+    if file.error:
+        return file, None
+    try:
+        return file, load()
+    except UserError as error:
+        reason = str(error)
+    except Exception as error:  # one bad file must not stop the others
+        reason = f"{file.path} cannot be read ({type(error).__name__}: {error})."
+    return dataclasses.replace(file, error=reason), None
 
 
 def _size(path: str) -> int:

@@ -5,13 +5,32 @@ import os
 import unicodedata
 from pathlib import Path, PureWindowsPath
 
+from ser_jax.audio.files import AudioFile
 from ser_jax.audio.waveform import WHOLE, Segment
 from ser_jax.common.errors import UserError
-from ser_jax.common.tables import Row, is_missing
+from ser_jax.common.tables import Row, is_missing, read_rows
 
 SEGMENT = ("start", "end")  # columns, seconds
 PATH_SYNONYMS = "file filename file_name filepath file_path audio audio_path audio_file wav".split()
 _LONGEST_NAME = 255  # bytes
+
+
+def audio_in(table: Path) -> list[AudioFile]:
+    """Return the file or segment of each row of a table with the column path; see `read_rows`.
+
+    Columns start and end, in seconds, name segments. Paths are relative to the table's folder.
+
+    Raises:
+      UserError: it is not such a table, or a row is wrong.
+    """
+    return [
+        AudioFile(
+            os.fspath(on_disk(table.parent, path_of(table, row))),
+            segment=segment_of(table, row),
+            row=f"{table}, line {row.line}",
+        )
+        for row in read_rows(table, ("path",), {"path": PATH_SYNONYMS}, SEGMENT)
+    ]
 
 
 def segment_of(table: Path, row: Row) -> Segment:

@@ -1,5 +1,6 @@
 """Audio file → mono waveform: the only decoder, used by preparation and prediction alike."""
 
+import dataclasses
 import io
 import math
 import re
@@ -16,6 +17,7 @@ from ser_jax.common import files
 # of 16 clips of CREMA-D at −41 dB.
 SILENT_RMS = 1e-4
 LOUDEST = 1e6  # times full scale; the power of more would overflow float32
+_CUT = "cut short: "
 _MARGIN = 1.0  # s decoded past the end for the resampling filter
 _SECONDS = r"(\d+(?:\.\d+)?(?:e[+-]?\d+)?|end)"
 _ID = re.compile(rf"(.*)@{_SECONDS}-{_SECONDS}", re.DOTALL)
@@ -78,21 +80,52 @@ def load(
     Raises:
       AudioError: the file is missing, an LFS pointer, not audio, has a `flaw` or lacks the segment.
     """
+    recording = decode(path, min(seconds, segment.end))
+    waveform_S = recording.cut_out(segment, sampling_rate)
+    if notes is not None:
+        notes += recording.notes
+    return waveform_S
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Recording:
+    """A decoded file, from which any number of segments can be cut."""
+
+    path: Path
+    waveform_S: np.ndarray  # mono, at the file's rate
+    rate: int  # Hz
+    notes: tuple[str, ...]  # remarks on the file, such as that it is cut short
+
+    @property
+    def seconds(self) -> float:
+        return len(self.waveform_S) / self.rate
+
+    def cut_out(self, segment: Segment, sampling_rate: int) -> np.ndarray:
+        """Return a segment [samples] at another rate, Hz.
+
+        Raises:
+          AudioError: the segment is outside the file or has a `flaw`.
+        """
+        waveform_S = cut_out(segment, self.path, self.waveform_S, self.rate)
+        if defect := flaw(waveform_S):
+            cut = "".join(f" ({note})" for note in self.notes if note.startswith(_CUT))
+            raise AudioError(f"{self.path} {defect}{cut}; replace the file.")
+        return resample(waveform_S, self.rate, sampling_rate)
+
+
+def decode(path: Path, seconds: float = math.inf) -> Recording:
+    """Decode a file, and average its channels, as far as its first `seconds` need.
+
+    Raises:
+      AudioError: the file is missing, an LFS pointer or not audio.
+    """
     level = Level()
     with Decoder(path) as file:
-        rate = file.rate
         # Block by block, so that a long recording is never in memory with all its channels.
-        needed = min(seconds, segment.end) + _MARGIN
-        mono = [level.add(block_SxC) for block_SxC in file.blocks(needed)]
+        mono = [level.add(block_SxC) for block_SxC in file.blocks(seconds + _MARGIN)]
         waveform_S = np.concatenate([*mono, np.zeros(0, np.float32)])
-        waveform_S = cut_out(segment, path, waveform_S, rate)
-        cut = f"cut short: {file.cut}" if file.cut else ""
-        remarks = [file.note, *level.notes(), cut]
-    if defect := flaw(waveform_S):
-        raise AudioError(f"{path} {defect}{cut and f' ({cut})'}; replace the file.")
-    if notes is not None:
-        notes += filter(None, remarks)
-    return resample(waveform_S, rate, sampling_rate)
+        notes = filter(None, (file.note, *level.notes(), file.cut and _CUT + file.cut))
+        return Recording(path, waveform_S, file.rate, tuple(notes))
 
 
 def cut_out(segment: Segment, path: Path, waveform_S: np.ndarray, rate: int) -> np.ndarray:

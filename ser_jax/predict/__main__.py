@@ -2,6 +2,7 @@
 
 python -m ser_jax.predict --workdir=runs/cnn2d-tfds clip.wav folder/ 'more/*.wav'
 python -m ser_jax.predict --workdir=runs/cnn2d-tfds long.wav --window=2.5 --hop=1.0
+python -m ser_jax.predict --workdir=runs/cnn2d-tfds table.csv --format=csv
 """
 
 import argparse
@@ -17,7 +18,9 @@ from typing import TextIO
 
 from tqdm import tqdm
 
-from ser_jax.audio.files import find, foreign_note, lines_of_stdin
+from ser_jax.audio.files import AudioFile, find, foreign_note, lines_of_stdin
+from ser_jax.audio.listing import audio_in
+from ser_jax.audio.waveform import WHOLE
 from ser_jax.common import interrupts
 from ser_jax.common.cli import exit_with_message, path_flag
 from ser_jax.common.errors import UserError
@@ -29,6 +32,7 @@ from ser_jax.predict.rows import Windowing, predict_files
 
 FORMATS = {"table": Table, "csv": Csv, "jsonl": JsonLines, "audacity": Audacity}
 _SHORTEST = 0.01  # s, of --window and --hop
+_TABLES = (".csv", ".tsv")
 _COLUMNS = 160  # of a table written to a file
 
 
@@ -37,12 +41,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     begin = time.perf_counter()
     flags = _flags(arguments)
     foreign: list[str] = []
-    files = find(flags.audio, lines_of_stdin(), foreign)
+    files = _files(flags.audio, foreign)
     if not files:
         raise UserError("the list on stdin names no file; give one path per line.")
-    if flags.format == "audacity" and len(files) > 1:
+    listed = any(file.segment != WHOLE for file in files)
+    timed = listed or bool(flags.window)
+    if flags.format == "audacity" and not timed:
         raise UserError(
-            f"--format=audacity is the label track of one recording, and these are {len(files)} "
+            "--format=audacity needs --window, the length of a window in seconds, or a table with "
+            "start and end."
+        )
+    n_files = len({file.path for file in files}) if listed else len(files)
+    if flags.format == "audacity" and n_files > 1:
+        raise UserError(
+            f"--format=audacity is the label track of one recording, and these are {n_files} "
             "files; give one, or another --format."
         )
     if foreign:
@@ -62,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             for replica in getattr(predictor.backend, "failed", ()):  # an exported file has none
                 print(f"note: left out, since its training failed: {replica}", file=sys.stderr)
             windowing = _windowing(flags, predictor)
-            text = _format(flags, predictor.labels, [file.path for file in files])
+            text = _format(flags, timed, predictor.labels, [file.path for file in files])
             out.write(text.header())
             for n_files, rows in predict_files(predictor, files, windowing):
                 out.writelines(map(text.line, rows))
@@ -77,12 +89,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     seconds = time.perf_counter() - begin
     unread = f", {n_unread:,} of them could not be read" if n_unread else ""
+    noun = "segment" if listed else "file"
     print(
-        f"{len(files):,} file{'s' * (len(files) > 1)}{unread}, {seconds:.1f} s, "
-        f"{len(files) / seconds:.3g} files/s",
+        f"{len(files):,} {noun}{'s' * (len(files) > 1)}{unread}, {seconds:.1f} s, "
+        f"{len(files) / seconds:.3g} {noun}s/s",
         file=sys.stderr,
     )
     return 1 if n_unread else 0
+
+
+def _files(arguments: Sequence[str], foreign: list[str]) -> list[AudioFile]:
+    """Return the files that the arguments name, and those that their tables list, in order."""
+    files: list[AudioFile] = []
+    for argument in arguments:
+        if argument.lower().endswith(_TABLES) and os.path.isfile(argument):
+            files += audio_in(Path(argument))
+        else:
+            files += find([argument], lines_of_stdin(), foreign)
+    return files
 
 
 def _flags(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -95,7 +119,8 @@ def _flags(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "audio",
         nargs="*",
-        help="files, folders, quoted patterns, or - for a list on stdin, one path per line",
+        help="files, folders, quoted patterns, tables (.csv, .tsv) with a column path and, for "
+        "segments, start and end in seconds, or - for a list on stdin, one path per line",
     )
     parser.add_argument(
         "--workdir",
@@ -122,11 +147,7 @@ def _flags(arguments: Sequence[str] | None) -> argparse.Namespace:
     if not flags.audio:
         parser.error("name an audio file, a folder, or - for a list on stdin")
     if not flags.window:
-        for given, name in (
-            (flags.hop, "--hop"),
-            (flags.segments, "--segments"),
-            (flags.format == "audacity", "--format=audacity"),
-        ):
+        for given, name in ((flags.hop, "--hop"), (flags.segments, "--segments")):
             if given:
                 parser.error(f"{name} needs --window, the length of a window in seconds")
     flags.hop = flags.hop or (flags.window or 0) / 2
@@ -165,8 +186,9 @@ def _windowing(flags: argparse.Namespace, predictor: Predictor) -> Windowing | N
     return Windowing(flags.window, flags.hop, flags.segments or flags.format == "audacity")
 
 
-def _format(flags: argparse.Namespace, labels: Sequence[str], paths: Sequence[str]) -> Format:
-    timed = bool(flags.window)
+def _format(
+    flags: argparse.Namespace, timed: bool, labels: Sequence[str], paths: Sequence[str]
+) -> Format:
     if flags.format == "table":
         on_terminal = not flags.out and sys.stdout.isatty()
         width = shutil.get_terminal_size().columns if on_terminal else _COLUMNS

@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import io
 import json
+import math
 import unicodedata
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 OK, ERROR = "ok", "error"
 _DIGITS = 6
+_UNKNOWN = (math.inf, math.inf)  # s, left blank
 _PATH_WIDTH = 24  # columns of a path, below which the table drops the probabilities of all classes
 
 
@@ -27,7 +29,7 @@ class Row:
     prediction: "Prediction | None"  # None for an error or silence
     note: str = ""  # a remark on the prediction, or why the file could not be read
     status: str = OK  # or ERROR
-    span: tuple[float, float] | None = None  # start and end, s; None for the whole file
+    span: tuple[float, float] | None = None  # start and end, s; an infinite end is the file's
 
 
 class Format:
@@ -79,7 +81,7 @@ class Table(Format):
     def line(self, row: Row) -> str:
         cells = [_padded(_shortened(_printable(row.path), self._path), self._path)]
         if self._timed:
-            cells += [f"{t:8.2f}" for t in row.span] if row.span else [" " * 8] * 2
+            cells += [f"{t:8.2f}" if t < math.inf else " " * 8 for t in row.span or _UNKNOWN]
         if row.status == ERROR:
             # The message may name the file without the "./" of the given path.
             reason = row.note.removeprefix(f"{row.path} ").removeprefix(f"{Path(row.path)} ")
@@ -141,7 +143,7 @@ class Csv(Format):
     def line(self, row: Row) -> str:
         cells = [row.path, row.status]
         if self._timed:
-            cells += [f"{t:.3f}" for t in row.span] if row.span else ["", ""]
+            cells += [f"{t:.3f}" if t < math.inf else "" for t in row.span or _UNKNOWN]
         prediction = row.prediction
         if prediction:
             values = prediction.confidence, prediction.disagreement, *prediction.probability_C
@@ -164,7 +166,9 @@ class JsonLines(Format):
     def line(self, row: Row) -> str:
         value: dict = {"path": row.path, "status": row.status}
         if self._timed:
-            value["start"], value["end"] = row.span or (None, None)
+            start, end = row.span or _UNKNOWN
+            value["start"] = start if start < math.inf else None
+            value["end"] = end if end < math.inf else None
         value |= dict.fromkeys(("emotion", "confidence", "disagreement", "probabilities"))
         prediction = row.prediction
         if prediction:
@@ -181,7 +185,7 @@ class Audacity(Format):
     """A label track: start, end and label, separated by tabs; rows without a span are left out."""
 
     def line(self, row: Row) -> str:
-        if not row.span:
+        if not row.span or row.status == ERROR:
             return ""
         label = row.prediction.emotion if row.prediction else row.note
         return f"{row.span[0]:.6f}\t{row.span[1]:.6f}\t{label}\n"
