@@ -1,5 +1,6 @@
 # make demo   a small made corpus → records → training → results and plots; no download
 # make test   all tests
+# make torture  damaged files and tables, stopped runs, full disks: some minutes; not in CI
 # make bench  measured beside PyTorch, Keras and librosa; written to docs/benchmarks.md
 # make lint   ruff
 # Each sets up .venv first.
@@ -8,7 +9,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := -m pip --disable-pip-version-check install --quiet
 
-.PHONY: demo test bench lint
+.PHONY: demo test torture bench lint
 
 demo: .venv/ready
 	$(BIN)/python launch.py --config=configs/cnn2d.py:demo
@@ -16,6 +17,9 @@ demo: .venv/ready
 
 test: .venv/ready
 	$(BIN)/python -m pytest
+
+torture: .venv/ready
+	$(BIN)/python -m tests.torture
 
 lint: .venv/ready
 	$(BIN)/ruff check .
