@@ -11,6 +11,7 @@ from data_prep.records import beam, build, recipe
 from data_prep.synthetic.corpus import write_corpus
 from ser_jax.audio.decoder import FOREIGN_SUFFIXES
 from ser_jax.audio.files import foreign_note
+from ser_jax.common import files
 from ser_jax.common.errors import UserError
 from ser_jax.features import FeatureSpec
 
@@ -55,6 +56,7 @@ def prepare(
             label_map=config.corpus.label_map,
         )
         print(f"{root} does not exist; using the records in {folder}.")
+        _note_libraries(folder)
         return folder
 
     corpus = read_corpus(config)
@@ -72,7 +74,16 @@ def prepare(
     records_recipe = recipe.Recipe(corpus, features, augmentation, config.records_dtype)
     folder = build.build(records_recipe, records_dir, beam_config)
     print(f"Records: {folder}")
+    _note_libraries(folder)
     return folder
+
+
+def _note_libraries(folder: Path) -> None:
+    """Say which libraries computed the records, if they are not those here."""
+    path = folder / "metadata.json"
+    metadata = files.read_json(path, remedy=f"delete {folder} to have it built again")
+    if others := recipe.other_libraries(metadata["settings"]):
+        print(f"They were computed with {others}.")
 
 
 def read_corpus(config: ConfigDict) -> corpora.Corpus:

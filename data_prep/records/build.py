@@ -23,7 +23,7 @@ from tensorflow_datasets.core import writer
 from data_prep import corpora, workers
 from data_prep.augmentation.views import ORIGINAL
 from data_prep.records import examples, pool
-from data_prep.records.recipe import Recipe
+from data_prep.records.recipe import Recipe, identity
 from data_prep.records.sorting import Sorter
 from ser_jax.common import files
 from ser_jax.common.errors import UserError
@@ -113,7 +113,11 @@ def find(
         path.parent: files.read_json(path)
         for path in sorted(root.glob(f"{corpus_name}-*/{_Records.VERSION}/metadata.json"))
     }
-    same = [folder for folder in metadata if metadata[folder].get("settings") == settings]
+    same = [
+        folder
+        for folder in metadata
+        if identity(metadata[folder].get("settings", {})) == identity(settings)
+    ]
     folders = [
         folder
         for folder in same

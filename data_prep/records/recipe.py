@@ -15,11 +15,14 @@ from ser_jax.common.errors import UserError
 from ser_jax.features import FeatureSpec
 
 N_THREADS = 16  # that compute checksums
-# The version of the code from a clip to its records: decoding, views, features, casting, writing.
-# Raise it when tests/golden_test.py fails because a value has changed; older records are then
-# rebuilt. Version 1 is stored as the hash of source that records had before this number.
+# The version of what makes records of clips: decoding, views, features, casting, writing. Raise it
+# when tests/golden_test.py fails because this code or a library has changed a value; older records
+# are then rebuilt. Version 1 is stored as the hash of source that records had before this number.
 RECORDS_VERSION = 1
 _STORED_VERSIONS: dict[int, str] = {1: "046193a26bdc"}
+LIBRARIES = ("soundfile", "soxr", "numpy", "scipy")  # decode, resample, draw noise, compute FFTs
+# Fingerprints once depended on the libraries. With these in their place, those records are found.
+_STORED_LIBRARIES = {"soundfile": "0.14.0", "soxr": "1.1.0", "numpy": "2.4.6", "scipy": "1.17.1"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +45,7 @@ class Recipe:
     def fingerprint(self) -> str:
         """Return 12 hex digits that identify settings, labels and the bytes of all clips."""
         # The digest of the JSON of [settings, name, labels, clips], without holding all of it.
-        head = [self.settings(), self.corpus.name, self.corpus.labels]
+        head = [identity(self.settings()), self.corpus.name, self.corpus.labels]
         digest = hashlib.sha256(f"{json.dumps(head, sort_keys=True)[:-1]}, [".encode())
         utterances = self.corpus.utterances
         with interrupts.deferred():
@@ -68,12 +71,20 @@ def settings(spec: FeatureSpec, augmentation: Augmentation, dtype: str) -> dict[
         "augmentation": dataclasses.asdict(augmentation),
         "dtype": dtype,
         "code": _STORED_VERSIONS.get(RECORDS_VERSION, str(RECORDS_VERSION)),
-        # These decode, resample, draw noise and compute FFTs.
-        "libraries": {
-            name: metadata.version(name) for name in ("soundfile", "soxr", "numpy", "scipy")
-        },
+        "libraries": {name: metadata.version(name) for name in LIBRARIES},
     }
     return json.loads(json.dumps(values))  # tuples become lists, as they do on disk
+
+
+def identity(settings: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings that records must share to be the same: all but libraries' versions."""
+    return settings | {"libraries": _STORED_LIBRARIES}
+
+
+def other_libraries(settings: dict[str, Any]) -> str:
+    """Return names and versions of the libraries behind records that are not the ones here."""
+    versions = settings["libraries"].items()
+    return ", ".join(f"{name} {v}" for name, v in versions if v != metadata.version(name))
 
 
 def _checksum(utterance: corpora.Utterance) -> str:
