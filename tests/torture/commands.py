@@ -54,7 +54,9 @@ def environment(folder: Path) -> dict[str, str]:
 
 
 def start(arguments: Sequence[str], folder: Path, **options: object) -> subprocess.Popen:
-    """Start Python in a session of its own, which takes Ctrl-C whatever this process does."""
+    """Start Python in a session of its own."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as in a shell's background
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # children get the default
     return subprocess.Popen(
         [sys.executable, *map(str, arguments)],
         cwd=ROOT,
@@ -64,7 +66,6 @@ def start(arguments: Sequence[str], folder: Path, **options: object) -> subproce
         text=True,
         errors="backslashreplace",
         start_new_session=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
         **options,
     )
 

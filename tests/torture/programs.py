@@ -90,6 +90,11 @@ def _body(name: str) -> bytes:
     return hashlib.sha256(name.encode()).digest() * (_FILE_BYTES // 32)
 
 
+def _text(path: Path, folder: Path) -> str:
+    """Return a file's text without the trial's folder."""
+    return path.read_text().replace(f"{folder}", "")
+
+
 def _digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
@@ -151,14 +156,13 @@ def _prepare(base: Path, folder: Path) -> list[str]:
 
 def _export(base: Path, folder: Path) -> list[str]:
     del base
-    return ["-m", "ser_jax.export", f"--workdir={folder / 'run'}", f"--out={folder / 'model.zip'}"]
+    return ["-m", "ser_jax.export", f"--workdir={folder / 'run'}", f"--out={folder / 'out/m.zip'}"]
 
 
 def _study(base: Path, folder: Path) -> list[str]:
     start, _, *flags = _launch("all")(base, folder)
-    model = [flag for flag in flags if "--config.model.kernels" not in flag]
-    further = ["--config.replicas.seeds=1", "--config.train.epochs=2"]
-    return [start, f"--config={base / 'study.py'}", *model, *further]
+    further = ["--config.replicas.seeds=1", "--config.split.val_fraction=0.3"]
+    return [start, f"--config={base / 'study.py'}", *flags, *further, "--config.train.epochs=2"]
 
 
 def files_below(*names: str) -> Callable[[Path], State]:
@@ -193,10 +197,10 @@ def training(folder: Path) -> State:
     for workdir in sorted(path.parent for path in folder.rglob("metrics.jsonl")):
         name = workdir.relative_to(folder).as_posix()
         for file in ("config.json", "split.json"):
-            state[f"{name}/{file}"] = (workdir / file).read_text()
+            state[f"{name}/{file}"] = _text(workdir / file, folder)
         lines = (workdir / "metrics.jsonl").read_text().splitlines()
         rows = [json.loads(line) for line in lines]
-        timeless = [{k: v for k, v in row.items() if "seconds" not in k} for row in rows]
+        timeless = [{k: v for k, v in row.items() if "second" not in k} for row in rows]
         state[f"{name}/metrics.jsonl"] = json.dumps(timeless)
         for part in ("last", "best"):
             folder_of_part = workdir.absolute() / "checkpoints" / part
@@ -222,7 +226,7 @@ def _leaves(tree: object) -> bytes:
 def evaluation(folder: Path) -> State:
     """Return test results and predictions."""
     return {
-        path.relative_to(folder).as_posix(): path.read_text()
+        path.relative_to(folder).as_posix(): _text(path, folder)
         for name in ("results.json", "predictions.csv")
         for path in sorted(folder.rglob(name))
     }
@@ -231,7 +235,7 @@ def evaluation(folder: Path) -> State:
 def study(folder: Path) -> State:
     """Return everything that a study leaves, without times."""
     pages = visible_below("run")(folder)
-    page = (folder / "run" / "report.md").read_text()
+    page = _text(folder / "run" / "report.md", folder)
     pages = {name: text for name, text in pages.items() if re.fullmatch(r"run/[^/]*\.png", name)}
     return {**training(folder), **evaluation(folder), **pages, "report.md": page}
 
@@ -243,5 +247,5 @@ PROGRAMS = {
     "evaluate": Program("trained", _launch("evaluate"), evaluation),
     "report": Program("evaluated", _launch("report"), visible_below("run/report")),
     "study": Program("", _study, study),
-    "export": Program("evaluated", _export, files_below("model.zip")),
+    "export": Program("evaluated", _export, files_below("out")),
 }
