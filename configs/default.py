@@ -108,7 +108,7 @@ def get_config() -> ConfigDict:
     sweep.train__label_smoothing = ()
     sweep.train__class_weights = ()
     replicas.strategy = "auto"  # vmap, map or device (one replica per device at a time)
-    replicas.at_once = 0  # vmap: replicas per program; 0 is as many as fit in memory
+    replicas.at_once = 0  # vmap: at most so many per program; 0 is as many as fit in memory
 
     config.devices = devices = ConfigDict()  # the mesh; 0 is automatic: replicas first, then data
     devices.replica = 0  # groups of devices, each with a share of the replicas

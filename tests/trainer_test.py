@@ -112,7 +112,7 @@ def test_replica_among_others_equals_replica_alone(tiny, tiny_records, tmp_path,
 
 
 # The mesh's axes, replica and data, and the strategy.
-LAYOUTS = [(2, 4, "vmap"), (1, 8, "device"), (3, 2, "map"), (6, 1, "device")]
+LAYOUTS = [(2, 1, "vmap"), (1, 8, "device"), (3, 2, "map"), (6, 1, "device")]
 
 
 @pytest.mark.parametrize(("replica", "data", "strategy"), LAYOUTS)
@@ -123,6 +123,35 @@ def test_any_layout_equals_one_device(
     config.replicas.strategy = strategy
     loop.train(config, tiny_records, tmp_path / "run")
     assert_close_runs(tmp_path / "run", finished)
+
+
+@pytest.fixture(scope="module")
+def three_on_one(tiny, tiny_records, tmp_path_factory) -> Path:
+    """Three seeds on one device, evaluated."""
+    workdir, config = tmp_path_factory.mktemp("runs") / "three", small(tiny, replicas={"seeds": 3})
+    loop.train(config, tiny_records, workdir)
+    test_set.evaluate(config, tiny_records, workdir)
+    return workdir
+
+
+# As two and four GPUs are used, and with two replicas at once on each of two.
+@pytest.mark.parametrize(("replica", "strategy"), [(2, "device"), (3, "device"), (2, "vmap")])
+def test_three_seeds_on_several_devices_equal_one_device(
+    tiny, tiny_records, tmp_path, three_on_one, replica, strategy
+):
+    config = small(tiny, devices={"replica": replica})
+    config.replicas.update(seeds=3, strategy=strategy)
+    config.train.epochs = 1
+    loop.train(config, tiny_records, tmp_path / "run")
+    config.train.epochs = 2  # resumes
+    loop.train(config, tiny_records, tmp_path / "run")
+    assert_close_runs(tmp_path / "run", three_on_one)
+    test_set.evaluate(config, tiny_records, tmp_path / "run")
+    probabilities = [
+        finished_run.load(run).predictions.probability_PxC
+        for run in (tmp_path / "run", three_on_one)
+    ]
+    np.testing.assert_allclose(*probabilities, atol=TOLERANCE)
 
 
 def test_each_fold_has_its_own_number_of_steps(tiny, tiny_records, tmp_path):

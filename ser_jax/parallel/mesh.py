@@ -1,5 +1,8 @@
 """The device mesh, and how replicas and batches are laid out on it.
 
+Replicas come first: they need nothing from each other, whereas devices that share a batch exchange
+gradients and BatchNorm's sums in every step, and a small batch becomes smaller still.
+
 Axes: R replicas, G replicas of one program, S steps, B batch.
 """
 
@@ -23,12 +26,13 @@ class Layout:
     """How R replicas are distributed over the devices.
 
     The replicas are cut into groups of G, each run by one program. A group is sharded along the
-    mesh's "replica" axis, and the batch of each replica along "data".
+    mesh's "replica" axis, and the batch of each replica along "data". Where R is no multiple of G,
+    copies of the last replica fill the last group; nothing of them is kept.
     """
 
     mesh: Mesh  # with the axes AXES
     n_replicas: int  # R
-    at_once: int  # G, a divisor of R and a multiple of the "replica" axis
+    at_once: int  # G, a multiple of the "replica" axis
     strategy: str  # how a device runs its replicas of a group, one of STRATEGIES
 
     @property
@@ -37,9 +41,13 @@ class Layout:
         return self.at_once // self.mesh.shape["replica"]
 
     @property
-    def groups(self) -> list[slice]:
-        """The replicas of each group."""
-        return [slice(i, i + self.at_once) for i in range(0, self.n_replicas, self.at_once)]
+    def groups(self) -> list[list[int]]:
+        """The numbers of each group's replicas."""
+        last = self.n_replicas - 1
+        return [
+            [min(first + i, last) for i in range(self.at_once)]
+            for first in range(0, self.n_replicas, self.at_once)
+        ]
 
     @property
     def replica_sharding(self) -> NamedSharding:
@@ -67,11 +75,13 @@ class Layout:
             return ""
         at_once = f", {self.at_once} at once" if self.at_once < self.n_replicas else ""
         replica, data = self.mesh.shape["replica"], self.mesh.shape["data"]
+        n_used, n_available = self.mesh.size, max(self.mesh.size, _n_default_devices())
+        used = f"{n_used} of {n_available}" if n_used < n_available else f"{n_used}"
         per_batch = f" × {data} for each batch" if data > 1 else ""
-        axes = f", {replica} for replicas{per_batch}" if self.mesh.size > 1 else ""
+        axes = f", {replica} for replicas{per_batch}" if n_used > 1 else ""
         return (
             f"{self.n_replicas} replica{'s' * (self.n_replicas > 1)}{at_once} (strategy "
-            f"{self.strategy}) on {self.mesh.size} device{'s' * (self.mesh.size > 1)}{axes}."
+            f"{self.strategy}) on {used} device{'s' * (n_available > 1)}{axes}."
         )
 
 
@@ -79,26 +89,20 @@ def make_layout(config: ConfigDict, n_replicas: int) -> Layout:
     """Return the layout that the config describes, before memory limits the group size.
 
     Raises:
-      UserError: an unknown strategy, or numbers that do not divide one another.
+      UserError: an unknown strategy, or numbers that do not fit one another.
     """
-    devices, strategy, at_once = config.devices, config.replicas.strategy, config.replicas.at_once
-    on_cpu = jax.default_backend() == "cpu"
+    strategy, at_once = config.replicas.strategy, config.replicas.at_once
     if strategy == "auto":
-        # Measured (docs/benchmarks.md): on a CPU, running replicas in one program gains nothing.
-        strategy = "device" if on_cpu else "vmap"
+        # Measured on a CPU only (docs/benchmarks.md). On a GPU, vmap over kernels makes every
+        # convolution a grouped one, for which XLA leaves cuDNN's backward convolutions.
+        strategy = "device"
     if strategy not in STRATEGIES:
         raise UserError(
             f"replicas.strategy={strategy!r} is unknown; use auto or one of "
             f"{', '.join(STRATEGIES)}."
         )
-    # A CPU counts as one device unless the config asks for more: they would share its cores.
+    replica, data = _mesh_shape(config, n_replicas)
     n_devices, n_processes = jax.device_count(), jax.process_count()
-    n_default = n_devices if n_processes > 1 or not on_cpu else 1
-    replica = devices.replica or math.gcd(n_replicas, max(1, n_default // (devices.data or 1)))
-    data = devices.data or max(1, n_default // replica)
-    if not devices.data and n_processes == 1:  # several processes must all take part
-        sizes = math.gcd(config.train.batch_size, config.evaluate.batch_size)
-        data = max(n for n in range(1, data + 1) if sizes % n == 0)
     if replica * data > n_devices or (n_processes > 1 and replica * data != n_devices):
         raise UserError(
             f"devices.replica={replica} × devices.data={data} does not fit the {n_devices} "
@@ -111,15 +115,23 @@ def make_layout(config: ConfigDict, n_replicas: int) -> Layout:
                 f"{section}.batch_size={size} is not divisible by {data} devices; make it a "
                 "multiple, or set devices.data."
             )
-    if n_replicas % replica:
+    if config.devices.replica > n_replicas:
         raise UserError(
-            f"{n_replicas} replicas are not divisible by devices.replica={replica} groups of "
-            "devices; change replicas.seeds, or set devices.replica to 0."
+            f"devices.replica={replica} groups of devices are more than the replicas, "
+            f"{n_replicas}; raise replicas.seeds, or set devices.replica to 0."
         )
-    if at_once and (strategy != "vmap" or n_replicas % at_once or at_once % replica):
+    if at_once and (strategy != "vmap" or at_once < replica):
         raise UserError(
-            f"replicas.at_once={at_once} must divide the {n_replicas} replicas and be a multiple "
-            f"of the {replica} groups of devices, with replicas.strategy=vmap; 0 is automatic."
+            f"replicas.at_once={at_once} must be at least the number of groups of devices, "
+            f"{replica}, with replicas.strategy=vmap; 0 is automatic."
+        )
+    n_local = 1 if strategy == "device" else -(-n_replicas // replica)
+    if at_once:
+        n_local = _equal_share(n_local, at_once // replica)
+    if strategy == "vmap" and n_local > 1 and data > 1:
+        raise UserError(
+            f"replicas.strategy=vmap and devices.data={data} do not go together: every device "
+            "would gather the activations of whole batches; use device, or set devices.data to 1."
         )
     mesh = jax.make_mesh(
         (replica, data),
@@ -127,21 +139,18 @@ def make_layout(config: ConfigDict, n_replicas: int) -> Layout:
         devices=jax.devices()[: replica * data],
         axis_types=(AxisType.Auto,) * 2,  # the only type that Flax's convolutions accept under vmap
     )
-    at_once = at_once or (replica if strategy == "device" else n_replicas)
-    return Layout(mesh, n_replicas, at_once, strategy)
+    return Layout(mesh, n_replicas, n_local * replica, strategy)
 
 
 def replicas_that_fit(layout: Layout, bytes_per_replica: int, free_bytes: int) -> int:
     """Return the most replicas per program that fit in memory, but at least one per device.
 
-    `bytes_per_replica` is the working memory of one replica's step, beside its state.
+    Fewer, if the number of programs remains the same. `bytes_per_replica` is the working memory of
+    one replica's step, beside its state.
     """
     n_rows = layout.mesh.shape["replica"]
-    candidates = [
-        n for n in range(n_rows, layout.n_replicas + 1, n_rows) if layout.n_replicas % n == 0
-    ]
-    usable = USABLE_MEMORY * free_bytes
-    return max((n for n in candidates if n // n_rows * bytes_per_replica <= usable), default=n_rows)
+    n_fitting = max(1, int(USABLE_MEMORY * free_bytes / bytes_per_replica))
+    return n_rows * _equal_share(-(-layout.n_replicas // n_rows), n_fitting)
 
 
 def free_bytes() -> int:
@@ -151,3 +160,37 @@ def free_bytes() -> int:
         return statistics["bytes_limit"] - statistics["bytes_in_use"]
     pages = "SC_AVPHYS_PAGES" if "SC_AVPHYS_PAGES" in os.sysconf_names else "SC_PHYS_PAGES"
     return os.sysconf(pages) * os.sysconf("SC_PAGE_SIZE")
+
+
+def _mesh_shape(config: ConfigDict, n_replicas: int) -> tuple[int, int]:
+    """Return the sizes of the mesh's axes, chosen where the config has 0.
+
+    Replicas come first: as many devices as finish them in the fewest rounds, one on each. What is
+    left multiplies the devices of each batch, if both batch sizes allow.
+    """
+    devices, n_devices = config.devices, _n_default_devices()
+    everything_used = jax.process_count() > 1  # every process must take part
+    n_rows = max(1, n_devices // (devices.data or 1))
+    replica = devices.replica or _equal_share(n_replicas, n_rows)
+    while everything_used and not devices.replica and n_rows % replica:
+        replica += 1
+    data = devices.data or max(1, n_devices // replica)
+    if not devices.data and not everything_used:
+        sizes = math.gcd(config.train.batch_size, config.evaluate.batch_size)
+        data = max(n for n in range(1, data + 1) if sizes % n == 0)
+    return replica, data
+
+
+def _n_default_devices() -> int:
+    """Return how many devices to use unless the config asks for more.
+
+    A CPU counts as one device: several would share its cores.
+    """
+    is_one_cpu = jax.default_backend() == "cpu" and jax.process_count() == 1
+    return 1 if is_one_cpu else jax.device_count()
+
+
+def _equal_share(total: int, limit: int) -> int:
+    """Return the size of equal shares of a total, as few as a limit to their size allows."""
+    n_shares = -(-total // limit)
+    return -(-total // n_shares)

@@ -18,7 +18,7 @@ from ser_jax.parallel.mesh import Layout
 def place(states: Sequence[Any], layout: Layout) -> list[Any]:
     """Stack one tree per replica into one tree per group, on the devices."""
     return [
-        jax.tree.map(lambda *leaves: _stack(leaves, layout), *states[group])
+        jax.tree.map(lambda *leaves: _stack(leaves, layout), *(states[r] for r in group))
         for group in layout.groups
     ]
 
@@ -33,14 +33,16 @@ def put_number(number: int, layout: Layout) -> jax.Array:
     return jax.make_array_from_single_device_arrays((), sharding, copies)
 
 
-def fetch(groups: Sequence[Any]) -> Any:
+def fetch(groups: Sequence[Any], layout: Layout) -> Any:
     """Fetch groups to the host, as one tree with R entries."""
-    return jax.tree.map(lambda *leaves: np.concatenate(leaves), *map(processes.fetch, groups))
+    return jax.tree.map(
+        lambda *leaves: np.concatenate(leaves)[: layout.n_replicas], *map(processes.fetch, groups)
+    )
 
 
 def join(groups: Sequence[Any], layout: Layout) -> Any:
     """Join groups into one tree with all R replicas, which is independent of the layout."""
-    return _concatenation(layout.replicated)(list(groups))
+    return _concatenation(layout.replicated, layout.n_replicas)(list(groups))
 
 
 def joined_shape(group: Any, layout: Layout) -> Any:
@@ -57,11 +59,10 @@ def split(tree: Any, layout: Layout) -> list[Any]:
     """Split a tree with all R replicas, as returned by `join`, into groups on their devices."""
 
     @functools.partial(jax.jit, out_shardings=layout.replica_sharding)
-    def part(tree, start):
-        size = layout.at_once
-        return jax.tree.map(lambda leaf: jax.lax.dynamic_slice_in_dim(leaf, start, size), tree)
+    def part(tree, replica_G):
+        return jax.tree.map(lambda leaf: leaf[replica_G], tree)
 
-    return [part(tree, group.start) for group in layout.groups]
+    return [part(tree, np.array(group)) for group in layout.groups]
 
 
 def _stack(leaves: Sequence[jax.Array], layout: Layout) -> jax.Array:
@@ -76,8 +77,8 @@ def _stack(leaves: Sequence[jax.Array], layout: Layout) -> jax.Array:
 
 
 @functools.cache  # every checkpoint joins; compile once
-def _concatenation(sharding: jax.sharding.Sharding) -> Callable[[list[Any]], Any]:
+def _concatenation(sharding: jax.sharding.Sharding, n_replicas: int) -> Callable[[list[Any]], Any]:
     def concatenate(groups):
-        return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *groups)
+        return jax.tree.map(lambda *leaves: jnp.concatenate(leaves)[:n_replicas], *groups)
 
     return jax.jit(concatenate, out_shardings=sharding)

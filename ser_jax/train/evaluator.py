@@ -44,9 +44,9 @@ class Evaluator:
         probabilities = []
         for probability_SxGxBxC in batches:
             probabilities += list(np.concatenate(processes.fetch(probability_SxGxBxC), axis=1))
-        return placement.fetch(sums), [
-            probability_NxC[: len(clip_M)]
-            for probability_NxC, clip_M in zip(probabilities, clip_RxM, strict=True)
+        return placement.fetch(sums, self._layout), [
+            probability_NxC[: len(clip_M)]  # without the copies that fill the last group
+            for probability_NxC, clip_M in zip(probabilities, clip_RxM, strict=False)
         ]
 
     def _run(
@@ -56,7 +56,7 @@ class Evaluator:
         for group, zero, replicas in zip(groups, self._zero, self._layout.groups, strict=True):
             # A clip's number is also that of its original example.
             order_GxSxB = stack_batches(
-                [sequential_batches(clip_M, self._batch_size) for clip_M in clip_RxM[replicas]]
+                [sequential_batches(clip_RxM[r], self._batch_size) for r in replicas]
             )
             sums, probabilities = zero, []
             for batch in self._loader.batches(order_GxSxB):

@@ -158,7 +158,7 @@ class TrainingLoop:
         seconds = time.perf_counter() - begin
         sums, rate_R = self._fetch_sums()
         val_sums = self._evaluator.sums(self._trainer.weights(), self._val_RxM)
-        val = placement.fetch(val_sums)
+        val = placement.fetch(val_sums, self._trainer.layout)
         failed_R = ((sums.bad_step >= 0) | ~np.isfinite(val.loss)) & ~stopped_R
         self._report_failures(failed_R, sums.bad_step, rate_R, epoch)
         trained = np.flatnonzero(~stopped_R).tolist()

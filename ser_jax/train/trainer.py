@@ -80,7 +80,7 @@ class Trainer:
 
     def fetch(self, select: Callable[[TrainState], Any]) -> Any:
         """Fetch a small part of the states to the host; each leaf has R entries."""
-        return placement.fetch([select(group) for group in self._groups])
+        return placement.fetch([select(group) for group in self._groups], self.layout)
 
     def weights(self) -> list[Weights]:
         """Return the current weights of each group."""
