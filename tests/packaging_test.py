@@ -22,6 +22,7 @@ MODULE_NAMES = {
 }
 # Asked for by users of the project, or by what it imports, without an import of our own.
 NOT_IMPORTED = {"librosa", "array_record", "flatbuffers", "importlib_resources"}
+GPUS = ("gpu-cuda12", "gpu-cuda13")
 
 
 def pins(name: str) -> dict[str, str]:
@@ -31,18 +32,23 @@ def pins(name: str) -> dict[str, str]:
     return {match[1]: match[2] for match in found if match}
 
 
-def test_the_lock_lies_within_the_declared_ranges():
-    locks = {
-        "": pins("requirements.txt"),
-        "gpu": pins("requirements/gpu.txt"),
-        "beam": pins("requirements/beam.txt"),
-        "onnx": pins("requirements/onnx.txt"),
-    }
+def test_the_locks_lie_within_the_declared_ranges():
+    locks = [
+        ("", pins("requirements.txt")),
+        ("", pins("requirements/newest.txt")),
+        *((name, pins(f"requirements/{name}.txt")) for name in ("beam", "onnx", *GPUS)),
+    ]
     declared = {"": PROJECT["dependencies"], **PROJECT["optional-dependencies"]}
-    for extra, lock in locks.items():
+    for extra, lock in locks:
         for requirement in map(Requirement, declared[extra]):
             assert requirement.name in lock, f"{requirement.name} is not pinned"
             assert requirement.specifier.contains(lock[requirement.name]), requirement
+
+
+@pytest.mark.parametrize("gpu", GPUS)
+def test_a_gpu_has_the_jax_of_the_lock(gpu):
+    pin = f"jax[{gpu.removeprefix('gpu-')}]=={pins('requirements.txt')['jax']}"
+    assert pin in (ROOT / "requirements" / f"{gpu}.txt").read_text().splitlines()
 
 
 def test_every_line_of_a_lock_is_an_exact_pin():

@@ -9,8 +9,8 @@ whole turns only, so multiplying unit phasors gives the same phases without arct
 cosine. The pitch shift and the time stretch of a clip share its STFT.
 
 What it equals: librosa 0.11 in float64, up to rounding; librosa 1.0 lets the last frame go on where
-both fade into silence. In float32 librosa accumulates phases up to 10⁵ radians, and its own rounding
-error is 60 dB above the difference between the two.
+both fade into silence. In float32 librosa accumulates phases up to 10⁵ radians, and its own
+rounding error is 60 dB above the difference between the two.
 
 Shapes: S samples, T frames, K frequency bins, L samples per frame, N hops, H samples per hop.
 """
