@@ -17,7 +17,7 @@ from ml_collections import ConfigDict, config_flags
 
 from ser_jax.common import cli, runtime
 from ser_jax.common.cli import exit_with_message
-from ser_jax.common.config import overrides
+from ser_jax.common.config import check, overrides
 
 MODES = ("all", "prepare", "train", "evaluate", "report")
 
@@ -37,14 +37,14 @@ def prepare(config: ConfigDict) -> Path:
     """Return the folder of the config's records, and build it if it does not exist."""
     from data_prep.prepare import prepare
 
-    check = None
+    check_clips = None
     if MODE.value != "prepare":
         from ser_jax.train.experiment import check_corpus
 
-        check = functools.partial(check_corpus, config)
+        check_clips = functools.partial(check_corpus, config)
 
     def make() -> Path:
-        return prepare(config, BEAM.value, BEAM_OPTIONS.value, check)
+        return prepare(config, BEAM.value, BEAM_OPTIONS.value, check_clips)
 
     if not DISTRIBUTED.value:
         return make()
@@ -71,9 +71,12 @@ def main(argv: list[str]) -> None:
 
         if mode != "all":
             sys.exit(f"error: --mode={mode} applies to a single run; a study runs all steps.")
-        runner.run(config, Path(WORKDIR.value or config.name), prepare)
+        runner.run(config, cli.path_flag(WORKDIR.value or config.name), prepare)
     else:
-        workdir = Path(WORKDIR.value or f"runs/{config.name}-{config.split.name}")
+        check(config)
+        workdir = cli.path_flag(WORKDIR.value or f"runs/{config.name}-{config.split.name}")
+        if workdir.resolve() == Path.home():
+            sys.exit(f"error: --workdir={WORKDIR.value} is the home folder; name a folder in it.")
         run(config, workdir, mode, is_first)
 
 

@@ -136,7 +136,11 @@ BAD_INPUT = {
         ("--config.train.batch_size=10000",),
         "batch_size=10000 is larger than the training set",
     ),
-    "typo in the config": (lambda p: None, ("--config.train.epoch=3",), 'Did you mean "epochs"'),
+    "typo in the config": (
+        lambda p: None,
+        ("--config.train.epoch=3",),
+        "did you mean train.epochs",
+    ),
     "wrong type": (lambda p: None, ("--config.train.epochs=many",), "many"),
     "unknown variant": (lambda p: None, ("--config=configs/cnn2d.py:dmeo",), "'dmeo' is unknown"),
     "no such config": (lambda p: None, ("--config=configs/cnn3d.py",), "cnn3d"),

@@ -62,10 +62,3 @@ def test_invalid_sweep_is_refused(tiny, key, values, sentence):
 def test_best_setting_has_the_fewest_failures_then_the_best_mean(values, best):
     settings = [{"optimizer.l2": number // 2} for number in range(4)]
     assert best_setting(settings, np.array(values)) == {"optimizer.l2": best}
-
-
-def test_zero_seeds_are_refused(tiny):
-    config = tiny()
-    config.replicas.seeds = 0
-    with pytest.raises(UserError, match="replicas.seeds=0 must be 1 or more"):
-        expand(config)

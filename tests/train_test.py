@@ -3,10 +3,12 @@
 import dataclasses
 import json
 import os
+import resource
 import shutil
 import signal
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import jax
@@ -117,7 +119,7 @@ def test_signal_in_the_last_steps_finishes_the_training_only(
 def test_dropout_and_smoothing_must_be_fractions(tiny, tiny_records, tmp_path, key, value):
     config = tiny()
     config.train[key] = value
-    with pytest.raises(UserError, match=rf"train\.{key}={value:g} must be in \[0, 1\)"):
+    with pytest.raises(UserError, match=rf"train\.{key}={value} must be in \[0, 1\)"):
         loop.train(config, tiny_records, tmp_path / "run")
 
 
@@ -141,6 +143,7 @@ def test_out_of_memory_in_evaluation(tiny, tiny_records, finished, monkeypatch):
 
 def test_killed_run_resumes_bit_for_bit(tiny, tiny_records, tmp_path, uninterrupted):
     workdir, config = tmp_path / "killed", tiny()
+    config.train.checkpoint_seconds = 0.0
     (tmp_path / "config.json").write_text(config.to_json())
     program = f"""
 import json, os, signal, sys
@@ -158,8 +161,53 @@ loop.train(config, Path({str(tiny_records)!r}), Path({str(workdir)!r}))
     killed = subprocess.run([sys.executable, "-c", program], cwd=root, capture_output=True)
     assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
     assert len(history(workdir)) == 1
+    assert list((workdir / "checkpoints" / "last").glob("[34]"))  # it may have cut the fourth short
     loop.train(config, tiny_records, workdir)
     assert_same_run(workdir, uninterrupted)
+
+
+@pytest.mark.parametrize("behind", ["last", "best"])
+def test_kill_between_the_two_saves_is_mended(tiny, tiny_records, tmp_path, uninterrupted, behind):
+    workdir, config = tmp_path / "killed", tiny()
+    config.train.epochs = 1
+    loop.train(config, tiny_records, workdir)
+    earlier = (workdir / "checkpoints").rename(tmp_path / "earlier")
+    shutil.copytree(uninterrupted, workdir, dirs_exist_ok=True)
+    shutil.rmtree(workdir / "checkpoints" / behind)
+    shutil.copytree(earlier / behind, workdir / "checkpoints" / behind)
+    loop.train(tiny(), tiny_records, workdir)
+    assert_same_run(workdir, uninterrupted)
+    assert len(list((workdir / "checkpoints" / "best").iterdir())) == 1
+
+
+@pytest.mark.parametrize(
+    ("seconds", "saved"),
+    [(0.0, range(1, 10)), (20.0, (2, 4, 6, 8, 9)), (1e6, (9,))],
+)
+def test_checkpoints_are_saved_by_elapsed_time(
+    tiny, tiny_records, tmp_path, uninterrupted, step_by_step, monkeypatch, seconds, saved
+):
+    config, steps, clock = tiny(), [], [0.0]
+    config.train.checkpoint_seconds = seconds
+    advance, begin = trainer.Trainer.advance, checkpoints.Writer._begin
+
+    def ten_seconds_a_step(self, order_RxSxB, first):
+        for n in advance(self, order_RxSxB, first):
+            clock[0] += 10.0 * n
+            yield n
+
+    def recorded(self, checkpointer, number, *arguments, **more):
+        if checkpointer is self._last:
+            steps.append(number)
+        begin(self, checkpointer, number, *arguments, **more)
+
+    time = types.SimpleNamespace(monotonic=lambda: clock[0], perf_counter=lambda: clock[0])
+    monkeypatch.setattr(loop, "time", time)
+    monkeypatch.setattr(trainer.Trainer, "advance", ten_seconds_a_step)
+    monkeypatch.setattr(checkpoints.Writer, "_begin", recorded)
+    loop.train(config, tiny_records, tmp_path / "run")
+    assert steps == [*saved]
+    assert_same_run(tmp_path / "run", uninterrupted)
 
 
 def test_line_cut_short_by_a_kill_is_dropped_from_the_log(tiny, tiny_records, uninterrupted):
@@ -275,13 +323,45 @@ def test_second_training_in_a_workdir_is_refused(tiny, tiny_records, tmp_path, m
         loop.train(tiny(), tiny_records, tmp_path / "run")
 
 
-def test_full_disk_names_the_checkpoint(tiny, tiny_records, tmp_path, monkeypatch):
-    def fail(*args, **kwargs):
-        raise ValueError("RESOURCE_EXHAUSTED: Failed to write to file 7: No space left on device")
+@pytest.mark.parametrize("seconds", [0.0, 60.0])
+def test_full_disk_names_the_checkpoint(
+    tiny, tiny_records, tmp_path, step_by_step, monkeypatch, capfd, seconds
+):
+    """The save fails in the background: files are limited to a kilobyte once it has begun."""
+    save = checkpoints.ocp.training.Checkpointer.save_async
+    before, config = resource.getrlimit(resource.RLIMIT_FSIZE), tiny()
+    config.train.checkpoint_seconds = seconds
 
-    monkeypatch.setattr(checkpoints.ocp.training.Checkpointer, "save", fail)
-    with pytest.raises(UserError, match=r"cannot write .*/checkpoints/\w+ \(No space left"):
-        loop.train(tiny(), tiny_records, tmp_path / "run")
+    def save_on_a_full_disk(self, *arguments, **more):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1024, before[1]))
+        return save(self, *arguments, **more)
+
+    monkeypatch.setattr(checkpoints.ocp.training.Checkpointer, "save_async", save_on_a_full_disk)
+    try:
+        with pytest.raises(
+            UserError, match=r"cannot write .*/checkpoints/\w+ \(File too large\); "
+        ):
+            loop.train(config, tiny_records, tmp_path / "run")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_best_weights_before_a_failure_are_saved(tiny, tiny_records, tmp_path, monkeypatch):
+    run_steps = loop.TrainingLoop._run_steps
+
+    def run_steps_to_nan(self, epoch):
+        run_steps(self, epoch)
+        if epoch == 2:
+            (group,) = self._trainer._groups
+            nan = jax.tree.map(lambda leaf: leaf * np.nan, group.params)
+            self._trainer._groups = [group.replace(params=nan)]
+
+    monkeypatch.setattr(loop.TrainingLoop, "_run_steps", run_steps_to_nan)
+    for _ in range(2):  # a second start fails in the same way
+        with pytest.raises(UserError, match="not finite in epoch 2, on validation"):
+            loop.train(tiny(), tiny_records, tmp_path / "run")
+        assert checkpoints.load_best(tmp_path / "run")[0]["epoch"].tolist() == [1]
 
 
 def test_unwritable_workdir_is_refused(tiny, tiny_records, tmp_path):

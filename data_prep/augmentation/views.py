@@ -6,6 +6,7 @@ computed before the corpus is split; a split uses only those of its training cli
 
 import dataclasses
 import hashlib
+import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -34,7 +35,7 @@ class Augmentation:
             raise UserError(f"augmentation.views are {', '.join(VIEWS)}; got {self.views}.")
         for field in ("snr_db", "semitones", "rate"):
             limits = getattr(self, field)
-            if len(limits) != 2 or limits[0] > limits[1]:
+            if len(limits) != 2 or not -math.inf < limits[0] <= limits[1] < math.inf:
                 raise UserError(f"augmentation.{field} must be (lowest, highest); got {limits}.")
         if self.rate[0] <= 0:
             raise UserError(f"augmentation.rate must be positive; got {self.rate}.")

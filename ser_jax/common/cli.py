@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from ser_jax.common.config import expand_home, unknown
 from ser_jax.common.errors import Interrupted, UserError
 
 
@@ -48,10 +49,34 @@ def parser(flag_values: Any, config: Any) -> Callable[[list[str]], list[str]]:
             quiet = ["--verbosity=-1"] if "verbosity" in flag_values else []
             arguments = flag_values([argv[0], *quiet, *argv[1:]])
             config.value.lock()  # raises if the config file is missing
+            expand_home(config.value)
             return arguments
         except Exception as error:  # absl and ml_collections raise many types
+            if reason := _unknown_key(argv):
+                sys.exit(f"error: {reason}")
             line = str(error).replace("\\n", "\n").splitlines()[-1].strip()
             line = line.removeprefix("ValueError: ")
             sys.exit("error: " + (line.rstrip("'\"\\") if line.count("'") % 2 else line))
 
     return parse
+
+
+def _unknown_key(argv: list[str]) -> str:
+    """Return a sentence on the first --config.KEY that the config file lacks; "" if there is none.
+
+    ml_collections names neither the section nor, for a section, the key.
+    """
+    from absl import flags
+    from ml_collections import config_flags
+
+    values = flags.FlagValues()
+    file = [argv[0], *(a for a in argv if a.startswith(("--config=", "-config=")))]
+    config = config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=file)
+    try:
+        values(file)
+        settings = config.value.to_dict()
+    except Exception:  # the file itself is wrong, which the original error says
+        return ""
+    given = (a.lstrip("-").split("=")[0] for a in argv[1:] if a.startswith("-"))
+    keys = (name.removeprefix("config.") for name in given if name.startswith("config."))
+    return next(filter(None, (unknown(key, settings) for key in keys)), "")

@@ -7,7 +7,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from ser_jax.common.config import flatten
+from ser_jax.common.config import check, flatten
 from ser_jax.common.errors import UserError
 from ser_jax.common.provenance import as_text
 from ser_jax.evaluate.finished_run import FinishedRun
@@ -77,6 +77,11 @@ def expand(config: ConfigDict, workdir: Path) -> list[StudyRun]:
         if source in second:
             raise UserError(f"runs.{name} starts from {source}, which starts from another run too.")
         configs[name].init_from = str(workdir / source)
+    for name in configs:
+        try:
+            check(configs[name])
+        except UserError as error:
+            raise UserError(f"runs.{name}: {error}") from error
     return [
         StudyRun(
             name=name,

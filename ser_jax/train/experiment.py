@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 
 from ser_jax import features
 from ser_jax.common import provenance
+from ser_jax.common.config import check
 from ser_jax.common.errors import UserError
 from ser_jax.data import leakage, splits
 from ser_jax.data.examples import Examples, fit_normalisation
@@ -121,6 +122,7 @@ def _plan(
     config: ConfigDict, clips: Clips
 ) -> tuple[tuple[Replica, ...], dict[int, Split], nn.Module]:
     """Return replicas, splits and model after checking everything that needs no features."""
+    check(config)
     replicas = expand(config)
     protocol = {k: v for k, v in config.split.items() if k not in ("name", "fold")}
     split_of_fold = {
@@ -137,10 +139,6 @@ def _plan(
         raise UserError(
             f"train.monitor={config.train.monitor!r} is unknown; use one of {', '.join(MONITORS)}."
         )
-    for key in ("train.epochs", "train.batch_size", "evaluate.batch_size"):
-        section, name = key.split(".")
-        if config[section][name] < 1:
-            raise UserError(f"{key}={config[section][name]} must be 1 or more.")
     n_views = 1 + len(config.input.views)
     smallest = n_views * min(len(split.train) for split in split_of_fold.values())
     if config.train.batch_size > smallest:
@@ -168,8 +166,8 @@ def initial_states(experiment: Experiment) -> list[TrainState]:
             learning_rate=replica.value(config, "optimizer.learning_rate"),
             min_learning_rate=config.optimizer.min_learning_rate,
             l2=replica.value(config, "optimizer.l2"),
-            dropout=_fraction(replica, config, "train.dropout"),
-            label_smoothing=_fraction(replica, config, "train.label_smoothing"),
+            dropout=replica.value(config, "train.dropout"),
+            label_smoothing=replica.value(config, "train.label_smoothing"),
             class_weight_C=class_weights(experiment, replica),
         )
         states.append(
@@ -258,13 +256,6 @@ def _normalisation(experiment: Experiment, fold: int) -> Normalisation:
     if experiment.config.input.normalise:
         mean_F, sd_F = fit_normalisation(examples, train_M)
     return Normalisation(jnp.asarray(mean_F), jnp.asarray(sd_F))
-
-
-def _fraction(replica: Replica, config: ConfigDict, key: str) -> float:
-    value = replica.value(config, key)
-    if not 0 <= value < 1:
-        raise UserError(f"{key}={value:g} must be in [0, 1).")
-    return value
 
 
 def _describe_split(experiment: Experiment, fold: int) -> str:

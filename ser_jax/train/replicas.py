@@ -35,10 +35,8 @@ def expand(config: ConfigDict) -> tuple[Replica, ...]:
     """Return all replicas of a run, ordered by setting, then fold, then seed.
 
     Raises:
-      UserError: no seed, an unknown fold, or a swept value that has not its key's type.
+      UserError: an unknown fold, or a swept value that has not its key's type.
     """
-    if config.replicas.seeds < 1:
-        raise UserError(f"replicas.seeds={config.replicas.seeds} must be 1 or more.")
     folds = splits.folds(config.split.name, config.split.fold, config.split.n_folds)
     swept = {k.replace("__", "."): values for k, values in config.replicas.sweep.items() if values}
     for key, values in swept.items():
