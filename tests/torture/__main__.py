@@ -27,7 +27,7 @@ os.environ["JAX_PLATFORMS"] = "cpu"  # whatever the machine has; before JAX is i
 from ser_jax.pages import blocks, markdown  # noqa: E402
 from tests.torture.trial import Trial  # noqa: E402
 
-KINDS = ("audio", "tables", "kills")
+KINDS = ("audio", "tables", "kills", "disk")
 
 
 def main() -> int:

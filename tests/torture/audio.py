@@ -117,8 +117,8 @@ def _seed_of(name: str) -> int:
     return int(re.search(r"m(\d+)", name)[1])
 
 
-def _run(arguments: Sequence[str], base: Path, n_files: int, text: str | None = None):
-    ended = commands.run(arguments, base, _LEAST + _PER_FILE * n_files, text)
+def _run(arguments: Sequence[str], base: Path, n_files: int) -> commands.Ended:
+    ended = commands.run(arguments, base, _LEAST + _PER_FILE * n_files)
     if trouble := ended.trouble((0, 1)):
         raise FellError(f"{arguments[0:2]}: {trouble}")
     return ended

@@ -53,12 +53,17 @@ def environment(folder: Path) -> dict[str, str]:
     return {**os.environ, "JAX_COMPILATION_CACHE_DIR": str(folder / "compiled"), **_ENVIRONMENT}
 
 
-def start(arguments: Sequence[str], folder: Path, **options: object) -> subprocess.Popen:
-    """Start Python in a session of its own."""
+def start(
+    arguments: Sequence[str], folder: Path, most_bytes: int | None = None
+) -> subprocess.Popen:
+    """Start Python in a session of its own, where no file can have more than `most_bytes`."""
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as in a shell's background
         signal.signal(signal.SIGINT, signal.default_int_handler)  # children get the default
+    limited = (
+        ["sh", "-c", f'ulimit -f {most_bytes // 512} && exec "$@"', "sh"] if most_bytes else []
+    )
     return subprocess.Popen(
-        [sys.executable, *map(str, arguments)],
+        [*limited, sys.executable, *map(str, arguments)],
         cwd=ROOT,
         env=environment(folder),
         stdout=subprocess.PIPE,
@@ -66,15 +71,15 @@ def start(arguments: Sequence[str], folder: Path, **options: object) -> subproce
         text=True,
         errors="backslashreplace",
         start_new_session=True,
-        **options,
+        stdin=subprocess.DEVNULL,
     )
 
 
-def end(process: subprocess.Popen, timeout: float, text: str | None = None) -> Ended:
+def end(process: subprocess.Popen, timeout: float) -> Ended:
     """Wait for a process; all of its session is killed after `timeout` seconds."""
     begin = time.monotonic()
     try:
-        out, err = process.communicate(text, timeout)
+        out, err = process.communicate(timeout=timeout)
         late = False
     except subprocess.TimeoutExpired:
         kill_session(process.pid)
@@ -84,11 +89,13 @@ def end(process: subprocess.Popen, timeout: float, text: str | None = None) -> E
 
 
 def run(
-    arguments: Sequence[str], folder: Path, timeout: float = 300.0, text: str | None = None
+    arguments: Sequence[str],
+    folder: Path,
+    timeout: float = 300.0,
+    most_bytes: int | None = None,
 ) -> Ended:
-    """Run Python to its end, with `text` on its standard input."""
-    given = {} if text is None else {"stdin": subprocess.PIPE}
-    return end(start(arguments, folder, **given), timeout, text)
+    """Run Python to its end; see `start`."""
+    return end(start(arguments, folder, most_bytes), timeout)
 
 
 def session(leader: int) -> list[int]:

@@ -4,6 +4,7 @@ import contextlib
 import os
 import shutil
 import signal
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -42,13 +43,14 @@ def run(seed: int, count: int, folder: Path) -> Iterator[Trial]:
             yield _stop(number, name, random, base, folder / f"{number}", *undisturbed[name])
 
 
-def undisturbed_run(name: str, base: Path, folder: Path) -> tuple[State, float]:
-    """Return what a program leaves, and the seconds that it takes."""
+def undisturbed_run(name: str, base: Path, folder: Path, keep: bool = False) -> tuple[State, float]:
+    """Return what a program leaves, and the seconds that it takes; `keep` its folder or not."""
     program = PROGRAMS[name]
     program.set_up(base, folder)
     ended = commands.must(program.arguments(base, folder), base)
     state = program.state(folder)
-    shutil.rmtree(folder)
+    if not keep:
+        shutil.rmtree(folder)
     return state, ended.seconds
 
 
@@ -66,7 +68,7 @@ def _stop(
     moment = seconds * random.uniform(0, 1.05)
     program.set_up(base, folder)
     process = commands.start(program.arguments(base, folder), base)
-    with contextlib.suppress(commands.subprocess.TimeoutExpired):
+    with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(moment)
     is_running = process.poll() is None
     if is_running:
@@ -84,7 +86,10 @@ def _stop(
     if trouble := again.trouble((0,)):
         faults.append(f"run again: {trouble}")
     else:
-        faults += differences(expected, program.state(folder))
+        found = program.state(folder)
+        if number == signal.SIGKILL:  # it may leave a hidden file under a temporary name
+            found = {name: text for name, text in found.items() if "/." not in name}
+        faults += differences(expected, found)
     outcome = "resumed" if ended.code else "had ended" if not is_running else "ended by itself"
     if faults:
         whom = "all processes" if everyone else "the first process"

@@ -179,16 +179,6 @@ def files_below(*names: str) -> Callable[[Path], State]:
     return state
 
 
-def visible_below(*names: str) -> Callable[[Path], State]:
-    """Return the same without hidden files, which `kill -9` may leave."""
-
-    def state(folder: Path) -> State:
-        found = files_below(*names)(folder)
-        return {name: digest for name, digest in found.items() if "/." not in name}
-
-    return state
-
-
 def training(folder: Path) -> State:
     """Return a run's history and weights."""
     from orbax.checkpoint import v1 as ocp
@@ -234,7 +224,7 @@ def evaluation(folder: Path) -> State:
 
 def study(folder: Path) -> State:
     """Return everything that a study leaves, without times."""
-    pages = visible_below("run")(folder)
+    pages = files_below("run")(folder)
     page = _text(folder / "run" / "report.md", folder)
     pages = {name: text for name, text in pages.items() if re.fullmatch(r"run/[^/]*\.png", name)}
     return {**training(folder), **evaluation(folder), **pages, "report.md": page}
@@ -242,10 +232,10 @@ def study(folder: Path) -> State:
 
 PROGRAMS = {
     "download": Program("", _download, files_below("corpus")),
-    "prepare": Program("", _prepare, visible_below("corpus", "records")),
+    "prepare": Program("", _prepare, files_below("corpus", "records")),
     "train": Program("", _launch("train"), training),
     "evaluate": Program("trained", _launch("evaluate"), evaluation),
-    "report": Program("evaluated", _launch("report"), visible_below("run/report")),
+    "report": Program("evaluated", _launch("report"), files_below("run/report")),
     "study": Program("", _study, study),
     "export": Program("evaluated", _export, files_below("out")),
 }
