@@ -1,19 +1,21 @@
 """Where and in what portions steps run does not change what they compute."""
 
 import dataclasses
+import re
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from ser_jax.data.examples import shuffled_batches
-from ser_jax.data.loader import BatchLoader, take
+from ser_jax.data.loader import Batch, BatchLoader, take
 from ser_jax.data.records import open_records
 from ser_jax.parallel import placement, programs
-from ser_jax.parallel.mesh import make_layout
+from ser_jax.parallel.mesh import Layout, make_layout
 from ser_jax.train.experiment import Experiment, class_weights, initial_states, make_experiment
 from ser_jax.train.optimizer import make_optimizer
-from ser_jax.train.step import make_train_step
+from ser_jax.train.step import make_train_step, skip_if_idle
 
 
 def run_epoch(experiment: Experiment, steps_per_call: list[int]):
@@ -48,6 +50,45 @@ def test_number_of_steps_per_call_changes_no_bit(tiny_experiment):
     in_one_call, in_two_calls = (run_epoch(tiny_experiment, calls) for calls in ([3], [1, 2]))
     for a, b in zip(*map(jax.tree.leaves, (in_one_call, in_two_calls)), strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+def gathered_floats(experiment: Experiment, layout: Layout) -> list[str]:
+    """Return the operations of a compiled step that gather floats from several devices."""
+    config, examples = experiment.config, experiment.examples
+    optimizer = make_optimizer(config.optimizer.name)
+    step = skip_if_idle(make_train_step(experiment.model, optimizer, config.input.kind))
+    group = placement.place(initial_states(experiment) * layout.n_replicas, layout)[0]
+
+    def shape(dtype: str, *more: int) -> jax.ShapeDtypeStruct:
+        shape = layout.at_once, config.train.batch_size, *more
+        return jax.ShapeDtypeStruct(shape, dtype, sharding=layout.batch_sharding)
+
+    frames = shape("float32", examples.max_frames, examples.width)
+    batch = Batch(frames, shape("int32"), shape("int32"), shape("bool"))
+    program = programs.compile_for_group(step, layout).lower(group, batch).compile().as_text()
+    return re.findall(r"= \(?(?:bf16|f32)\[.* all-gather(?:-start)?\(.*", program)
+
+
+@pytest.fixture
+def one_layer(tiny, tiny_records) -> Experiment:
+    config = tiny("cnn1d")
+    config.model.update(widths=(8,), kernels=(5,))
+    return make_experiment(config, open_records(tiny_records))
+
+
+def test_three_seeds_on_eight_accelerators_gather_no_activations(one_layer, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(jax, "default_backend", lambda: "gpu")
+        layout = make_layout(one_layer.config, 3)
+    assert layout.mesh.devices.shape == (3, 2)
+    assert not gathered_floats(one_layer, layout)
+
+
+def test_vmap_over_replicas_that_share_batches_would_gather_activations(one_layer):
+    config = one_layer.config
+    config.devices.update(replica=1, data=2)
+    layout = dataclasses.replace(make_layout(config, 2), strategy="vmap", at_once=2)
+    assert gathered_floats(one_layer, layout)
 
 
 def test_bfloat16_keeps_float32_weights_and_learns(tiny, tiny_records):
