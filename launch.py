@@ -6,6 +6,11 @@ python launch.py --config=configs/cnn1d.py --config.optimizer.learning_rate=3e-4
 python launch.py --config=configs/study.py
 """
 
+if __name__ == "__main__":  # before imports that take a while
+    from ser_jax.common import interrupts
+
+    interrupts.end_at_once()
+
 import functools
 import json
 import shlex

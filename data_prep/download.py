@@ -8,6 +8,11 @@ its contents under the Database Contents License (DbCL) 1.0; its home is
 https://github.com/CheyneyComputerScience/CREMA-D.
 """
 
+if __name__ == "__main__":  # before imports that take a while
+    from ser_jax.common import interrupts
+
+    interrupts.end_at_once()
+
 import argparse
 import contextlib
 import dataclasses

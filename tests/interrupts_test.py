@@ -1,5 +1,6 @@
 """Signals wait for a safe point, and pools end by them without hanging."""
 
+import gc
 import os
 import signal
 import subprocess
@@ -118,6 +119,55 @@ def test_signal_to_all_processes_of_a_pool(number, delay):
     assert "memory" not in text, text
     # The standard library's pool may complain that SIGTERM has killed its workers.
     assert number == signal.SIGTERM or "Traceback" not in text, text
+
+
+def test_ctrl_c_in_a_callback_of_the_garbage_collector_is_raised_after_it(capsys):
+    def callback(phase: str, info: object) -> None:
+        gc.callbacks.remove(callback)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    before = signal.getsignal(signal.SIGINT), sys.unraisablehook
+    with pytest.raises(KeyboardInterrupt), interrupts.never_lost():
+        gc.callbacks.append(callback)
+        gc.collect()
+        time.sleep(10)
+        pytest.fail("lost")
+    assert (signal.getsignal(signal.SIGINT), sys.unraisablehook) == before
+    assert not capsys.readouterr().err
+
+
+def test_ctrl_c_that_a_library_turns_into_another_error_is_ctrl_c():
+    with pytest.raises(KeyboardInterrupt), interrupts.never_lost():
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+        except KeyboardInterrupt as error:
+            raise ImportError("an extension") from error
+    with pytest.raises(ImportError), interrupts.never_lost():
+        raise ImportError("by itself")
+
+
+PROGRAMS = """launch.py data_prep/download.py data_prep/inspect data_prep/synthetic data_prep/verify
+    ser_jax/compare ser_jax/export ser_jax/predict""".split()
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_ctrl_c_while_a_program_is_loaded_ends_it_without_a_word(program, tmp_path):
+    (tmp_path / "sitecustomize.py").write_text(
+        "import os, signal, sys\n"
+        "class Finder:\n"
+        "    def find_spec(name, path=None, target=None):\n"
+        "        if name == 'ser_jax.common.errors': os.kill(os.getpid(), signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Finder)"
+    )
+    module = ["-m", program.removesuffix(".py").replace("/", ".")]
+    run = subprocess.run(
+        [sys.executable, *([program] if program == "launch.py" else module)],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    assert run.returncode == -signal.SIGINT and not run.stderr, run.stderr.decode()
 
 
 def test_second_ctrl_c_does_not_wait_for_threads():

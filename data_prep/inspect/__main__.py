@@ -8,6 +8,11 @@
 numbers. An older page is replaced once the new one is complete.
 """
 
+if __name__ == "__main__":  # before imports that take a while
+    from ser_jax.common import interrupts
+
+    interrupts.end_at_once()
+
 import sys
 from pathlib import Path
 

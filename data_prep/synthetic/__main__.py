@@ -3,6 +3,11 @@
 python -m data_prep.synthetic --root=data/synthetic  # 720 clips, 31 MB, ten seconds
 """
 
+if __name__ == "__main__":  # before imports that take a while
+    from ser_jax.common import interrupts
+
+    interrupts.end_at_once()
+
 import argparse
 
 from data_prep.synthetic.corpus import write_corpus

@@ -8,6 +8,11 @@ is 1 if something is wrong. Defects that the corpus was published with (CREMA-D:
 three recordings under two labels each) are listed and do not count as wrong.
 """
 
+if __name__ == "__main__":  # before imports that take a while
+    from ser_jax.common import interrupts
+
+    interrupts.end_at_once()
+
 import argparse
 import dataclasses
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from ser_jax.common import interrupts
 from ser_jax.common.config import expand_home, unknown
 from ser_jax.common.errors import Interrupted, UserError
 
@@ -17,7 +18,9 @@ def exit_with_message(main: Callable[[], int | None]) -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):  # a file name need not be valid UTF-8
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        sys.exit(main())
+        with interrupts.never_lost():
+            code = main()
+        sys.exit(code)
     except UserError as error:
         message, code = str(error), error.exit_code
     except OSError as error:  # such as a full disk or missing rights; the text names the file

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM that wait for a safe point.
+"""Ctrl-C and SIGTERM that wait for a safe point, and Ctrl-C that is not lost elsewhere.
 
 A KeyboardInterrupt that strikes between two instructions of a pool may leave a lock held for ever,
 and one that strikes in a finaliser is lost.
@@ -7,8 +7,12 @@ and one that strikes in a finaliser is lost.
 import contextlib
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
+from typing import Any
+
+_SOON = 0.01  # s
 
 
 class StopRequest:
@@ -62,3 +66,54 @@ def _current() -> StopRequest | None:
         return None
     handler = signal.getsignal(signal.SIGINT)
     return handler if isinstance(handler, StopRequest) else None
+
+
+def end_at_once() -> None:
+    """Make Ctrl-C end this process without a traceback, as long as its modules are imported."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not where it is ignored
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+@contextlib.contextmanager
+def never_lost() -> Iterator[None]:
+    """Raise KeyboardInterrupt on Ctrl-C, also where it would be ignored or become another error.
+
+    Python ignores exceptions in finalisers and in callbacks of the garbage collector, and an
+    interrupted import may end in an ImportError.
+    """
+    received, hook = False, sys.unraisablehook
+    if (
+        signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+        or threading.current_thread() is not threading.main_thread()
+    ):
+        yield
+        return
+
+    def interrupt(number: int, frame: object) -> None:
+        nonlocal received
+        received = True
+        raise KeyboardInterrupt
+
+    def again(number: int, frame: object) -> None:
+        signal.getsignal(signal.SIGINT)(signal.SIGINT, frame)
+
+    def note(unraisable: Any) -> None:
+        if issubclass(unraisable.exc_type, KeyboardInterrupt):
+            signal.setitimer(signal.ITIMER_REAL, _SOON)  # when the finaliser has ended
+        else:
+            hook(unraisable)
+
+    handlers = {signal.SIGINT: interrupt, signal.SIGALRM: again}
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    sys.unraisablehook = note
+    try:
+        yield
+    except Exception as error:
+        if received:
+            raise KeyboardInterrupt from error
+        raise
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        sys.unraisablehook = hook
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -3,6 +3,11 @@
 python -m ser_jax.compare runs/cnn1d-tfds runs/cnn2d-tfds runs/paper-tfds --out=runs/compare
 """
 
+if __name__ == "__main__":  # before imports that take a while
+    from ser_jax.common import interrupts
+
+    interrupts.end_at_once()
+
 import argparse
 import collections
 import dataclasses

@@ -3,6 +3,11 @@
 python -m ser_jax.export --workdir=runs/cnn2d-tfds --out=emotion.zip
 """
 
+if __name__ == "__main__":  # before imports that take a while
+    from ser_jax.common import interrupts
+
+    interrupts.end_at_once()
+
 import argparse
 from collections.abc import Sequence
 

@@ -5,6 +5,11 @@ python -m ser_jax.predict --workdir=runs/cnn2d-tfds long.wav --window=2.5 --hop=
 python -m ser_jax.predict --workdir=runs/cnn2d-tfds table.csv --format=csv
 """
 
+if __name__ == "__main__":  # before imports that take a while
+    from ser_jax.common import interrupts
+
+    interrupts.end_at_once()
+
 import argparse
 import contextlib
 import math

@@ -162,7 +162,8 @@ def _export(base: Path, folder: Path) -> list[str]:
 def _study(base: Path, folder: Path) -> list[str]:
     start, _, *flags = _launch("all")(base, folder)
     further = ["--config.replicas.seeds=1", "--config.split.val_fraction=0.3"]
-    return [start, f"--config={base / 'study.py'}", *flags, *further, "--config.train.epochs=2"]
+    epochs = ["--config.train.epochs=2", "--config.runs.cnn2d_seen_again.train.epochs=2"]
+    return [start, f"--config={base / 'study.py'}", *flags, *further, *epochs]
 
 
 def files_below(*names: str) -> Callable[[Path], State]:
@@ -226,6 +227,7 @@ def study(folder: Path) -> State:
     """Return everything that a study leaves, without times."""
     pages = files_below("run")(folder)
     page = _text(folder / "run" / "report.md", folder)
+    page = re.sub(r"[\d.]+ \| (?=\d+ × )", "", page)  # minutes, before the devices
     pages = {name: text for name, text in pages.items() if re.fullmatch(r"run/[^/]*\.png", name)}
     return {**training(folder), **evaluation(folder), **pages, "report.md": page}
 
