@@ -41,6 +41,8 @@ class Ended:
         """Return what no input may lead to, in words; "" if there is nothing of the kind."""
         if self.timed_out:
             return f"not ended after {self.seconds:.0f} s"
+        if "<frozen" in self.err and str(ROOT) not in self.err and "KeyboardInterrupt" in self.err:
+            return ""  # Ctrl-C before the program's first line
         if "Traceback" in self.err or "Fatal Python error" in self.err:
             return f"a traceback: {self.err[-1500:]}"
         if self.code not in codes:

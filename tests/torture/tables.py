@@ -18,7 +18,7 @@ from ser_jax.train.experiment import check_corpus
 from tests.torture import commands, spreadsheets
 from tests.torture.trial import Trial
 
-_SHARE = 100  # one table of so many goes through the commands, which take seconds
+_SHARE = 250  # one table of so many goes through the commands, which take seconds
 _LIMIT = 20.0  # s, in which a table is read
 
 
