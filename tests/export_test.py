@@ -14,7 +14,7 @@ from jax import export as jax_export
 from ser_jax import features
 from ser_jax.common import files
 from ser_jax.common.errors import UserError
-from ser_jax.export import __main__, texts, writer
+from ser_jax.export import __main__, onnx, texts, writer
 from ser_jax.features import FeatureSpec
 from ser_jax.metrics import classification
 from ser_jax.models import convolution, registry
@@ -357,6 +357,20 @@ def test_onnx_gives_the_same_probabilities(model, tmp_path):
         [mean] = session.run(None, {"waveform": waveform_BxS, "n_samples": n_samples_B})
         each = expected(model, waveform_BxS, n_samples_B)
         np.testing.assert_allclose(mean, each.mean(0), atol=1e-4)
+
+
+def test_onnx_is_compared_at_full_precision():
+    pytest.importorskip("jax2onnx", reason="jax2onnx is missing; see requirements/onnx.txt")
+    pytest.importorskip("onnxruntime", reason="onnxruntime is missing")
+
+    def as_on_a_gpu(waveform_BxS, _):
+        probability_BxC = jax.nn.softmax(waveform_BxS[:, :3])
+        is_run = not isinstance(waveform_BxS, jax.core.Tracer)  # and not converted
+        if is_run and jax.config.jax_default_matmul_precision != "highest":
+            probability_BxC += 1.8e-4  # as TF32 may err
+        return probability_BxC, probability_BxC[None]
+
+    assert onnx.convert(as_on_a_gpu, 100)
 
 
 def test_onnx_without_its_libraries_is_one_sentence(model, monkeypatch):
