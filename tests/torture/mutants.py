@@ -105,14 +105,55 @@ def _write(random: np.random.Generator) -> tuple[str, str, bytes]:
             wave_S = 0.3 * ((t_S * pitch) % 1 - 0.5) + 0.02 * random.standard_normal(len(t_S))
             sound_SxC = wave_S[:, None] * np.linspace(1, 0.5, channels)
             with (
-                contextlib.suppress(soundfile.LibsndfileError),
+                contextlib.suppress(
+                    soundfile.LibsndfileError, AssertionError
+                ),  # of too few samples
                 # A named file, since SD2 has a second one, ._name, which is lost here.
                 tempfile.TemporaryDirectory() as folder,
             ):
                 path = Path(folder, "sound")
                 soundfile.write(path, sound_SxC, rate, subtype=subtype, format=kind)
-                return kind, subtype, path.read_bytes()
+                return kind, subtype, _timeless(path.read_bytes())
     raise ValueError(f"libsndfile cannot write {kind}")
+
+
+def _timeless(content: bytes) -> bytes:
+    """Return a sound file without the time at which it was written, so that a seed repeats it."""
+    data = bytearray(content)
+    if data[:6] == b"MATLAB":
+        data[60:100] = bytes(40)
+    if (peak := content.find(b"PEAK", 0, 256)) >= 0:
+        data[peak + 12 : peak + 16] = bytes(4)
+    place = 0
+    while data[place : place + 4] == b"OggS":  # pages of a stream with a random number
+        n_segments = data[place + 26]
+        end = place + 27 + n_segments + sum(data[place + 27 : place + 27 + n_segments])
+        data[place + 14 : place + 18] = bytes(4)
+        data[place + 22 : place + 26] = bytes(4)
+        struct.pack_into("<I", data, place + 22, _ogg_checksum(data[place:end]))
+        place = end
+    return bytes(data)
+
+
+def _ogg_checksum(page: bytes) -> int:
+    checksum = 0
+    for byte in page:
+        checksum = (checksum << 8) & 0xFFFFFFFF ^ _OGG_TABLE[checksum >> 24 ^ byte]
+    return checksum
+
+
+def _ogg_table() -> list[int]:
+    """Return the checksums of single bytes, with Ogg's polynomial."""
+    table = []
+    for byte in range(256):
+        value = byte << 24
+        for _ in range(8):
+            value = (value << 1 ^ (0x04C11DB7 if value >> 31 else 0)) & 0xFFFFFFFF
+        table.append(value)
+    return table
+
+
+_OGG_TABLE = _ogg_table()
 
 
 def _place(random: np.random.Generator, data: bytearray) -> int:

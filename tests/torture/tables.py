@@ -25,18 +25,23 @@ _LIMIT = 20.0  # s, in which a table is read
 def run(seed: int, count: int, folder: Path) -> Iterator[Trial]:
     """See tests/torture/trial.py."""
     commands.must(commands.launch(folder, "train", "--config.train.epochs=1"), folder)
-    corpus = folder / "tables"
-    for name in spreadsheets.FILES:
-        (corpus / name).parent.mkdir(parents=True, exist_ok=True)
-        noise_S = 0.1 * np.random.default_rng(0).standard_normal(6400)
-        soundfile.write(corpus / name, noise_S, 16_000)
+    write_audio(folder / "tables")
     for number in range(seed, seed + count):
-        yield _try(number, folder, corpus, with_commands=number % _SHARE == 0 or count == 1)
+        yield attempt(number, folder, with_commands=number % _SHARE == 0 or count == 1)
 
 
-def _try(seed: int, folder: Path, corpus: Path, with_commands: bool) -> Trial:
+def write_audio(folder: Path) -> None:
+    """Write the files that the tables list."""
+    for name in spreadsheets.FILES:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        noise_S = 0.1 * np.random.default_rng(0).standard_normal(6400)
+        soundfile.write(folder / name, noise_S, 16_000)
+
+
+def attempt(seed: int, folder: Path, *, with_commands: bool) -> Trial:
+    """Read the table that belongs to a seed, in folder/tables, in every way."""
     sheet = spreadsheets.make(seed)
-    table = corpus / "table.csv"
+    table = folder / "tables" / "table.csv"
     table.write_bytes(sheet.content)
     split = ("speaker_kfold", "column", "random_file", "speaker_sentence")[seed % 4]
     config = _config(table, split)
