@@ -96,6 +96,8 @@ def get_config() -> ConfigDict:
     train.label_smoothing = 0.0
     train.class_weights = "none"  # or balanced: each class has the same weight in the loss
     train.compute_dtype = "float32"  # or bfloat16; on NVIDIA float32 is multiplied as TF32
+    # Between checkpoints, which are written in the background; a killed run loses no more.
+    train.checkpoint_seconds = 60.0
     train.tensorboard = False  # also write event files, to <workdir>/tensorboard
 
     # Replicas are trained together: every seed with every fold and every swept value.

@@ -2,6 +2,7 @@ import dataclasses
 import json
 import subprocess
 import sys
+import types
 import wave
 import zipfile
 
@@ -113,7 +114,8 @@ def workdir(model, tmp_path_factory):
         "max_frames": model.max_frames,
         "replicas": [dataclasses.asdict(replica) for replica in model.replicas],
     }
-    checkpoints.save_best(folder, 1, best, weights.normalisation, metadata)
+    with checkpoints.Writer(folder, metadata) as saving:
+        saving.save_best(types.SimpleNamespace(best=best, normalisation=weights.normalisation))
     uar = {"mean": 0.4321, "sd": 0.01, "low": 0.4, "high": 0.5}
     results = dict.fromkeys(writer._HEADLINE, "as it was") | dict.fromkeys(
         classification.HEADLINE, 0.5
@@ -324,6 +326,9 @@ def test_a_damaged_file_is_one_sentence(contents, file, tmp_path):
     refused(zipped(path, changed(contents, max_frames="60")), "missing or wrong entries")
     refused(zipped(path, changed(contents, features={"hops": 1})), "missing or wrong entries")
     refused(zipped(path, changed(contents | {"model.bin": b"\0" * 64})), "cannot be read by JAX")
+    program = jax_export.deserialize(bytearray(contents["model.bin"]))
+    later = dataclasses.replace(program, mlir_module_serialized=b"of a later StableHLO").serialize()
+    refused(zipped(path, changed(contents | {"model.bin": bytes(later)})), "cannot be read by JAX")
 
 
 def test_a_program_that_calls_code_outside_xla_is_refused(contents, tmp_path):

@@ -5,6 +5,7 @@ import dataclasses
 import json
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import jax
@@ -55,7 +56,8 @@ def make_run(config, records: Path, workdir: Path) -> Path:
         bests.append((best, state.normalisation))
     best, normalisation = jax.tree.map(lambda *leaves: jnp.stack(leaves), *bests)
     claim(workdir, config, records.parent.name)
-    checkpoints.save_best(workdir, 1, best, normalisation, experiment.metadata())
+    with checkpoints.Writer(workdir, experiment.metadata()) as writer:
+        writer.save_best(types.SimpleNamespace(best=best, normalisation=normalisation))
     test_set.evaluate(config, records, workdir)
     return workdir
 

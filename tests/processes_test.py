@@ -112,7 +112,8 @@ def test_two_processes_equal_one(arguments, two, tmp_path):
 
 def test_two_killed_processes_resume(arguments, two, tmp_path):
     workdir = tmp_path / "killed"
-    launched = start_both(*arguments, f"--workdir={workdir}")
+    often = "--config.train.checkpoint_seconds=0"
+    launched = start_both(*arguments, often, f"--workdir={workdir}")
     while len(rows(workdir)) < 2 * 2:
         assert all(process.poll() is None for process in launched)
         time.sleep(0.01)

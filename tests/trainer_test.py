@@ -4,8 +4,10 @@ import functools
 import json
 import shutil
 import signal
+import types
 from collections.abc import Callable
 from pathlib import Path
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -196,13 +198,13 @@ def test_streamed_replicas_equal_resident(six, tiny_records, tmp_path, finished)
 
 
 def test_stopped_replica_is_frozen(tiny, tiny_records, tmp_path, capsys, monkeypatch):
-    save_last, steps = checkpoints.save_last, []
+    save, steps = checkpoints.Writer.save, []
 
-    def recording_save(workdir, step, state):
+    def recording_save(self, step, state):
         steps.append(state.step.tolist())
-        save_last(workdir, step, state)
+        save(self, step, state)
 
-    monkeypatch.setattr(checkpoints, "save_last", recording_save)
+    monkeypatch.setattr(checkpoints.Writer, "save", recording_save)
     sections = {"train": {"epochs": 6, "stopping_patience": 1, "monitor": "loss"}}
     config = small(tiny, "paper", **sections)  # without BatchNorm, nothing changes at rate 0
     config.replicas.sweep.optimizer__learning_rate = (0.0, 3e-3)
@@ -251,9 +253,11 @@ def test_run_fails_once_the_last_replica_fails_in_a_later_epoch(tiny):
     running = loop.TrainingLoop.__new__(loop.TrainingLoop)
     running._replicas = expand(small(tiny, replicas={"seeds": 2}))
     running._failed_R = np.array([True, False])
+    running._trainer = running._writer = mock.Mock()
     rates, failed_R = np.full(2, 1e-3), np.array([False, True])
     with pytest.raises(UserError, match="not finite in epoch 3, on validation; lower"):
         running._report_failures(failed_R, np.array([-1, -1]), rates, 3)
+    running._writer.save_best.assert_called_once()  # of the epochs before
 
 
 def test_replica_with_non_finite_weights_is_left_out_everywhere(
@@ -265,7 +269,8 @@ def test_replica_with_non_finite_weights_is_left_out_everywhere(
     poisoned = jax.tree.map(lambda leaf: leaf.at[1].set(jnp.nan), weights["params"])
     best = Best(poisoned, weights["batch_stats"], weights["value"], weights["epoch"])
     normalisation = Normalisation(**weights["normalisation"])
-    checkpoints.save_best(run, 9, best, normalisation, metadata)
+    with checkpoints.Writer(run, metadata) as writer:
+        writer.save_best(types.SimpleNamespace(best=best, normalisation=normalisation))
     results = test_set.evaluate(six(), tiny_records, run)
     assert [r["chosen"] for r in results["replicas"]] == [True, False, *[True] * 4]
     assert finished_run.failures(results) == "1 of 6 trainings failed (seed 1, fold 0)"

@@ -116,12 +116,14 @@ def test_epochs_compile_once_and_neither_transfer_implicitly_nor_leak_arrays(
     get_config, tiny_records, tmp_path, empty_cache, monkeypatch, name
 ):
     config, n_programs, n_arrays = get_config(name), [], []
+    config.train.checkpoint_seconds = 0.0
     run_epoch = loop.TrainingLoop._run_epoch
 
     def watched_epoch(self, *args):
         n_programs.append(programs.total)
         with no_implicit_transfers():  # steps, validation, end of epoch, and fetched metrics
             rows = run_epoch(self, *args)
+        self._writer.wait()
         gc.collect()
         n_arrays.append(len(jax.live_arrays()))
         return rows

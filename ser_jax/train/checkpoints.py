@@ -1,9 +1,10 @@
 """Orbax checkpoints: the last state, to resume from, and the best weights, to predict with.
 
-<workdir>/checkpoints/last/<step>   the whole TrainState
-<workdir>/checkpoints/best/<epoch>  params, batch_stats, normalisation, their epoch and monitored
-                                    value; with them, as JSON, what prediction needs: config,
-                                    FeatureSpec, labels, input, replicas
+<workdir>/checkpoints/last/<step>    the whole TrainState
+<workdir>/checkpoints/best/<number>  params, batch_stats, normalisation, their epoch and monitored
+                                     value; with them, as JSON, what prediction needs: config,
+                                     FeatureSpec, labels, input, replicas; later ones have a higher
+                                     number, mostly the epoch
 
 Every array has a leading axis with the replicas in the order of the metadata. A checkpoint is
 independent of the devices and of the layout.
@@ -13,7 +14,6 @@ import contextlib
 import hashlib
 import logging
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +26,89 @@ from orbax.checkpoint import v1 as ocp
 from ser_jax.common.errors import UserError
 from ser_jax.common.files import explain_full_disk
 from ser_jax.parallel import processes
-from ser_jax.train.state import Best, Normalisation, TrainState, Weights
+from ser_jax.train.state import Normalisation, TrainState, Weights
 
 
-def save_last(workdir: Path, step: int, state: TrainState) -> None:
-    """Save the state to resume from; the previous one is kept until this one is complete."""
-    with _saving(workdir, "last") as checkpointer:
-        checkpointer.save(step, state, overwrite=True)
+class Writer:
+    """Writes a training's checkpoints in the background; a context manager that waits at its end.
+
+    A previous checkpoint is kept until the next one is complete. A save begins once the one before
+    is complete, and then returns as soon as the arrays are on the host.
+
+    Every method, and the end of the block, raises a UserError if the disk is full; the save that
+    failed may have begun earlier.
+    """
+
+    def __init__(self, workdir: Path, metadata: dict[str, Any], state: TrainState | None = None):
+        """Open the checkpoints of a workdir.
+
+        Args:
+          workdir: of the run.
+          metadata: JSON to keep with the best weights.
+          state: the one that training starts from; its best weights need not be saved again.
+        """
+        self._last, self._best = (_checkpointer(workdir, name) for name in ("last", "best"))
+        self._metadata = metadata
+        self._saved_origin = state and _origin(state.best.value, state.best.epoch)
+        if self._saved_origin != _saved_origin(workdir):  # a kill came between the two saves
+            self._saved_origin = None
+        self._begun: dict[ocp.training.Checkpointer, Any] = {}
+
+    def save(self, step: int, state: TrainState) -> None:
+        """Begin to save the state to resume from, and the best weights; each only if it is new."""
+        self.save_best(state)
+        if self._last.latest is None or step > self._last.latest.step:
+            self._begin(self._last, step, state)
+
+    def save_best(self, state: TrainState) -> None:
+        """Begin to save the best weights in a state, if there are any that are new."""
+        best, origin = state.best, _origin(state.best.value, state.best.epoch)
+        if origin == self._saved_origin or not any(np.isfinite(value) for value, _ in origin):
+            return
+        weights = {
+            "params": best.params,
+            "batch_stats": best.batch_stats,
+            "normalisation": state.normalisation,
+            "epoch": best.epoch,
+            "value": best.value,
+        }
+        # A killed run may have left weights of a later epoch than that from which it resumes.
+        number = max(epoch for _, epoch in origin)
+        if self._best.latest is not None:
+            number = max(number, self._best.latest.step + 1)
+        self._begin(self._best, number, weights, custom_metadata=self._metadata)
+        self._saved_origin = origin
+
+    def wait(self) -> None:
+        """Return when everything is saved."""
+        for checkpointer in tuple(self._begun):
+            self._finish(checkpointer)
+
+    def __enter__(self) -> "Writer":
+        self._verbosity = absl_logging.get_verbosity()
+        absl_logging.set_verbosity(absl_logging.FATAL)  # Orbax logs what it raises
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            if kind is None:
+                self.wait()
+        finally:
+            if kind is None or issubclass(kind, Exception):  # a second Ctrl-C waits for nothing
+                for checkpointer in (self._last, self._best):
+                    with contextlib.suppress(Exception):  # raised already, or less telling
+                        checkpointer.close()
+            absl_logging.set_verbosity(self._verbosity)
+
+    def _begin(self, checkpointer: ocp.training.Checkpointer, *arguments: Any, **more: Any) -> None:
+        self._finish(checkpointer)
+        with explain_full_disk(checkpointer.directory):
+            self._begun[checkpointer] = checkpointer.save_async(*arguments, force=True, **more)
+
+    def _finish(self, checkpointer: ocp.training.Checkpointer) -> None:
+        if checkpointer in self._begun:
+            with explain_full_disk(checkpointer.directory):
+                self._begun.pop(checkpointer).result()
 
 
 def load_last(workdir: Path, like: TrainState) -> tuple[int, TrainState] | None:
@@ -57,21 +133,6 @@ def load_last(workdir: Path, like: TrainState) -> tuple[int, TrainState] | None:
         return step, state.replace(reference=jnp.copy(state.best.value))
 
 
-def save_best(
-    workdir: Path, epoch: int, best: Best, normalisation: Normalisation, metadata: dict[str, Any]
-) -> None:
-    """Save the best weights in place of the previous ones; `metadata` is JSON."""
-    weights = {
-        "params": best.params,
-        "batch_stats": best.batch_stats,
-        "normalisation": normalisation,
-        "epoch": best.epoch,
-        "value": best.value,
-    }
-    with _saving(workdir, "best") as checkpointer:
-        checkpointer.save(epoch, weights, custom_metadata=metadata, overwrite=True)
-
-
 def load_best(
     workdir: Path, sharding: jax.sharding.Sharding | None = None
 ) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -93,9 +154,7 @@ def load_best(
         if saved.custom_metadata is None:
             raise _damaged(checkpointer)
         sharding = sharding or processes.default_sharding()
-        abstract = jax.tree.map(
-            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), saved.metadata
-        )
+        abstract = jax.tree.map(lambda leaf: _abstract(leaf, sharding), saved.metadata)
         return _load(checkpointer, abstract), dict(saved.custom_metadata)
 
 
@@ -125,17 +184,43 @@ def weights_of(best: dict[str, Any]) -> Weights:
     )
 
 
+def _origin(value_R: jax.Array, epoch_R: jax.Array) -> list[tuple[float, int]]:
+    """Return the monitored value and epoch of each replica's best weights."""
+    value_R, epoch_R = processes.fetch((value_R, epoch_R))
+    return list(zip(value_R.tolist(), epoch_R.tolist(), strict=True))
+
+
+def _saved_origin(workdir: Path) -> list[tuple[float, int]] | None:
+    """Return the origin of the best weights of a workdir; None if there are none to read."""
+    context = ocp.Context()
+    context.pytree.loading.partial_load = True
+    with _checkpointer(workdir, "best", context) as checkpointer:
+        try:
+            saved, sharding = checkpointer.metadata().metadata, processes.default_sharding()
+            like = {name: _abstract(saved[name], sharding) for name in ("value", "epoch")}
+            loaded = checkpointer.load(None, like)
+        except Exception:  # there are none, or they are damaged and will be replaced
+            return None
+    return _origin(loaded["value"], loaded["epoch"])
+
+
 def _folder(workdir: Path, name: str) -> Path:
     return workdir.absolute() / "checkpoints" / name
 
 
-def _checkpointer(workdir: Path, name: str) -> ocp.training.Checkpointer:
+def _checkpointer(
+    workdir: Path, name: str, context: ocp.Context | None = None
+) -> ocp.training.Checkpointer:
     policy = ocp.training.preservation_policies.LatestN(1)
     folder = _folder(workdir, name)
     if processes.is_first():
         for unfinished in folder.glob("*orbax-checkpoint-tmp*"):  # a kill interrupted the save
             shutil.rmtree(unfinished, ignore_errors=True)
-    return ocp.training.Checkpointer(folder, preservation_policy=policy)
+    return ocp.training.Checkpointer(folder, context=context, preservation_policy=policy)
+
+
+def _abstract(leaf: Any, sharding: jax.sharding.Sharding) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
 
 
 def _metadata(checkpointer: ocp.training.Checkpointer) -> Any:
@@ -146,20 +231,6 @@ def _metadata(checkpointer: ocp.training.Checkpointer) -> Any:
     if saved.metadata is None:
         raise _damaged(checkpointer)
     return saved
-
-
-@contextlib.contextmanager
-def _saving(workdir: Path, name: str) -> Iterator[ocp.training.Checkpointer]:
-    verbosity = absl_logging.get_verbosity()
-    absl_logging.set_verbosity(absl_logging.FATAL)  # Orbax logs what it raises, with a traceback
-    try:
-        with (
-            explain_full_disk(_folder(workdir, name)),
-            _checkpointer(workdir, name) as checkpointer,
-        ):
-            yield checkpointer
-    finally:
-        absl_logging.set_verbosity(verbosity)
 
 
 def _load(checkpointer: ocp.training.Checkpointer, abstract: Any) -> Any:

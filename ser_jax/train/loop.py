@@ -9,18 +9,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from ser_jax.common import files, interrupts
 from ser_jax.common.errors import Interrupted, UserError
+from ser_jax.common.runtime import explain_out_of_memory
 from ser_jax.data.examples import shuffled_batches, stack_batches
 from ser_jax.data.records import open_records
 from ser_jax.metrics import classification
 from ser_jax.parallel import placement, processes
-from ser_jax.train import warm_start
+from ser_jax.train import checkpoints, warm_start
 from ser_jax.train import workdir as train_workdir
 from ser_jax.train.evaluator import Evaluator
 from ser_jax.train.experiment import Experiment, describe, initial_states, make_experiment
@@ -46,7 +46,10 @@ def train(config: ConfigDict, records_folder: Path, workdir: Path) -> None:
         if processes.is_first():
             files.write_json(workdir / "split.json", _checksums(experiment))
         print(describe(experiment, states[0]), flush=True)
-        with _explain_out_of_memory(), interrupts.deferred(raises=False) as stop:
+        with (
+            explain_out_of_memory("replicas.at_once or train.batch_size"),
+            interrupts.deferred(raises=False) as stop,
+        ):
             trainer = Trainer(experiment, states)
             del states  # the trainer has copied them
             if trainer.layout.describe():
@@ -71,20 +74,6 @@ def _only_training_in(workdir: Path) -> Iterator[None]:
         yield
 
 
-@contextlib.contextmanager
-def _explain_out_of_memory() -> Iterator[None]:
-    """Turn an out-of-memory error into a UserError that names the settings to lower."""
-    try:
-        yield
-    except jax.errors.JaxRuntimeError as error:
-        if "RESOURCE_EXHAUSTED" not in str(error):
-            raise
-        raise UserError(
-            "a device is out of memory; lower replicas.at_once or train.batch_size, or "
-            "input.memory_limit_gb, above which examples are streamed."
-        ) from error
-
-
 def _checksums(experiment: Experiment) -> dict[str, Any]:
     """Return {fold: {set: {clip: SHA-256 of its samples}}}."""
     clips = experiment.records.clips
@@ -104,6 +93,7 @@ class TrainingLoop:
         self, experiment: Experiment, trainer: Trainer, workdir: Path, stop: interrupts.StopRequest
     ):
         self._config, self._replicas = experiment.config, experiment.replicas
+        self._metadata = experiment.metadata()
         self._trainer, self._workdir, self._stop = trainer, workdir, stop
         train_M = {fold: experiment.train_M(fold) for fold in experiment.splits}
         self._train_RxM = [train_M[replica.fold] for replica in self._replicas]
@@ -111,6 +101,7 @@ class TrainingLoop:
         self._n_steps = -(-max(map(len, self._train_RxM)) // self._config.train.batch_size)
         self._evaluator = Evaluator(experiment, trainer.loader, trainer.layout)
         self._done = 0  # steps, over all epochs
+        self._saved_at = time.monotonic()
 
     def run(self) -> None:
         """Run the remaining epochs."""
@@ -119,8 +110,14 @@ class TrainingLoop:
         value_R, stopped_R = self._trainer.fetch(lambda state: (state.best.value, state.stopped))
         self._failed_R = stopped_R & ~np.isfinite(value_R)
         board = self._config.train.tensorboard
-        with contextlib.closing(MetricLog(self._workdir, n_done, board=board)) as log:
+        with (
+            contextlib.closing(MetricLog(self._workdir, n_done, board=board)) as log,
+            checkpoints.Writer(
+                self._workdir, self._metadata, self._trainer.state()
+            ) as self._writer,
+        ):
             stopped_R = self._run_epochs(log, n_done)
+            self._save()
         value_R, epoch_R = self._trainer.fetch(lambda state: (state.best.value, state.best.epoch))
         best = [
             f"{abs(v):.4f} in epoch {e}" if np.isfinite(v) else "failed"
@@ -145,14 +142,14 @@ class TrainingLoop:
             rows = self._run_epoch(epoch, stopped_R)
             log.write(rows)
             print(console_line(rows, n_epochs, n_replicas), flush=True)
-            self._trainer.save_last(self._workdir, self._done)
             if processes.any_process(self._stop.received) and epoch < n_epochs:
                 raise self._interrupted(epoch)
+            self._save_if_due()
             stopped_R = self._trainer.fetch(lambda state: state.stopped)
         return stopped_R
 
     def _run_epoch(self, epoch: int, stopped_R: np.ndarray) -> list[dict[str, float]]:
-        """Train, validate, and save improved weights; return a row of metrics per replica."""
+        """Train and validate; return a row of metrics per replica."""
         begin, n_left = time.perf_counter(), epoch * self._n_steps - self._done
         self._run_steps(epoch)
         seconds = time.perf_counter() - begin
@@ -180,9 +177,6 @@ class TrainingLoop:
             for number in trained
         ]
         self._trainer.end_epoch(val_sums, epoch)
-        best_R = self._trainer.fetch(lambda state: state.best.epoch)
-        if (best_R == epoch).any() or failed_R.any():
-            self._trainer.save_best(self._workdir, epoch)
         return rows
 
     def _run_steps(self, epoch: int) -> None:
@@ -210,13 +204,26 @@ class TrainingLoop:
                 self._check(epoch)
 
     def _check(self, epoch: int) -> None:
-        """Check for failures and for a stop signal between calls of the step programs."""
+        """Check, between calls of the step programs, for failures, a signal and a save's time."""
         if len(self._replicas) == 1:  # with several, the others finish the epoch first
             sums, rate_R = self._fetch_sums()
             self._report_failures(sums.bad_step >= 0, sums.bad_step, rate_R, epoch)
-        if processes.any_process(self._stop.received) and self._done < epoch * self._n_steps:
-            self._trainer.save_last(self._workdir, self._done)
+        if self._done == epoch * self._n_steps:
+            return  # validation comes first
+        if processes.any_process(self._stop.received):
             raise self._interrupted(epoch)
+        self._save_if_due()
+
+    def _save_if_due(self) -> None:
+        """Save in the background if the last time is long enough ago."""
+        seconds = time.monotonic() - self._saved_at
+        if processes.any_process(seconds >= self._config.train.checkpoint_seconds):
+            self._save()
+
+    def _save(self) -> None:
+        """Begin to save what is new."""
+        self._writer.save(self._done, self._trainer.state())
+        self._saved_at = time.monotonic()
 
     def _fetch_sums(self) -> tuple[Sums, np.ndarray]:
         """Fetch training sums and learning rates, with R entries."""
@@ -233,6 +240,7 @@ class TrainingLoop:
                 f"step {bad_step + 1}" if bad_step >= 0 else "on validation"
             )
             if self._failed_R.all():
+                self._writer.save_best(self._trainer.state())  # of the epochs before
                 raise UserError(
                     f"{failure}; lower optimizer.learning_rate (now {rate_R[number]:g}) or use "
                     "train.compute_dtype=float32, and start in a new --workdir."
@@ -243,6 +251,9 @@ class TrainingLoop:
             )
 
     def _interrupted(self, epoch: int) -> Interrupted:
+        """Save, and return the exception to raise."""
+        self._save()
+        self._writer.wait()
         return Interrupted(
             f"stopped in epoch {epoch} after step {self._done}; everything is saved, and the same "
             "command resumes from there."

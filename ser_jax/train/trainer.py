@@ -58,7 +58,6 @@ class Trainer:
             layout,
         )
         self._groups = placement.place(states, layout)
-        self._metadata = experiment.metadata()
         self._steps_per_call = 1  # adapted to SECONDS_PER_CALL
 
     def restore(self, workdir: Path) -> int:
@@ -71,12 +70,9 @@ class Trainer:
         self._groups = placement.split(state, self.layout)
         return step
 
-    def save_last(self, workdir: Path, step: int) -> None:
-        checkpoints.save_last(workdir, step, placement.join(self._groups, self.layout))
-
-    def save_best(self, workdir: Path, epoch: int) -> None:
-        saved = [(group.best, group.normalisation) for group in self._groups]
-        checkpoints.save_best(workdir, epoch, *placement.join(saved, self.layout), self._metadata)
+    def state(self) -> TrainState:
+        """Return a copy of the states of all R replicas, which is independent of the layout."""
+        return placement.join(self._groups, self.layout)
 
     def fetch(self, select: Callable[[TrainState], Any]) -> Any:
         """Fetch a small part of the states to the host; each leaf has R entries."""
