@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -101,6 +102,33 @@ def test_only_the_chosen_replicas_count(tmp_path):
     alone = load(write_run(tmp_path / "alone", swept.of_replicas([1, 2])))
     (pair,) = comparison.write([run, alone], tmp_path)["pairs"]
     assert pair["differences"]["accuracy"]["difference"] == 0
+
+
+def test_results_that_are_older_than_the_weights_are_refused(tmp_path):
+    run = write_run(tmp_path / "run", predictions())  # best at epoch 2
+    results, best = run / "results.json", run / "checkpoints" / "best"
+    for number in (2, 5):
+        (best / str(number)).mkdir(parents=True)
+        os.utime(best / str(number), (number, number))
+    os.utime(results, (3, 3))
+    (best / "7.tmp").mkdir()
+    with pytest.raises(UserError, match=r"results.json is older than .*best/5; run --mode=eval"):
+        load(run)
+    os.utime(results, (6, 6))  # evaluated since; a kill made the number larger than the epoch
+    load(run)
+    os.utime(results, (3, 3))
+    content = json.loads(results.read_text())
+    content["replicas"].append({"best_epoch": None, "chosen": False, "val": None})
+    results.write_text(json.dumps(content))
+    os.utime(results, (3, 3))
+    load(run)
+
+
+def test_a_metric_that_an_earlier_version_did_not_have_is_named(tmp_path, monkeypatch):
+    run = write_run(tmp_path / "run", predictions())
+    monkeypatch.setitem(classification.HEADLINE, "kappa", classification.accuracy)
+    with pytest.raises(UserError, match="lacks the metric kappa, written by an earlier version"):
+        load(run)
 
 
 def test_rounding_and_divergence_do_not_change_predictions(tmp_path):

@@ -16,7 +16,7 @@ _RULES: tuple[tuple[str, Callable[[float], bool], str], ...] = (
         """features.top_db input.max_frames input.memory_limit_gb optimizer.learning_rate
         optimizer.l2 optimizer.plateau_cooldown optimizer.min_learning_rate train.stopping_patience
         train.stopping_min_delta train.checkpoint_seconds replicas.at_once devices.replica
-        devices.data report.clips_a_cell""",
+        devices.data report.clips_a_cell encoder.context""",
     ),
     (
         "1 or more",

@@ -74,7 +74,8 @@ def read_results(path: Path) -> dict[str, Any]:
     """Return the contents of results.json.
 
     Raises:
-      UserError: the file is missing, damaged, or written by an incompatible earlier version.
+      UserError: the file is missing, damaged, older than the weights, or written by an
+        incompatible earlier version.
     """
     results = files.read_json(path, REMEDY)
     if not isinstance(results, dict):
@@ -82,12 +83,33 @@ def read_results(path: Path) -> dict[str, Any]:
     missing = RESULT_KEYS - results.keys()
     if missing:
         raise UserError(f"{path} lacks {min(missing)!r}; {REMEDY}.")
+    if not isinstance(results["intervals"], dict) or not isinstance(results["replicas"], list):
+        raise UserError(f"{path} is damaged; {REMEDY}.")
+    for metric in HEADLINE:
+        if metric not in results["intervals"]:
+            raise UserError(
+                f"{path} lacks the metric {metric}, written by an earlier version; {REMEDY}."
+            )
     n_classes = len(results["labels"])
     if np.shape(results["confusion"]) != (n_classes, n_classes):
         raise UserError(
             f"{path} has {n_classes} labels but a confusion matrix of another size; {REMEDY}."
         )
+    if weights := _newer_weights(path, results):
+        raise UserError(f"{path} is older than the weights in {weights}; {REMEDY}.")
     return results
+
+
+def _newer_weights(path: Path, results: dict[str, Any]) -> Path | None:
+    """Return the best weights if they are not those that were evaluated; see train.checkpoints."""
+    epochs = [replica.get("best_epoch") for replica in results["replicas"]]
+    saved = [p for p in path.parent.glob("checkpoints/best/*") if p.name.isdigit()]
+    if not saved or None in epochs:  # a replica that failed may have been best at any epoch
+        return None
+    newest = max(saved, key=lambda folder: int(folder.name))
+    # Where a killed training was resumed, the number is larger than the epoch.
+    is_newer = newest.stat().st_mtime > path.stat().st_mtime
+    return newest if int(newest.name) > max(epochs) and is_newer else None
 
 
 def chosen_replicas(results: dict[str, Any]) -> list[dict[str, Any]]:
