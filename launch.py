@@ -89,14 +89,16 @@ def run(config: ConfigDict, workdir: Path, mode: str, is_first: bool) -> None:
     """Run one experiment, or a step of it; only the first process writes the report."""
     if mode != "report":
         records = prepare(config)
+    experiment = None
     if mode in ("all", "train"):
         from ser_jax.train.loop import train
 
-        train(config, records, workdir)
+        experiment = train(config, records, workdir)
     if mode in ("all", "evaluate"):
         from ser_jax.evaluate.test_set import evaluate
 
-        evaluate(config, records, workdir)
+        evaluate(config, records, workdir, experiment)
+    del experiment  # and its examples
     if mode in ("all", "report") and is_first:
         from data_prep.prepare import recordings
         from ser_jax.common.files import read_json

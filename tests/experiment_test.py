@@ -4,9 +4,12 @@ import numpy as np
 import pytest
 import soundfile
 
+import launch
 from data_prep.prepare import prepare, read_corpus
 from ser_jax.common.errors import UserError
 from ser_jax.data.records import open_records
+from ser_jax.evaluate import test_set
+from ser_jax.train import loop
 from ser_jax.train.experiment import check_corpus, describe, initial_states, make_experiment
 
 RATE = 16_000
@@ -66,3 +69,15 @@ def test_column_split_trains_and_one_long_clip_is_noted(config, tmp_path):
     config.input.max_frames = 100
     experiment = make_experiment(config, experiment.records)
     assert "NOTE" not in describe(experiment, initial_states(experiment)[0])
+
+
+def test_training_and_evaluation_open_the_records_once(tiny, tiny_records, tmp_path, monkeypatch):
+    config, opened = tiny(), []
+    config.train.epochs = 1
+    monkeypatch.setattr(launch, "prepare", lambda config: tiny_records)
+    for module in (loop, test_set):
+        monkeypatch.setattr(module, "open_records", lambda f: opened.append(f) or open_records(f))
+    launch.run(config, tmp_path / "run", "all", is_first=False)
+    assert (tmp_path / "run" / "results.json").exists() and len(opened) == 1
+    launch.run(config, tmp_path / "run", "evaluate", is_first=False)
+    assert len(opened) == 2

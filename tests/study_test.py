@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 from configs import study as study_config
 from ser_jax.common.config import flatten
 from ser_jax.common.errors import Interrupted, UserError
+from ser_jax.data.records import open_records
 from ser_jax.evaluate import finished_run, predictions_csv
 from ser_jax.metrics import classification
 from ser_jax.metrics import intervals as metrics_intervals
@@ -480,7 +481,7 @@ class Trainer:
         (workdir / "config.json").write_text(config.to_json())
         (workdir / "metrics.jsonl").write_text(f'{{"epoch": {config.train.epochs}}}\n')
 
-    def evaluate(self, config, records, workdir):
+    def evaluate(self, config, records, workdir, experiment):
         run = make_run((0.6, 0.7))
         (workdir / "results.json").write_text(json.dumps(run.results))
         predictions_csv.write(workdir / "predictions.csv", run.predictions, LABELS)
@@ -581,10 +582,10 @@ def test_the_others_are_completed_whatever_a_run_dies_of(
 ):
     succeed = getattr(trainer, step)
 
-    def fail_once(config, records, workdir):
+    def fail_once(config, records, workdir, *rest):
         if workdir.name == "cnn2d_unseen":
             raise error
-        succeed(config, records, workdir)
+        succeed(config, records, workdir, *rest)
 
     module = {"train": runner.loop, "evaluate": runner.test_set}[step]
     monkeypatch.setattr(module, step, fail_once)
@@ -691,7 +692,11 @@ def test_a_tiny_study_end_to_end(made_corpus, records_dir, tmp_path, monkeypatch
     config.train.epochs, config.train.batch_size = 1, 16
     config.runs.cnn2d_seen_again.train.epochs = 1
     config.lock()
+    opened = []
+    for module in (runner.loop, runner.test_set):
+        monkeypatch.setattr(module, "open_records", lambda f: opened.append(f) or open_records(f))
     runner.run(config, tmp_path, prepare)
+    assert len(opened) == 3  # each run once
     text = (tmp_path / "report.md").read_text()
     links = [tmp_path / path for path in re.findall(r"\]\(([^)]+)\)", text)]
     assert len(links) >= 9 and all(path.exists() for path in links)

@@ -22,11 +22,19 @@ from ser_jax.train.evaluator import Evaluator
 from ser_jax.train.experiment import Experiment, make_experiment
 
 
-def evaluate(config: ConfigDict, records_folder: Path, workdir: Path) -> dict[str, Any]:
+def evaluate(
+    config: ConfigDict, records_folder: Path, workdir: Path, experiment: Experiment | None = None
+) -> dict[str, Any]:
     """Evaluate each replica's best weights on its test set, each clip once.
 
     In a sweep, the headline is about the replicas of the setting that was best on validation.
     Replicas that failed are left out.
+
+    Args:
+      config: of the run.
+      records_folder: its records.
+      workdir: of the run.
+      experiment: of the config and the records, if training has opened them.
 
     Returns:
       The contents of results.json.
@@ -41,7 +49,7 @@ def evaluate(config: ConfigDict, records_folder: Path, workdir: Path) -> dict[st
     layout = dataclasses.replace(layout, at_once=layout.mesh.shape["replica"])
     weights, metadata = checkpoints.load_best(workdir, layout.replicated)
     train_workdir.claim(workdir, config, records_folder.parent.name, is_training=False)
-    experiment = make_experiment(config, open_records(records_folder))
+    experiment = experiment or make_experiment(config, open_records(records_folder))
     with explain_out_of_memory("evaluate.batch_size"), interrupts.deferred():
         predictions, loss_R = _predict(experiment, weights, layout)
     value_R, epoch_R = processes.fetch((weights["value"], weights["epoch"]))

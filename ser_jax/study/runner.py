@@ -117,8 +117,9 @@ def _completed(run: StudyRun, runs: dict[str, StudyRun]) -> StudyRun:
 
     write_note()
     try:
-        loop.train(run.config, run.records, run.folder)
-        test_set.evaluate(run.config, run.records, run.folder)
+        experiment = loop.train(run.config, run.records, run.folder)
+        test_set.evaluate(run.config, run.records, run.folder, experiment)
+        del experiment  # and its examples
         finished = processes.first_then_others(lambda: _reported(run.folder))
         outputs = _checksums(run.folder)
     finally:

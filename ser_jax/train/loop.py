@@ -30,8 +30,11 @@ from ser_jax.train.step import current_learning_rate
 from ser_jax.train.trainer import Trainer
 
 
-def train(config: ConfigDict, records_folder: Path, workdir: Path) -> None:
+def train(config: ConfigDict, records_folder: Path, workdir: Path) -> Experiment:
     """Train, or resume an interrupted training; the workdir keeps the best weights.
+
+    Returns:
+      The experiment, for the evaluation.
 
     Raises:
       UserError: invalid input, a loss that is not finite, or another training in the workdir.
@@ -60,6 +63,7 @@ def train(config: ConfigDict, records_folder: Path, workdir: Path) -> None:
                     "stopped; the training is finished and saved, and the same command continues "
                     "with what is left."
                 )
+    return experiment
 
 
 @contextlib.contextmanager
