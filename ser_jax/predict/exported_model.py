@@ -63,6 +63,7 @@ def load(path: Path) -> ExportedModel:
     manifest, members = read(path)
     try:
         program = export.deserialize(bytearray(members[MODEL]))
+        text = program.mlir_module()
     except ImportError as error:
         raise UserError(
             f"{path} cannot be opened without flatbuffers; pip install flatbuffers."
@@ -70,7 +71,7 @@ def load(path: Path) -> ExportedModel:
     except Exception as error:  # flatbuffers, JAX and MLIR have no class in common
         raise UserError(
             f"{path} was written by JAX {manifest.get('jax')} and cannot be read by JAX "
-            f"{jax.__version__}; install that version, or export the run again."
+            f"{jax.__version__}; install that version or a later one, or export the run again here."
         ) from error
     try:
         exported = ExportedModel(manifest, program)
@@ -79,7 +80,6 @@ def load(path: Path) -> ExportedModel:
         raise _damaged(path, f"{MANIFEST} has missing or wrong entries") from error
     if not matches:
         raise _damaged(path, f"{MODEL} is not the program that {MANIFEST} describes")
-    text = program.mlir_module()
     if text.count("custom_call") != len(_HARMLESS_CALL.findall(text)):
         raise UserError(
             f"{path} calls code outside XLA, which no export of ser_jax does; do not use it."
