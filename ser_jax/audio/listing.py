@@ -82,7 +82,7 @@ def path_of(table: Path, row: Row, *, inside: bool = False) -> Path:
             f"{table}, line {row.line}: {text} leaves the table's folder; use a path inside it."
         )
     if any(len(os.fsencode(part)) > _LONGEST_NAME for part in path.parts):
-        raise UserError(f"{table}, line {row.line}: {text[:80]}… is too long for a file name.")
+        raise UserError(f"{table}, line {row.line}: {text[:80]!r}… is too long for a file name.")
     return path
 
 

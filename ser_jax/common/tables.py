@@ -15,6 +15,7 @@ _DELIMITERS = ",;\t"
 _BLANKS = re.compile(r"^[\s\u200b\u2060\ufeff]+|[\s\u200b\u2060\ufeff]+$")
 _NUMBER = re.compile(r"[+-]?\d+(\.\d*)?")
 _MISSING = ("", "nan", "na", "n/a", "#n/a", "<na>", "null", "nat")  # as spreadsheets and pandas say
+_LONGEST = 1_000  # characters of a field that is used, and may be shown in messages
 
 
 class Row(NamedTuple):
@@ -49,7 +50,8 @@ def read_rows(
 
     Raises:
       UserError: the file is not UTF-8, has no rows, lacks a required column or has it twice, or a
-        row has more or fewer fields than the header, or a quote that is not closed.
+        row has more or fewer fields than the header, a quote that is not closed, or a field of a
+        known column that is too long.
     """
     try:
         text = table.read_bytes().decode("utf-8-sig")
@@ -80,7 +82,14 @@ def read_rows(
                 f"{table}, line {line} has {len(fields)} fields, and the header has "
                 f"{len(columns)}; correct the row."
             )
-        rows.append(Row(line, dict(zip(columns, fields, strict=True))))
+        row = Row(line, dict(zip(columns, fields, strict=True)))
+        for name in (*required, *optional):
+            if len(row.values.get(name, "")) > _LONGEST:
+                raise UserError(
+                    f"{table}, line {line}: {name} has {len(row.values[name]):,} characters, and "
+                    f"{_LONGEST:,} at most make sense; correct the row."
+                )
+        rows.append(row)
     return rows
 
 
