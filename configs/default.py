@@ -109,7 +109,7 @@ def get_config() -> ConfigDict:
     sweep.train__dropout = ()
     sweep.train__label_smoothing = ()
     sweep.train__class_weights = ()
-    replicas.strategy = "auto"  # vmap, map or device (one replica per device at a time)
+    replicas.strategy = "auto"  # device (one replica per device at a time; auto), vmap or map
     replicas.at_once = 0  # vmap: at most so many per program; 0 is as many as fit in memory
 
     config.devices = devices = ConfigDict()  # the mesh; 0 is automatic: replicas first, then data
