@@ -62,7 +62,7 @@ def read_rows(
     if "\0" in text:
         raise UserError(f"{table} is not a text file: it has zero bytes; save it as CSV, UTF-8.")
 
-    header = next(filter(None, map(clean, text.splitlines())), "")
+    header = next(filter(None, map(clean, text.splitlines())), "")[: csv.field_size_limit()]
     delimiter = max(_DELIMITERS, key=lambda d: len(next(csv.reader([header], delimiter=d), [])))
     records = list(_records(table, text, delimiter))
     columns = (

@@ -235,8 +235,8 @@ def _column(clips: Clips, *, column: str = "split", **_: float) -> Parts:
     for clip, value in zip(clips.ids, values, strict=True):
         if value.strip().casefold() not in _PART_OF:
             raise UserError(
-                f"{clip} has {value!r} in the column {names[0]}; use train, dev or test, or remove "
-                "the row."
+                f"{clip} has {value[:80]!r} in the column {names[0]}; use train, dev or test, or "
+                "remove the row."
             )
     return [_PART_OF[value.strip().casefold()] for value in values]
 
