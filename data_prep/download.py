@@ -31,7 +31,7 @@ from data_prep.corpora.release import check_name, read_manifest
 from data_prep.workers import map_with_progress
 from ser_jax.audio.decoder import is_lfs_pointer
 from ser_jax.common import files, interrupts
-from ser_jax.common.cli import exit_with_message, path_flag
+from ser_jax.common.cli import exit_with_message, path_flag, program
 from ser_jax.common.errors import UserError
 
 CHUNK = 2**16  # bytes
@@ -200,7 +200,9 @@ def _save(chunks: Iterator[bytes], path: Path, sha256: str) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog=program("data_prep.download"),
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--root", type=path_flag, required=True, help="the folder to fill")
     parser.add_argument("--base_url", help="a mirror: http(s)://host/folder, with the same names")

@@ -45,6 +45,11 @@ class LoudOrQuiet:
         return np.stack([loud_RxB, 1 - loud_RxB], axis=-1).astype(np.float32)
 
 
+class OneReplica(LoudOrQuiet):
+    def __call__(self, waveform_BxS, n_samples_B):
+        return super().__call__(waveform_BxS, n_samples_B)[:1]
+
+
 @pytest.fixture(autouse=True)
 def no_trained_model(monkeypatch):
     monkeypatch.setattr(backends, "load", lambda source: LoudOrQuiet())
@@ -120,6 +125,26 @@ def test_every_file_has_a_row_and_bad_files_do_not_stop_the_others(folder, tmp_p
     assert f"{len(rows)} files, {len(BAD)} of them could not be read" in capsys.readouterr().err
 
 
+def test_a_single_replica_does_not_agree_with_itself(tmp_path, monkeypatch):
+    path, out = write(tmp_path / "a.wav", tone(1, 0.5)), tmp_path / "rows"
+    monkeypatch.setattr(backends, "load", lambda source: OneReplica())
+    assert run(path, "--format=csv", out=out) == 0 and csv_rows(out)[0]["disagreement"] == ""
+    assert run(path, "--format=jsonl", out=out) == 0
+    assert json.loads(out.read_text())["disagreement"] is None
+    assert run(path, out=out) == 0 and out.read_text().split()[-7:] == "loud 90 % 90 % 10 %".split()
+
+
+@pytest.mark.parametrize(
+    ("typed", "name"),
+    [("/bin/ser-predict", "ser-predict"), ("x/__main__.py", "python -m ser_jax.predict")],
+)
+def test_the_usage_names_the_command_that_was_typed(typed, name, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", [typed])
+    with pytest.raises(SystemExit):
+        run("--help")
+    assert capsys.readouterr().out.startswith(f"usage: {name} [-h]")
+
+
 def test_rows_follow_the_order_of_the_arguments_with_repetitions(folder, tmp_path):
     out = tmp_path / "rows.jsonl"
     arguments = [folder / "no_ending", folder / "b.wav", folder / "a", folder / "b.wav"]
@@ -165,11 +190,11 @@ def test_the_table_is_aligned_for_any_file_name(folder, capsys, monkeypatch):
     assert lines[4][head.index("emotion") :].startswith("error: cannot be decoded")
 
     monkeypatch.setattr(__main__.sys.stdout, "isatty", lambda: True)
-    monkeypatch.setenv("COLUMNS", "56")
+    monkeypatch.setenv("COLUMNS", "60")
     run(folder / "b.wav")
     head, line = capsys.readouterr().out.splitlines()
-    assert line.startswith("…") and "b.wav  loud" in line and len(line) == 56
-    assert head.split() == ["file", "emotion", "sure", "disagree", "then"]
+    assert line.startswith("…") and "b.wav  loud" in line and len(line) == 60
+    assert head.split() == ["file", "emotion", "confidence", "disagree", "then"]
 
 
 @pytest.fixture

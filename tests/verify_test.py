@@ -10,6 +10,7 @@ import pytest
 import soundfile
 
 from data_prep import corpora
+from data_prep.corpora.synthetic import MARKER
 from data_prep.verify import __main__
 from data_prep.verify.corpus import verify
 from data_prep.verify.findings import Finding, render
@@ -232,6 +233,12 @@ def test_files_that_a_csv_lists_but_are_missing_are_wrong(tmp_path):
     table.write_text("path,emotion,speaker\nclips/a.wav,joy,anna\nclips/b.wav,joy,anna\n")
     for root in (tmp_path, table):
         assert as_set(verify(root, "csv").wrong) == {("missing", ("clips/b.wav",))}
+
+
+def test_synthetic_voices_are_verified_as_such(tmp_path):
+    (tmp_path / MARKER).write_text("1")
+    with pytest.raises(UserError, match=r"synthetic voices .*; add --corpus=synthetic"):
+        verify(tmp_path)
 
 
 @pytest.mark.parametrize("corpus", ["crema_d", "ravdess", "csv", "synthetic"])

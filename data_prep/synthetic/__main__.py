@@ -11,11 +11,13 @@ if __name__ == "__main__":  # before imports that take a while
 import argparse
 
 from data_prep.synthetic.corpus import write_corpus
-from ser_jax.common.cli import exit_with_message, path_flag
+from ser_jax.common.cli import exit_with_message, path_flag, program
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog=program("data_prep.synthetic"), description=__doc__.splitlines()[0]
+    )
     parser.add_argument("--root", type=path_flag, required=True, help="an empty or new folder")
     parser.add_argument("--speakers", type=int, default=24, help="1 to 999 (default: %(default)s)")
     parser.add_argument("--sentences", type=int, default=5, help="1 to 12 (default: %(default)s)")

@@ -20,12 +20,14 @@ from data_prep import corpora
 from data_prep.verify.corpus import verify
 from data_prep.verify.findings import render
 from ser_jax.common import files
-from ser_jax.common.cli import exit_with_message, path_flag
+from ser_jax.common.cli import exit_with_message, path_flag, program
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog=program("data_prep.verify"),
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--root", type=path_flag, required=True, help="the folder of the corpus")
     parser.add_argument("--corpus", choices=list(corpora.CORPORA), default="crema_d")

@@ -9,6 +9,7 @@ from data_prep import corpora, workers
 from data_prep.corpora import CorpusSpec
 from data_prep.corpora.reading import find_audio
 from data_prep.corpora.release import read_manifest
+from data_prep.corpora.synthetic import MARKER
 from data_prep.verify.clip import ClipCheck, check_clip
 from data_prep.verify.findings import NOTED, REMEDIES, Finding, Verification
 from ser_jax.audio.files import foreign_note
@@ -24,11 +25,13 @@ def verify(root: Path, corpus: str = "crema_d") -> Verification:
       corpus: a key of CORPORA.
 
     Raises:
-      UserError: there is no audio.
+      UserError: there is no audio, or that of the synthetic corpus under another name.
     """
     spec = corpora.CORPORA[corpus]
     if not root.exists():
         raise UserError(f"{root} does not exist; give the folder of the corpus as --root.")
+    if spec.release and (root / MARKER).is_file():
+        raise UserError(f"{root} holds synthetic voices ({MARKER}); add --corpus=synthetic.")
     folder = root.parent if root.is_file() else root
     foreign: list[str] = []
     names = sorted(path.relative_to(folder).as_posix() for path in find_audio(folder, foreign))

@@ -36,6 +36,12 @@ def exit_with_message(main: Callable[[], int | None]) -> None:
     sys.exit(code)
 
 
+def program(module: str) -> str:
+    """Return what the user typed to start a command: its script, or python -m with its module."""
+    script = Path(sys.argv[0]).name
+    return script if script.startswith("ser-") else f"python -m {module}"
+
+
 def path_flag(text: str) -> Path:
     """Convert an argument to a path; "~" is the home folder also in --out=~/x, unlike in shells."""
     return Path(os.path.expanduser(text))

@@ -14,7 +14,7 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
-from ser_jax.common.cli import exit_with_message, path_flag
+from ser_jax.common.cli import exit_with_message, path_flag, program
 from ser_jax.common.errors import UserError
 from ser_jax.compare.comparison import page, write
 from ser_jax.evaluate.finished_run import load
@@ -23,7 +23,7 @@ from ser_jax.evaluate.finished_run import load
 def main(arguments: Sequence[str] | None = None) -> None:
     """Compare the runs given as arguments."""
     parser = argparse.ArgumentParser(
-        prog="python -m ser_jax.compare", description=__doc__.splitlines()[0]
+        prog=program("ser_jax.compare"), description=__doc__.splitlines()[0]
     )
     parser.add_argument("runs", nargs="+", type=path_flag, help="workdirs of evaluated runs")
     parser.add_argument(

@@ -12,7 +12,7 @@ import argparse
 from collections.abc import Sequence
 
 from ser_jax.common import interrupts
-from ser_jax.common.cli import exit_with_message, path_flag
+from ser_jax.common.cli import exit_with_message, path_flag, program
 from ser_jax.common.runtime import require_devices
 from ser_jax.export.writer import PLATFORMS, headline, members, write
 from ser_jax.predict import trained_model
@@ -21,7 +21,7 @@ from ser_jax.predict import trained_model
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command."""
     parser = argparse.ArgumentParser(
-        prog="python -m ser_jax.export", description=__doc__.splitlines()[0]
+        prog=program("ser_jax.export"), description=__doc__.splitlines()[0]
     )
     parser.add_argument("--workdir", type=path_flag, required=True, help="folder of a trained run")
     parser.add_argument(

@@ -27,7 +27,7 @@ from ser_jax.audio.files import AudioFile, find, foreign_note, lines_of_stdin
 from ser_jax.audio.listing import audio_in
 from ser_jax.audio.waveform import WHOLE
 from ser_jax.common import interrupts
-from ser_jax.common.cli import exit_with_message, path_flag
+from ser_jax.common.cli import exit_with_message, path_flag, program
 from ser_jax.common.errors import UserError
 from ser_jax.common.files import replacing
 from ser_jax.common.runtime import quiet_compiler, require_devices, use_compilation_cache
@@ -116,7 +116,7 @@ def _files(arguments: Sequence[str], foreign: list[str]) -> list[AudioFile]:
 
 def _flags(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="python -m ser_jax.predict",
+        prog=program("ser_jax.predict"),
         description=__doc__.splitlines()[0],
         epilog="The exit code is 1 if a file could not be read, else 0. Compiled programs are "
         "cached in the user's cache folder, or in JAX_COMPILATION_CACHE_DIR.",

@@ -63,7 +63,7 @@ class Table(Format):
         self._emotion = max(map(_width, ("emotion", *labels)))
         self._columns = [max(_width(label), len("100 %")) for label in labels]
         # Columns are separated by two spaces.
-        fixed = len("  ") + self._emotion + len("  100 %  disagree") + (20 if timed else 0)
+        fixed = len("  ") + self._emotion + len("  confidence  disagree") + (20 if timed else 0)
         all_classes = sum(self._columns) + 2 * len(labels)
         runner_up = self._emotion + len("    100 %")
         self._with_all_classes = width - fixed - all_classes >= _PATH_WIDTH
@@ -74,7 +74,7 @@ class Table(Format):
     def header(self) -> str:
         cells = [_padded("file", self._path)]
         cells += ["   start", "     end"] if self._timed else []
-        cells += [_padded("emotion", self._emotion), " sure", "disagree"]
+        cells += [_padded("emotion", self._emotion), "confidence", "disagree"]
         cells += self._right_aligned(self._labels) if self._with_all_classes else ["then"]
         return "  ".join(cells).rstrip() + "\n"
 
@@ -89,7 +89,8 @@ class Table(Format):
         prediction = row.prediction
         if not prediction:
             return "  ".join([*cells, _printable(row.note)]) + "\n"
-        cells += [_padded(prediction.emotion, self._emotion), _percent(prediction.confidence)]
+        cells.append(_padded(prediction.emotion, self._emotion))
+        cells.append(_percent(prediction.confidence).rjust(len("confidence")))
         cells.append(_percent(prediction.disagreement).rjust(len("disagree")))
         if self._with_all_classes:
             cells += self._right_aligned(map(_percent, prediction.probability_C))
@@ -104,7 +105,7 @@ class Table(Format):
         return [" " * (width - _width(text)) + text for text, width in columns]
 
 
-def _percent(share: float) -> str:
+def _percent(share: float | None) -> str:
     return percent(share, "3.0f")
 
 
@@ -147,7 +148,8 @@ class Csv(Format):
         prediction = row.prediction
         if prediction:
             values = prediction.confidence, prediction.disagreement, *prediction.probability_C
-            cells += [prediction.emotion, *(f"{value:.{_DIGITS}f}" for value in values)]
+            cells.append(prediction.emotion)
+            cells += ["" if value is None else f"{value:.{_DIGITS}f}" for value in values]
         else:
             cells += [""] * (3 + len(self._labels))
         return _csv_line([*cells, row.note])
@@ -174,7 +176,8 @@ class JsonLines(Format):
         if prediction:
             value["emotion"] = prediction.emotion
             value["confidence"] = round(prediction.confidence, _DIGITS)
-            value["disagreement"] = round(prediction.disagreement, _DIGITS)
+            if prediction.disagreement is not None:
+                value["disagreement"] = round(prediction.disagreement, _DIGITS)
             probabilities = (round(float(p), _DIGITS) for p in prediction.probability_C)
             value["probabilities"] = dict(zip(self._labels, probabilities, strict=True))
         value["note"] = row.note

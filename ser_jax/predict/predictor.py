@@ -56,8 +56,10 @@ class Prediction:
         return float(self.probability_C.max())
 
     @property
-    def disagreement(self) -> float:
-        """The share of replicas whose most probable class is not `emotion`."""
+    def disagreement(self) -> float | None:
+        """The share of replicas whose most probable class is not `emotion`; None for only one."""
+        if len(self.probability_RxC) == 1:
+            return None
         class_R = self.probability_RxC.argmax(axis=1)
         return float(np.mean(class_R != self.probability_C.argmax()))
 
