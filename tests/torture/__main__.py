@@ -4,7 +4,7 @@
     python -m tests.torture --files=10000 --kills=100           # hours
     python -m tests.torture --only=audio --seed=417 --files=1   # repeats a trial
 
-The exit code is 1 if anything fell.
+The exit code is 1 if anything fell. Ctrl-C ends it with what was tried so far.
 """
 
 import argparse
@@ -13,6 +13,7 @@ import datetime
 import importlib
 import os
 import shlex
+import signal
 import sys
 import tempfile
 import time
@@ -39,11 +40,13 @@ def main() -> int:
         "disk": -(-flags.kills // 4),
     }
     deadline = time.monotonic() + 60 * flags.minutes
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # also in a shell's background
     trials: list[Trial] = []
     begin = time.monotonic()
-    with _folder(flags.keep) as folder:
+    with _folder(flags.keep) as folder, contextlib.suppress(KeyboardInterrupt):
         for kind in flags.only or KINDS:
-            trials += _try(kind, flags.seed, counts[kind], folder / kind, deadline)
+            for trial in _try(kind, flags.seed, counts[kind], folder / kind, deadline):
+                trials.append(trial)
     minutes = (time.monotonic() - begin) / 60
     command = shlex.join(["python", "-m", "tests.torture", *sys.argv[1:]])
     text = report(trials, command, minutes)

@@ -59,8 +59,6 @@ def start(
     arguments: Sequence[str], folder: Path, most_bytes: int | None = None
 ) -> subprocess.Popen:
     """Start Python in a session of its own, where no file can have more than `most_bytes`."""
-    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as in a shell's background
-        signal.signal(signal.SIGINT, signal.default_int_handler)  # children get the default
     limited = (
         ["sh", "-c", f'ulimit -f {most_bytes // 512} && exec "$@"', "sh"] if most_bytes else []
     )

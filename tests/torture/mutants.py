@@ -30,7 +30,7 @@ _SUFFIX = {
 _FORMATS = sorted(soundfile.available_formats()) + 3 * sorted(_SUFFIX)
 _RATES = (8_000, 11_025, 16_000, 22_050, 44_100, 48_000)
 # A file in these formats does not say how long it is, or is refused whatever it says.
-_UNPROMISED = {*containers.UNCHECKED, "RAW"}
+_UNPROMISED = {*containers.UNCHECKED, "RAW", "PAF", "PVF", "IRCAM"}
 _LENGTHS = (
     0,
     1,
