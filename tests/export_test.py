@@ -249,14 +249,11 @@ def test_source_paths_are_not_exported(contents):
 
 
 def test_the_licence_note(tmp_path):
-    def note(given="", terms="Under ODbL 1.0.", **config):
-        config = make(n_replicas=1).config | config
-        return texts.licence(config, "some voices", terms, given)
+    def note(given="", terms="Under ODbL 1.0."):
+        return texts.licence({"some voices": terms}, "", given)
 
     assert "some voices" in note() and "ODbL" in note()
     assert "not recorded" in note(terms="")
-    assert "another run, base;" in note(init_from="/home/me/runs/base")
-    assert "/home" not in note(init_from="/home/me/runs/base")
     (tmp_path / "mine.txt").write_text("As you like.\n")
     assert note(str(tmp_path / "mine.txt")) == note("As you like.") == "As you like.\n"
     assert note("words " * 200).startswith("words words")
@@ -265,6 +262,27 @@ def test_the_licence_note(tmp_path):
     for wrong in (tmp_path / "none.txt", "docs/my licence.TXT", tmp_path / "noise.txt", " "):
         with pytest.raises(UserError, match="licence"):
             note(str(wrong))
+
+
+def test_the_licence_note_has_the_corpora_of_all_trainings(model, workdir, tmp_path):
+    def note(source):
+        second = {"config": model.config | {"init_from": str(source)}, "corpus": "other voices"}
+        second = dataclasses.replace(model, **second, licence="All rights reserved.")
+        return writer.members(second)["LICENCE.txt"].decode()
+
+    text = " ".join(note(workdir).split())
+    assert "were trained on: other voices. All rights reserved. The training started" in text
+    assert "weights that were trained on: some voices. Under ODbL 1.0." in text
+    assert "another run, base;" in note(tmp_path / "base") and "/base" not in note("/x/base")
+
+
+def test_trainings_that_failed_are_listed(model, tmp_path):
+    failing = dataclasses.replace(model, failed=(Replica(7, 0),))
+    writer.write(tmp_path / "emotion.zip", writer.members(failing))
+    assert exported_model.load(tmp_path / "emotion.zip").failed == ("seed 7, fold 0",)
+    with zipfile.ZipFile(tmp_path / "emotion.zip") as archive:
+        readme = archive.read("README.txt").decode()
+    assert "Left out, since the training failed: seed 7, fold 0." in " ".join(readme.split())
 
 
 def test_write_errors_are_one_sentence_and_keep_the_old_file(workdir, tmp_path, file, monkeypatch):

@@ -36,7 +36,7 @@ class LoudOrQuiet:
     """
 
     corpus, labels, spec = "tones", ("loud", "quiet"), FeatureSpec()
-    min_frames, max_frames = 21, 200
+    min_frames, max_frames, failed = 21, 200, ()
 
     def __call__(self, waveform_BxS, n_samples_B):
         power_B = np.square(waveform_BxS).sum(axis=1) / n_samples_B

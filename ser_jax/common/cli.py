@@ -61,7 +61,7 @@ def parser(flag_values: Any, config: Any) -> Callable[[list[str]], list[str]]:
             expand_home(config.value)
             return arguments
         except Exception as error:  # absl and ml_collections raise many types
-            if reason := _unknown_key(argv):
+            if reason := _unknown_key(argv, type(flag_values)()):
                 sys.exit(f"error: {reason}")
             line = str(error).replace("\\n", "\n").splitlines()[-1].strip()
             line = line.removeprefix("ValueError: ")
@@ -70,15 +70,13 @@ def parser(flag_values: Any, config: Any) -> Callable[[list[str]], list[str]]:
     return parse
 
 
-def _unknown_key(argv: list[str]) -> str:
+def _unknown_key(argv: list[str], values: Any) -> str:
     """Return a sentence on the first --config.KEY that the config file lacks; "" if there is none.
 
-    ml_collections names neither the section nor, for a section, the key.
+    ml_collections names neither the section nor, for a section, the key. `values` are new flags.
     """
-    from absl import flags
     from ml_collections import config_flags
 
-    values = flags.FlagValues()
     file = [argv[0], *(a for a in argv if a.startswith(("--config=", "-config=")))]
     config = config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=file)
     try:

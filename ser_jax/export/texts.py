@@ -2,7 +2,7 @@
 
 import contextlib
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +94,7 @@ def readme(
         call=textwrap.fill(manifest["call"], _COLUMNS) + "\n",
         seconds=spec.n_samples(manifest["max_frames"]) / spec.sampling_rate,
         least=spec.n_samples(manifest["min_frames"] - 1) / spec.sampling_rate,
-        results=textwrap.fill(_results(results), _COLUMNS) + "\n",
+        results=textwrap.fill(_results(results) + _left_out(manifest["failed"]), _COLUMNS) + "\n",
     )
     return text + (_ONNX.format(samples=onnx_samples) if onnx_samples else "")
 
@@ -115,23 +115,29 @@ def _results(results: Mapping[str, Any] | None) -> str:
     )
 
 
-def licence(config: Mapping[str, Any], corpus: str, terms: str = "", given: str = "") -> str:
+def _left_out(failed: Sequence[str]) -> str:
+    return f" Left out, since the training failed: {'; '.join(failed)}." if failed else ""
+
+
+def licence(corpora: Mapping[str, str], missing: str = "", given: str = "") -> str:
     """Return LICENCE.txt.
 
     Args:
-      config: of the run.
-      corpus: its title.
-      terms: the corpus's licence in full sentences; "" if it is not recorded.
+      corpora: by title, their licences in full sentences, or "" where none is recorded; the first
+        is the run's own, and the others are those of the runs from whose weights it started.
+      missing: the name of a run from whose weights it started, but which is not there any more.
       given: the user's text or text file to use instead; "" for none.
     """
     if given:
         return _given(given).rstrip() + "\n"
-    parts = [f"The weights of this network were trained on: {corpus}.", terms or _UNKNOWN]
-    if config.get("init_from"):
+    parts, beginning = [], "The weights of this network were trained on"
+    for corpus, terms in corpora.items():
+        parts += [f"{beginning}: {corpus}.", terms or _UNKNOWN]
+        beginning = "The training started from weights that were trained on"
+    if missing:
         parts.append(
-            "The training started from the weights of another run, "
-            f"{Path(config['init_from']).name}; this note does not cover the data and the licence "
-            "of that run."
+            f"The training started from the weights of another run, {missing}; this note does not "
+            "cover the data and the licence of that run, which is not there any more."
         )
     parts.append(
         "The licence of a corpus may extend to what is learnt from it, including these weights; "

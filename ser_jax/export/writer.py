@@ -22,6 +22,7 @@ from ser_jax.export import texts
 from ser_jax.metrics import classification
 from ser_jax.predict import exported_model
 from ser_jax.predict.trained_model import TrainedModel
+from ser_jax.train import checkpoints
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 # Keys of results.json; the rest is about single clips, speakers and replicas.
@@ -85,7 +86,7 @@ def members(
     Raises:
       UserError: the licence cannot be read, or the ONNX export failed.
     """
-    note = texts.licence(model.config, model.corpus, model.licence, licence)
+    note = texts.licence(*_corpora(model), licence)
     contents = {exported_model.LICENCE: note.encode()}
     manifest = {
         "format_version": exported_model.FORMAT_VERSION,
@@ -101,6 +102,7 @@ def members(
             {"replica": number, **dataclasses.asdict(replica)}
             for number, replica in zip(model.numbers, model.replicas, strict=True)
         ],
+        "failed": [str(replica) for replica in model.failed],
         "jax": jax.__version__,
         "platforms": list(PLATFORMS),
         "call": texts.call(model.spec, len(model.replicas)),
@@ -117,6 +119,22 @@ def members(
     contents[exported_model.README] = texts.readme(manifest, results, onnx_samples).encode()
     sums = {name: hashlib.sha256(data).hexdigest() for name, data in sorted(contents.items())}
     return {**contents, exported_model.MANIFEST: _json({**manifest, "sha256": sums})}
+
+
+def _corpora(model: TrainedModel) -> tuple[dict[str, str], str]:
+    """Return {corpus: licence} of a run and of those from whose weights it started.
+
+    The second value is the name of one of these that is not there any more, or "".
+    """
+    corpora, config = {model.corpus: model.licence}, model.config
+    while source := config.get("init_from"):
+        try:
+            _, metadata = checkpoints.load_best(Path(source))
+        except UserError:
+            return corpora, Path(source).name
+        corpora.setdefault(metadata["corpus"], metadata.get("licence", ""))
+        config = metadata["config"]
+    return corpora, ""
 
 
 def headline(workdir: Path, model: TrainedModel) -> dict[str, Any] | None:

@@ -76,7 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             contextlib.closing(Predictor(flags.workdir)) as predictor,
             tqdm(total=len(files), unit="file", disable=no_bar, leave=False) as progress,
         ):
-            for replica in getattr(predictor.backend, "failed", ()):  # an exported file has none
+            for replica in predictor.backend.failed:
                 print(f"note: left out, since its training failed: {replica}", file=sys.stderr)
             windowing = _windowing(flags, predictor)
             text = _format(flags, timed, predictor.labels, [file.path for file in files])

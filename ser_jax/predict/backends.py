@@ -4,6 +4,7 @@ Axes: R replicas, B batch, S samples, C classes.
 """
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -21,6 +22,7 @@ class Backend(Protocol):
     spec: FeatureSpec  # the definition of its features
     min_frames: int  # of the shortest training example
     max_frames: int  # to which all inputs are padded and cut
+    failed: Sequence[object]  # names of the trainings that were left out, since they failed
 
     def __call__(self, waveform_BxS: np.ndarray, n_samples_B: np.ndarray) -> np.ndarray:
         """Return probability_RxBxC; compiles for each new shape.

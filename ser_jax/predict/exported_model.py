@@ -49,6 +49,7 @@ class ExportedModel:
         self.spec = FeatureSpec(**manifest["features"])
         self.min_frames: int = manifest["min_frames"]
         self.max_frames: int = manifest["max_frames"]
+        self.failed = tuple(manifest.get("failed", ()))  # trainings that were left out
         self._call = jax.jit(program.call)
 
     def __call__(self, waveform_BxS: np.ndarray, n_samples_B: np.ndarray) -> np.ndarray:
