@@ -12,6 +12,7 @@ from jax.experimental.compilation_cache import compilation_cache
 
 from ser_jax.data.examples import shuffled_batches, stack_batches
 from ser_jax.data.records import open_records
+from ser_jax.evaluate import test_set
 from ser_jax.train import loop
 from ser_jax.train.evaluator import Evaluator
 from ser_jax.train.experiment import initial_states, make_experiment
@@ -146,6 +147,19 @@ def test_epochs_compile_once_and_neither_transfer_implicitly_nor_leak_arrays(
         loop.train(config, tiny_records, tmp_path / "run")
     assert [programs.cache_hits[program] for program in expected] == [1, 1, 1]
     assert programs.compiled.keys() <= {"part"}
+
+
+def test_runs_of_equal_shapes_share_their_programs(get_config, tiny_records, tmp_path, empty_cache):
+    totals = []
+    for number in (1, 2):
+        config = get_config("resident")
+        config.train.epochs, config.seed, config.split.fold = 1, number, str(number)
+        config.optimizer.l2 = 0.01 * number
+        with listening() as programs:
+            experiment = loop.train(config, tiny_records, tmp_path / str(number))
+            test_set.evaluate(config, tiny_records, tmp_path / str(number), experiment)
+        totals.append(programs.total)
+    assert totals[0] > 0 == totals[1]
 
 
 def test_transfer_guard_works_on_a_cpu():

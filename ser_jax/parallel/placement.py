@@ -57,11 +57,7 @@ def joined_shape(group: Any, layout: Layout) -> Any:
 
 def split(tree: Any, layout: Layout) -> list[Any]:
     """Split a tree with all R replicas, as returned by `join`, into groups on their devices."""
-
-    @functools.partial(jax.jit, out_shardings=layout.replica_sharding)
-    def part(tree, replica_G):
-        return jax.tree.map(lambda leaf: leaf[replica_G], tree)
-
+    part = _selection(layout.replica_sharding)
     return [part(tree, np.array(group)) for group in layout.groups]
 
 
@@ -82,3 +78,11 @@ def _concatenation(sharding: jax.sharding.Sharding, n_replicas: int) -> Callable
         return jax.tree.map(lambda *leaves: jnp.concatenate(leaves)[:n_replicas], *groups)
 
     return jax.jit(concatenate, out_shardings=sharding)
+
+
+@functools.cache
+def _selection(sharding: jax.sharding.Sharding) -> Callable[[Any, np.ndarray], Any]:
+    def part(tree, replica_G):
+        return jax.tree.map(lambda leaf: leaf[replica_G], tree)
+
+    return jax.jit(part, out_shardings=sharding)

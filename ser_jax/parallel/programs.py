@@ -85,9 +85,13 @@ def compile_steps(
             group, i = step_and_count(group, resident, order_GxSxB, i)
         return group
 
-    # Inside a loop XLA:CPU convolves some fifty times slower (cnn2d, batch 8, jax 0.10.2: 8 s per
-    # step instead of 0.15 s), and on a CPU the host's share of a step is negligible.
-    return loop_on_host if jax.default_backend() == "cpu" else loop_on_device
+    def steps(*arguments):
+        # Inside a loop XLA:CPU convolves some fifty times slower (cnn2d, batch 8, jax 0.10.2: 8 s
+        # per step instead of 0.15 s), and on a CPU the host's share of a step is negligible.
+        loop = loop_on_host if jax.default_backend() == "cpu" else loop_on_device
+        return loop(*arguments)
+
+    return steps
 
 
 def compile_for_group(

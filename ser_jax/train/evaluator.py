@@ -4,8 +4,11 @@ Axes: R replicas, G replicas of one program, S steps, B batch, C classes, M clip
 N the same with padding.
 """
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
 
+import flax.linen as nn
 import jax
 import numpy as np
 
@@ -28,9 +31,7 @@ class Evaluator:
         self._batch_size = config.evaluate.batch_size
         zero = Sums.zero(len(experiment.records.labels))
         self._zero = placement.place([zero] * layout.n_replicas, layout)
-        self._evaluate = programs.compile_for_group(
-            make_evaluation(experiment.model, config.input.kind), layout
-        )
+        self._evaluate = _program(experiment.model, config.input.kind, layout)
 
     def sums(self, groups: Sequence[Weights], clip_RxM: Sequence[np.ndarray]) -> list[Sums]:
         """Return each group's sums over the clips of each replica, still on the devices."""
@@ -65,3 +66,8 @@ class Evaluator:
                 probabilities.append(probability_GxBxC)
             results.append((sums, probabilities))
         return results
+
+
+@functools.lru_cache(maxsize=16)  # runs of equal shapes share it, which JAX then compiles once
+def _program(model: nn.Module, kind: str, layout: Layout) -> Callable[..., Any]:
+    return programs.compile_for_group(make_evaluation(model, kind), layout)

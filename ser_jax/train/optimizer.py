@@ -1,5 +1,7 @@
 """Optimisers, and the learning-rate plateau rule, with Keras's constants and semantics."""
 
+import functools
+
 import numpy as np
 import optax
 from ml_collections import ConfigDict
@@ -41,7 +43,7 @@ def make_plateau(config: ConfigDict) -> optax.GradientTransformationExtraArgs:
         raise UserError(
             f"optimizer.plateau_min_delta={config.plateau_min_delta} must be 0 or more."
         )
-    return optax.contrib.reduce_on_plateau(
+    return _reduce_on_plateau(
         factor=config.plateau_factor,
         patience=config.plateau_patience,
         rtol=0.0,
@@ -49,3 +51,7 @@ def make_plateau(config: ConfigDict) -> optax.GradientTransformationExtraArgs:
         atol=config.plateau_min_delta or float(np.finfo(np.float32).tiny),
         cooldown=max(config.plateau_cooldown - 1, 0),  # Keras's ends an epoch earlier
     )
+
+
+# Runs of equal settings get the same object, and so share their compiled programs.
+_reduce_on_plateau = functools.cache(optax.contrib.reduce_on_plateau)

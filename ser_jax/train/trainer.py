@@ -4,13 +4,16 @@ Axes: R replicas, G replicas of one program, S steps, B batch.
 """
 
 import dataclasses
+import functools
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import flax.linen as nn
 import jax
 import numpy as np
+import optax
 
 from ser_jax.data.loader import Batch, BatchLoader, take
 from ser_jax.parallel import mesh, placement, programs
@@ -37,24 +40,17 @@ class Trainer:
 
     def __init__(self, experiment: Experiment, states: Sequence[TrainState]):
         config = experiment.config
-        step = make_train_step(
-            experiment.model, make_optimizer(config.optimizer.name), config.input.kind
-        )
+        step = _train_step(experiment.model, config.optimizer.name, config.input.kind)
         layout = mesh.make_layout(config, len(states))
         # The examples come first: the memory that they leave limits the groups.
         self.loader = BatchLoader(experiment.examples, layout)
         self.layout = layout = _fit_to_memory(experiment, layout, step, states[0])
-        if layout.n_replicas > 1:
-            step = skip_if_idle(step)
-        self._steps = programs.compile_steps(step, take, layout)
-        self._step = programs.compile_for_group(step, layout, donate=True)  # of streamed batches
-        self._end_of_epoch = programs.compile_end_of_epoch(
-            make_end_of_epoch(
-                make_plateau(config.optimizer),
-                config.train.monitor,
-                config.train.stopping_patience,
-                config.train.stopping_min_delta,
-            ),
+        self._steps, self._step = _step_programs(step, layout)
+        self._end_of_epoch = _end_of_epoch(
+            make_plateau(config.optimizer),
+            config.train.monitor,
+            config.train.stopping_patience,
+            config.train.stopping_min_delta,
             layout,
         )
         self._groups = placement.place(states, layout)
@@ -124,6 +120,43 @@ class Trainer:
                 n = 0
         if n:
             yield n
+
+
+# Equal arguments give the same functions, so runs of equal shapes, as in a study, share programs
+# that JAX compiles once in a process.
+_shared = functools.lru_cache(maxsize=16)
+
+
+@_shared
+def _train_step(
+    model: nn.Module, optimizer: str, kind: str
+) -> Callable[[TrainState, Batch], TrainState]:
+    return make_train_step(model, make_optimizer(optimizer), kind)
+
+
+@_shared
+def _step_programs(
+    step: Callable[[TrainState, Batch], TrainState], layout: Layout
+) -> tuple[Callable[..., TrainState], Callable[..., TrainState]]:
+    """Return the programs for resident examples and for streamed batches."""
+    if layout.n_replicas > 1:
+        step = skip_if_idle(step)
+    return (
+        programs.compile_steps(step, take, layout),
+        programs.compile_for_group(step, layout, donate=True),
+    )
+
+
+@_shared
+def _end_of_epoch(
+    plateau: optax.GradientTransformationExtraArgs,
+    monitor: str,
+    stopping_patience: int,
+    stopping_min_delta: float,
+    layout: Layout,
+) -> Callable[[TrainState, Sums, int], TrainState]:
+    end = make_end_of_epoch(plateau, monitor, stopping_patience, stopping_min_delta)
+    return programs.compile_end_of_epoch(end, layout)
 
 
 def _fit_to_memory(
