@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import logging
 import os
 import resource
 import shutil
@@ -14,6 +15,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from absl import logging as absl_logging
 
 from ser_jax.common import files
 from ser_jax.common.errors import Interrupted, UserError
@@ -178,6 +180,17 @@ def test_kill_between_the_two_saves_is_mended(tiny, tiny_records, tmp_path, unin
     loop.train(tiny(), tiny_records, workdir)
     assert_same_run(workdir, uninterrupted)
     assert len(list((workdir / "checkpoints" / "best").iterdir())) == 1
+
+
+def test_unfinished_save_is_left_to_the_next_training(tiny, tiny_records, uninterrupted):
+    unfinished = uninterrupted / "checkpoints" / "best" / "9.orbax-checkpoint-tmp"
+    unfinished.mkdir()
+    before = best(uninterrupted)  # a reader, as beside a training
+    assert unfinished.is_dir()
+    loop.train(tiny(), tiny_records, uninterrupted)
+    assert not unfinished.is_dir()
+    for a, b in zip(best(uninterrupted), before, strict=True):
+        np.testing.assert_array_equal(a, b)
 
 
 @pytest.mark.parametrize(
@@ -345,6 +358,15 @@ def test_full_disk_names_the_checkpoint(
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert "Traceback" not in capfd.readouterr().err
+
+
+def test_threads_of_orbax_that_fail_after_the_block_say_nothing(tmp_path, caplog):
+    with checkpoints.Writer(tmp_path, {}):
+        pass
+    logger = absl_logging.get_absl_logger()
+    for path in (checkpoints.ocp.__file__, "/somewhere/else.py"):
+        logger.handle(logger.makeRecord("absl", logging.ERROR, path, 1, path, (), None))
+    assert caplog.messages == ["/somewhere/else.py"]
 
 
 def test_best_weights_before_a_failure_are_saved(tiny, tiny_records, tmp_path, monkeypatch):

@@ -47,6 +47,9 @@ class Writer:
           metadata: JSON to keep with the best weights.
           state: the one that training starts from; its best weights need not be saved again.
         """
+        if processes.is_first():  # and only here: a reader may come while a save is unfinished
+            for killed in workdir.glob("checkpoints/*/*orbax-checkpoint-tmp*"):
+                shutil.rmtree(killed, ignore_errors=True)
         self._last, self._best = (_checkpointer(workdir, name) for name in ("last", "best"))
         self._metadata = metadata
         self._saved_origin = state and _origin(state.best.value, state.best.epoch)
@@ -85,8 +88,8 @@ class Writer:
             self._finish(checkpointer)
 
     def __enter__(self) -> "Writer":
-        self._verbosity = absl_logging.get_verbosity()
-        absl_logging.set_verbosity(absl_logging.FATAL)  # Orbax logs what it raises
+        # Orbax logs what it raises, also in threads that end after the block.
+        absl_logging.get_absl_logger().addFilter(_is_not_orbax)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
@@ -98,7 +101,6 @@ class Writer:
                 for checkpointer in (self._last, self._best):
                     with contextlib.suppress(Exception):  # raised already, or less telling
                         checkpointer.close()
-            absl_logging.set_verbosity(self._verbosity)
 
     def _begin(self, checkpointer: ocp.training.Checkpointer, *arguments: Any, **more: Any) -> None:
         self._finish(checkpointer)
@@ -109,6 +111,10 @@ class Writer:
         if checkpointer in self._begun:
             with explain_full_disk(checkpointer.directory):
                 self._begun.pop(checkpointer).result()
+
+
+def _is_not_orbax(record: logging.LogRecord) -> bool:
+    return "orbax" not in Path(record.pathname).parts
 
 
 def load_last(workdir: Path, like: TrainState) -> tuple[int, TrainState] | None:
@@ -213,9 +219,6 @@ def _checkpointer(
 ) -> ocp.training.Checkpointer:
     policy = ocp.training.preservation_policies.LatestN(1)
     folder = _folder(workdir, name)
-    if processes.is_first():
-        for unfinished in folder.glob("*orbax-checkpoint-tmp*"):  # a kill interrupted the save
-            shutil.rmtree(unfinished, ignore_errors=True)
     return ocp.training.Checkpointer(folder, context=context, preservation_policy=policy)
 
 
