@@ -249,6 +249,7 @@ def test_csv_is_found_in_its_folder(tmp_path):
         ("path,emotion,speaker", "a.wav,joy,an\0na", "is not a text file"),
         ("path,emotion,speaker", f"{'a' * 300}.wav,joy,anna", "is too long for a file name"),
         ("path,emotion,speaker", f"a.wav,{'joy' * 400},anna", "emotion has 1,200 characters"),
+        ("path,emotion,speaker", 'a.wav,joy,"an\nna"', "speaker has 5 characters and 2 lines"),
         ("path,emotion,speaker", "../a.wav,joy,anna", "line 2: ../a.wav leaves the table's folder"),
         ("path,emotion,speaker", "b/../../a.wav,joy,anna", "leaves the table's folder; use a path"),
         ("path,emotion,speaker", "/etc/a.wav,joy,anna", "/etc/a.wav leaves the table's folder"),

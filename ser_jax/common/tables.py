@@ -51,7 +51,7 @@ def read_rows(
     Raises:
       UserError: the file is not UTF-8, has no rows, lacks a required column or has it twice, or a
         row has more or fewer fields than the header, a quote that is not closed, or a field of a
-        known column that is too long.
+        known column that is too long or has several lines.
     """
     try:
         text = table.read_bytes().decode("utf-8-sig")
@@ -84,10 +84,12 @@ def read_rows(
             )
         row = Row(line, dict(zip(columns, fields, strict=True)))
         for name in (*required, *optional):
-            if len(row.values.get(name, "")) > _LONGEST:
+            value = row.values.get(name, "")
+            if len(value) > _LONGEST or len(value.splitlines()) > 1:
                 raise UserError(
-                    f"{table}, line {line}: {name} has {len(row.values[name]):,} characters, and "
-                    f"{_LONGEST:,} at most make sense; correct the row."
+                    f"{table}, line {line}: {name} has {len(value):,} characters and "
+                    f"{len(value.splitlines()):,} lines; correct the row: one line of "
+                    f"{_LONGEST:,} characters at most."
                 )
         rows.append(row)
     return rows
