@@ -177,6 +177,12 @@ def test_wav_with_placeholders_for_lengths_holds_the_audio_that_is_there(tmp_pat
                     "that of the file")  # fmt: skip
 
 
+def test_a_file_of_less_than_a_sample_at_the_wanted_rate_is_refused(tmp_path):
+    soundfile.write(tmp_path / "a.wav", [0.1], 48_000)
+    with pytest.raises(AudioError, match="a.wav is shorter than one sample at 16,000 Hz"):
+        waveform.load(tmp_path / "a.wav", 16_000)
+
+
 def test_a_wav_file_without_samples_is_not_taken_for_unfinished(tmp_path):
     empty = encoded(tmp_path / "a.wav", 0.0) + b"LIST\x04\0\0\0INFO"
     with pytest.raises(AudioError, match="holds no samples"):

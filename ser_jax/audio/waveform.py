@@ -104,13 +104,18 @@ class Recording:
         """Return a segment [samples] at another rate, Hz.
 
         Raises:
-          AudioError: the segment is outside the file or has a `flaw`.
+          AudioError: the segment is outside the file, has a `flaw`, or is too short.
         """
         waveform_S = cut_out(segment, self.path, self.waveform_S, self.rate)
-        if defect := flaw(waveform_S):
+        defect = flaw(waveform_S)
+        if not defect:
+            waveform_S = resample(waveform_S, self.rate, sampling_rate)
+            if not waveform_S.size:
+                defect = f"is shorter than one sample at {sampling_rate:,} Hz"
+        if defect:
             cut = "".join(f" ({note})" for note in self.notes if note.startswith(_CUT))
             raise AudioError(f"{self.path} {defect}{cut}; replace the file.")
-        return resample(waveform_S, self.rate, sampling_rate)
+        return waveform_S
 
 
 def decode(path: Path, seconds: float = math.inf) -> Recording:
