@@ -136,6 +136,18 @@ def test_ctrl_c_in_a_callback_of_the_garbage_collector_is_raised_after_it(capsys
     assert not capsys.readouterr().err
 
 
+@BOTH
+def test_signal_ends_a_program_by_its_finally_blocks(number):
+    steps, before = [], signal.getsignal(number)
+    with pytest.raises(KeyboardInterrupt), interrupts.never_lost():
+        try:
+            os.kill(os.getpid(), number)
+            pytest.fail("not raised")
+        finally:
+            steps.append("cleaned up")
+    assert steps == ["cleaned up"] and signal.getsignal(number) == before
+
+
 def test_ctrl_c_that_a_library_turns_into_another_error_is_ctrl_c():
     with pytest.raises(KeyboardInterrupt), interrupts.never_lost():
         try:

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM that wait for a safe point, and Ctrl-C that is not lost elsewhere.
+"""Ctrl-C and SIGTERM that wait for a safe point, and are not lost elsewhere.
 
 A KeyboardInterrupt that strikes between two instructions of a pool may leave a lock held for ever,
 and one that strikes in a finaliser is lost.
@@ -76,7 +76,7 @@ def end_at_once() -> None:
 
 @contextlib.contextmanager
 def never_lost() -> Iterator[None]:
-    """Raise KeyboardInterrupt on Ctrl-C, also where it would be ignored or become another error.
+    """Raise KeyboardInterrupt on Ctrl-C or SIGTERM, and do not let it be ignored or turned.
 
     Python ignores exceptions in finalisers and in callbacks of the garbage collector, and an
     interrupted import may end in an ImportError.
@@ -103,7 +103,7 @@ def never_lost() -> Iterator[None]:
         else:
             hook(unraisable)
 
-    handlers = {signal.SIGINT: interrupt, signal.SIGALRM: again}
+    handlers = {signal.SIGINT: interrupt, signal.SIGTERM: interrupt, signal.SIGALRM: again}
     before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     sys.unraisablehook = note
     try:
