@@ -157,6 +157,33 @@ def test_the_network_compared_with_listeners_is_chosen_by_validation():
     assert find_claim(text, **results).reason == "no result of paper_seen"
 
 
+def test_differences_on_another_corpus_confirm_no_claim():
+    voices = {"corpus": "synthetic voices"}
+    results = {
+        "cnn2d_seen": make_run((0.8, 0.8, 0.9), **voices),
+        "cnn1d_seen": make_run((0.5, 0.5, 0.6), **voices),
+    }
+    claim = find_claim(TWO_BEATS_ONE, **results)
+    assert claim.verdict == UNDECIDED and claim.reason.startswith("+30.0 [")
+    assert claim.reason.endswith("; the claim is about CREMA-D, this is synthetic voices")
+
+
+def test_the_results_say_whether_a_column_has_unseen_speakers():
+    config = study_config.get_config()
+    config.runs.cnn2d_seen.split.name = "column"
+    for unseen, sentences, expected in (
+        (True, True, "unseen, new sentences (column)"),
+        (True, False, "unseen (column)"),
+        (False, False, "seen (column)"),
+    ):
+        finished = make_run((0.5, 0.5))
+        finished.results.update(unseen_speakers=unseen, unseen_sentences=sentences)
+        runs = {run.name: run for run in study_runs(config=config, cnn2d_seen=finished)}
+        assert runs["cnn2d_seen"].test_speakers == expected
+    unfinished = {run.name: run for run in study_runs(config=config)}
+    assert unfinished["cnn2d_seen"].test_speakers == "not known yet (column)"
+
+
 def with_lead(run, low, high):
     """The run with a paired difference from the listeners, the same for each training."""
     accuracy = run.results["intervals"]["accuracy"]["mean"]

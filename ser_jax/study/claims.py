@@ -2,7 +2,7 @@
 
 A claim holds that a value exceeds a threshold. It is confirmed if the value's 95 % limits over
 speakers and trainings lie above the threshold, not confirmed if they lie below, and undecided
-otherwise: if they include it, or if there are none.
+otherwise: if they include it, if there are none, or if the runs are of another corpus.
 """
 
 import dataclasses
@@ -48,7 +48,7 @@ def judge(
     comparisons = {
         (c.run.name, c.against.name): c for section in sections for c in section.comparisons
     }
-    claims = []
+    claims: list[Claim] = []
     for listed in config.claims:
         text, place = listed.get("claim"), f"config.claims, {listed.get('claim')!r},"
         if "pairs" in listed:
@@ -63,12 +63,12 @@ def judge(
             check_keys(listed, {"claim", "best_of"}, "config.claims")
             for names in listed["best_of"]:
                 rivals = tuple(find(runs, name, place) for name in names)
-                claims.append(_exceeds_listeners(text, rivals, config.reference))
+                claims.append(_exceeds_listeners(text, rivals, metric))
         else:
             check_keys(listed, {"claim", "run", "reported"}, "config.claims")
             run = find(runs, listed["run"], place)
-            claims.append(_reaches(text, run, listed["reported"], config.reference))
-    return claims
+            claims.append(_reaches(text, run, listed["reported"], metric))
+    return [_on_its_corpus(claim, config.reference.corpus) for claim in claims]
 
 
 def verdict(estimate: Estimate, threshold: float = 0.0) -> str:
@@ -98,19 +98,21 @@ def _why_no_limits(estimate: Estimate) -> str:
     return " (one training)" if estimate.n < 2 else " (one test speaker)"
 
 
-def _reaches(claim: str, run: StudyRun, reported: float, reference: ConfigDict) -> Claim:
+def _on_its_corpus(claim: Claim, corpus: str) -> Claim:
+    """Return a claim about a corpus as undecided, with its number, where the runs had another."""
+    tested = dict.fromkeys(run.finished.results["corpus"] for run in claim.runs if run.finished)
+    others = [name for name in tested if name != corpus]
+    if not others:
+        return claim
+    reason = f"{claim.reason}; the claim is about {corpus}, this is {' and '.join(others)}"
+    return dataclasses.replace(claim, verdict=UNDECIDED, reason=reason)
+
+
+def _reaches(claim: str, run: StudyRun, reported: float, metric: str) -> Claim:
     if not run.finished:
         return _missing(claim, (run,))
-    estimate, corpus = estimates(run.finished)[reference.metric], run.finished.results["corpus"]
-    if corpus == reference.corpus:
-        return Claim(claim, (run,), verdict(estimate, reported), percent(estimate))
-    return _of_another_corpus(claim, run, percent(estimate), reference)
-
-
-def _of_another_corpus(claim: str, run: StudyRun, value: str, reference: ConfigDict) -> Claim:
-    corpus = run.finished.results["corpus"]
-    reason = f"{value}; the claim is about {reference.corpus}, this is {corpus}"
-    return Claim(claim, (run,), UNDECIDED, reason)
+    estimate = estimates(run.finished)[metric]
+    return Claim(claim, (run,), verdict(estimate, reported), percent(estimate))
 
 
 def _improves(claim: str, comparison: Comparison, metric: str) -> Claim:
@@ -121,9 +123,8 @@ def _improves(claim: str, comparison: Comparison, metric: str) -> Claim:
     return Claim(claim, runs, verdict(difference), points(difference))
 
 
-def _exceeds_listeners(claim: str, rivals: tuple[StudyRun, ...], reference: ConfigDict) -> Claim:
+def _exceeds_listeners(claim: str, rivals: tuple[StudyRun, ...], metric: str) -> Claim:
     """Judge the run that is best on validation, so that the test set does not choose it."""
-    metric = reference.metric
     if not all(run.finished for run in rivals):
         return _missing(claim, rivals)
     best = max(rivals, key=_validation)
@@ -134,11 +135,7 @@ def _exceeds_listeners(claim: str, rivals: tuple[StudyRun, ...], reference: Conf
     reason = f"{best.model} {percent(estimate)}, listeners {numbers.percent(listeners)}"
     lead = over_listeners(best.finished).get(metric)
     if lead:
-        reason += f", difference {points(lead)}"
-    if best.finished.results["corpus"] != reference.corpus:
-        return _of_another_corpus(claim, best, reason, reference)
-    if lead:
-        return Claim(claim, (best,), verdict(lead), reason)
+        return Claim(claim, (best,), verdict(lead), f"{reason}, difference {points(lead)}")
     # Results of earlier versions have no paired difference: the listeners' value is taken as given.
     return Claim(claim, (best,), verdict(estimate, listeners), reason)
 

@@ -9,11 +9,11 @@ from ser_jax.pages.figure import BLUE, GREY, VERMILION
 from ser_jax.study.claims import CONFIRMED, NOT_CONFIRMED, UNDECIDED, verdict
 from ser_jax.study.comparisons import Comparison, Section
 from ser_jax.study.intervals import Estimate, estimates
-from ser_jax.study.runs import SEEN, SENTENCES, StudyRun
+from ser_jax.study.runs import SEEN, SENTENCES, UNSEEN, StudyRun
 
 GREEN = "#009E73"
-LOOKS = {SEEN: (BLUE, "o"), SENTENCES: (GREEN, "D")}  # (colour, marker)
-UNSEEN = (VERMILION, "s")  # any other protocol
+# Colour and marker, by test speakers.
+LOOKS = {SEEN: (BLUE, "o"), SENTENCES: (GREEN, "D"), UNSEEN: (VERMILION, "s")}
 REPORTED = {"color": "black", "marker": "x", "markersize": 8, "linestyle": ""}
 VERDICTS = {CONFIRMED: BLUE, NOT_CONFIRMED: VERMILION, UNDECIDED: GREY}  # above, below, around 0
 
@@ -32,7 +32,7 @@ def table1(
         sheet = figure.new_figure(8, 1.8 + 0.8 * len(models), layout="constrained")
         axes = sheet.subplots()
         for run in runs:
-            colour, marker = LOOKS.get(run.protocol, UNSEEN)
+            colour, marker = LOOKS[run.speakers]
             offset = protocols.index(run.protocol) - (len(protocols) - 1) / 2
             row = models.index(run.model) + 0.22 * offset
             label = f"test speakers {run.test_speakers}"
@@ -47,7 +47,7 @@ def table1(
             if metric in run.finished.results.get("human", {}):
                 rated.setdefault(run.protocol, run)
         for protocol, run in rated.items():
-            colour, _ = LOOKS.get(protocol, UNSEEN)
+            colour, _ = LOOKS[run.speakers]
             label = f"listeners, each rating, test clips of {protocol}"
             human = run.finished.results["human"][metric]
             axes.axvline(human, color=colour, linestyle=":", label=label)

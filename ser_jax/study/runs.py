@@ -12,9 +12,10 @@ from ser_jax.common.errors import UserError
 from ser_jax.common.provenance import as_text
 from ser_jax.evaluate.finished_run import FinishedRun
 
-SEEN = "random_file"  # the reference report's protocol; all others test on unseen speakers …
-SENTENCES = "speaker_sentence"  # … and this one on unseen sentences too
-SPEAKERS = {SEEN: "seen", SENTENCES: "unseen, new sentences"}
+SEEN, UNSEEN, SENTENCES = "seen", "unseen", "unseen, new sentences"  # the test speakers
+# Of each protocol; any other has unseen speakers, but for COLUMN, of which the results tell it.
+SPEAKERS = {"random_file": SEEN, "speaker_sentence": SENTENCES}
+COLUMN = "column"  # the user's own split
 # The keys of a study's config that are about its runs; all others are the base of every run.
 STUDY_KEYS = ("runs", "titles", "table1", "comparisons", "claims", "reference")
 
@@ -45,8 +46,15 @@ class StudyRun:
 
     @property
     def speakers(self) -> str:
-        """Whether training has heard the test speakers: "seen", "unseen", …"""
-        return SPEAKERS.get(self.protocol, "unseen")
+        """Whether training has heard the test speakers: SEEN, UNSEEN or SENTENCES."""
+        if self.protocol != COLUMN:
+            return SPEAKERS.get(self.protocol, UNSEEN)
+        if not self.finished:
+            return "not known yet"
+        results = self.finished.results
+        if not results["unseen_speakers"]:
+            return SEEN
+        return SENTENCES if results["unseen_sentences"] else UNSEEN
 
     @property
     def test_speakers(self) -> str:
@@ -125,7 +133,7 @@ def find(runs: Mapping[str, StudyRun], name: str, place: str) -> StudyRun:
 
 def ordered(runs: Iterable[StudyRun]) -> list[StudyRun]:
     """Sort runs for a table: seen speakers first, then by model."""
-    return sorted(runs, key=lambda r: (r.protocol != SEEN, r.protocol == SENTENCES, r.model))
+    return sorted(runs, key=lambda r: (r.speakers != SEEN, r.speakers == SENTENCES, r.model))
 
 
 def _title(config: ConfigDict, titles: ConfigDict) -> str:
