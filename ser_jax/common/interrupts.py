@@ -76,16 +76,13 @@ def end_at_once() -> None:
 
 @contextlib.contextmanager
 def never_lost() -> Iterator[None]:
-    """Raise KeyboardInterrupt on Ctrl-C or SIGTERM, and do not let it be ignored or turned.
+    """Raise KeyboardInterrupt on Ctrl-C or SIGTERM, and do not let it get lost.
 
     Python ignores exceptions in finalisers and in callbacks of the garbage collector, and an
     interrupted import may end in an ImportError.
     """
     received, hook = False, sys.unraisablehook
-    if (
-        signal.getsignal(signal.SIGINT) is signal.SIG_IGN
-        or threading.current_thread() is not threading.main_thread()
-    ):
+    if threading.current_thread() is not threading.main_thread():
         yield
         return
 
@@ -95,7 +92,7 @@ def never_lost() -> Iterator[None]:
         raise KeyboardInterrupt
 
     def again(number: int, frame: object) -> None:
-        signal.getsignal(signal.SIGINT)(signal.SIGINT, frame)
+        (_current() or interrupt)(signal.SIGINT, frame)
 
     def note(unraisable: Any) -> None:
         if issubclass(unraisable.exc_type, KeyboardInterrupt):
@@ -104,7 +101,11 @@ def never_lost() -> Iterator[None]:
             hook(unraisable)
 
     handlers = {signal.SIGINT: interrupt, signal.SIGTERM: interrupt, signal.SIGALRM: again}
-    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    before = {
+        number: signal.signal(number, handler)
+        for number, handler in handlers.items()
+        if signal.getsignal(number) != signal.SIG_IGN  # as Ctrl-C is in a shell's background
+    }
     sys.unraisablehook = note
     try:
         yield
