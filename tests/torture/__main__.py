@@ -68,7 +68,8 @@ def _try(kind: str, seed: int, count: int, folder: Path, deadline: float) -> Ite
     ):
         for trial in attempts:
             if trial.fell:
-                progress.write(f"fell: {_line(trial)}", file=sys.stderr)
+                line = f"fell: {trial.name}, {_again(trial)}: {trial.detail.strip()}"
+                progress.write(line, file=sys.stderr)
             yield trial
             progress.update()
             if time.monotonic() > deadline:
@@ -97,13 +98,16 @@ def report(trials: Sequence[Trial], command: str, minutes: float) -> str:
         blocks.Table(["kind", "what", "outcome", "tried", "fell"], rows, text_columns=3),
     ]
     if fallen:
-        parts += [blocks.Heading("What fell"), blocks.Bullets(list(map(_line, fallen)))]
+        items = [
+            (f"{trial.name}, ", blocks.Code(_again(trial)), f": {trial.detail}") for trial in fallen
+        ]
+        parts += [blocks.Heading("What fell"), blocks.Bullets(items)]
     return markdown.document("Torture", parts)
 
 
-def _line(trial: Trial) -> str:
-    again = f"--only={trial.kind} --seed={trial.seed} --files=1 --kills=1"
-    return f"{trial.name}, `{again}`: {trial.detail.strip()}"
+def _again(trial: Trial) -> str:
+    """Return the flags that repeat a trial."""
+    return f"--only={trial.kind} --seed={trial.seed} --files=1 --kills=1"
 
 
 def _flags() -> argparse.Namespace:
