@@ -39,7 +39,7 @@ def prepare(
     if beam_options and not beam_runner:
         raise UserError("--beam_options belong to a --beam_runner, such as DirectRunner; set one.")
     beam_config = beam.configure(beam_runner, beam_options) if beam_runner else None
-    features, augmentation = FeatureSpec(**config.features), Augmentation(**config.augmentation)
+    features, augmentation = feature_spec(config), Augmentation(**config.augmentation)
     name, root = config.corpus.name, Path(config.corpus.root)
     records_dir = Path(config.records_dir)
 
@@ -71,7 +71,8 @@ def prepare(
         )
     if foreign:
         print(foreign_note(foreign))
-    records_recipe = recipe.Recipe(corpus, features, augmentation, config.records_dtype)
+    encoder = Path(config.encoder.path) if features.encoder else None
+    records_recipe = recipe.Recipe(corpus, features, augmentation, config.records_dtype, encoder)
     folder = build.build(records_recipe, records_dir, beam_config)
     print(f"Records: {folder}")
     _note_libraries(folder)
@@ -84,6 +85,21 @@ def _note_libraries(folder: Path) -> None:
     metadata = files.read_json(path, remedy=f"delete {folder} to have it built again")
     if others := recipe.other_libraries(metadata["settings"]):
         print(f"They were computed with {others}.")
+
+
+def feature_spec(config: ConfigDict) -> FeatureSpec:
+    """Return the definition of the features, with the encoder where they are its embedding.
+
+    Raises:
+      UserError: settings do not fit together, or there is no encoder.
+    """
+    if "embedding" not in config.features.planes:
+        return FeatureSpec(**config.features)
+    from ser_jax.encoders import loading  # loads JAX
+
+    path, kept = Path(config.encoder.path), {**config.encoder}
+    del kept["path"]
+    return FeatureSpec(**config.features, encoder=loading.describe(path, **kept))
 
 
 def read_corpus(config: ConfigDict) -> corpora.Corpus:

@@ -70,7 +70,7 @@ def _contents(
         raise UserError(f"no clip of {corpus.title} can be decoded; run data_prep.verify.")
     emotions = {utterance.emotion for utterance in corpus.utterances}
     labels = [label for label in corpus.labels if label in emotions]
-    spec = FeatureSpec(**config.features)
+    spec = FeatureSpec(**{**config.features, "planes": ("log_mel",)})
     # Resampling may leave nothing of a clip of one or two samples.
     audible = {i for i, m in measures.items() if m.seconds * spec.sampling_rate >= 1}
     usable = [utterance for utterance in corpus.utterances if utterance.id in audible]

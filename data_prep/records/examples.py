@@ -1,4 +1,7 @@
-"""A clip → the records of its views. This runs in the workers of a build and does not load JAX."""
+"""A clip → the records of its views. This runs in the workers of a build.
+
+JAX is loaded for the embeddings of an encoder alone.
+"""
 
 import hashlib
 from collections.abc import Iterator, Sequence
@@ -52,7 +55,11 @@ def make(
     Yields:
       (view, example), where the example is a dict with the fields of `schema`.
     """
-    rate = recipe.spec.sampling_rate
+    rate, encoder = recipe.spec.sampling_rate, None
+    if recipe.spec.encoder:
+        from ser_jax.encoders import loading  # loads JAX
+
+        encoder = loading.load(recipe.encoder, recipe.spec.encoder)
     for clip in clips:
         try:
             waveform_S = waveform.load(clip.path, rate, segment=clip.segment)
@@ -68,7 +75,7 @@ def make(
             "attributes": dict(clip.attributes),
         }
         for view, view_S in make_views(recipe.augmentation, views, waveform_S, rate, clip.id):
-            planes = features.extract_clip(recipe.spec, view_S)
+            planes = features.extract_clip(recipe.spec, view_S, encoder)
             stored = {name: x_TxF.astype(recipe.dtype) for name, x_TxF in planes.items()}
             yield view, {**shared, "n_frames": recipe.spec.n_frames(len(view_S)), "planes": stored}
 

@@ -39,8 +39,14 @@ def compute(
     serialise = functools.partial(
         examples.serialise, recipe.without_clips(), fields, tuple(sorters)
     )
-    ahead = BATCHES_AHEAD * workers.n_processors()
-    results = map_ahead(serialise, batches, ahead=ahead, executor=pool)
+    # JAX uses all cores, or the accelerator, in one process: threads suffice for an encoder.
+    results = map_ahead(
+        serialise,
+        batches,
+        ahead=BATCHES_AHEAD * workers.n_processors(),
+        n_threads=workers.n_processors(),
+        executor=None if recipe.spec.encoder else pool,
+    )
     left_out: dict[str, str] = {}
     with tqdm(total=len(clips), unit="clip", disable=None, leave=False) as progress:
         for batch, (records, left_out_of_batch) in zip(batches, results, strict=True):

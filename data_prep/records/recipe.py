@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 from data_prep import corpora
@@ -33,6 +34,7 @@ class Recipe:
     spec: FeatureSpec
     augmentation: Augmentation  # the views in addition to the original
     dtype: str = "float32"  # of the stored features, or "float16"
+    encoder: Path | None = None  # where the encoder is that spec.encoder describes
 
     def __post_init__(self):
         if self.dtype not in ("float32", "float16"):
@@ -66,8 +68,11 @@ class Recipe:
 
 def settings(spec: FeatureSpec, augmentation: Augmentation, dtype: str) -> dict[str, Any]:
     """Return Recipe.settings() where the corpus is not available."""
+    features = dataclasses.asdict(spec)
+    if not spec.encoder:
+        del features["encoder"]  # as in records that are older than encoders
     values = {
-        "features": dataclasses.asdict(spec),
+        "features": features,
         "augmentation": dataclasses.asdict(augmentation),
         "dtype": dtype,
         "code": _STORED_VERSIONS.get(RECORDS_VERSION, str(RECORDS_VERSION)),

@@ -1,7 +1,7 @@
 """Feature definition: its settings, the planes that records hold, and the inputs of a model."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
@@ -20,14 +20,62 @@ PLANES: "dict[str, Callable[[FeatureSpec], int]]" = {
     "log_mel": lambda spec: spec.n_mels,
     "zero_crossing_rate": lambda spec: 1,
     "energy": lambda spec: 1,
+    "embedding": lambda spec: spec.encoder.n_columns,
 }
 # Kinds of model input, and the planes that each is made of.
 INPUTS = {
     "mfcc": ("mfcc",),
     "log_mel": ("log_mel",),
     "vector": ("mfcc", "zero_crossing_rate", "energy"),
+    "embedding": ("embedding",),
 }
 WINDOWS = {"hamming": (0.54, 0.46), "hann": (0.5, 0.5)}  # a, b of a − b·cos
+
+
+LONGEST_EMBEDDED = 30  # s of a clip that prediction embeds; records hold all of it
+POOLINGS = ("statistics", "positions")
+
+
+@dataclasses.dataclass(frozen=True)
+class EncoderSpec:
+    """A pretrained encoder, and what of its hidden states makes the plane "embedding".
+
+    With pooling "statistics" a clip has one frame per hidden state: the mean of each dimension over
+    its positions, then the standard deviations. With "positions" it has a frame per position, the
+    hidden states side by side.
+    """
+
+    sha256: str  # of its file
+    width: int  # of a hidden state
+    n_states: int  # hidden states of a position
+    hop_length: int  # samples from one position to the next
+    pooling: str = "statistics"  # or "positions"
+    states: tuple[int, ...] = ()  # numbers of the hidden states to keep; () keeps all
+    context: float = 0.0  # s that positions see, silence after a shorter clip included
+
+    def __post_init__(self):
+        object.__setattr__(self, "states", tuple(self.states))  # JSON gives lists
+        for violated, rule in (
+            (self.pooling not in POOLINGS, f"pooling must be one of {', '.join(POOLINGS)}"),
+            (
+                not all(type(n) is int and 0 <= n < self.n_states for n in self.states),
+                f"states must be numbers from 0 to {self.n_states - 1}",
+            ),
+            (len({*self.states}) < len(self.states), "states must not repeat"),
+            (not 0 <= self.context <= 30, "context must be between 0 and 30 seconds"),
+        ):
+            if violated:
+                raise UserError(f"the settings of the encoder do not fit: encoder.{rule}.")
+
+    @property
+    def kept(self) -> tuple[int, ...]:
+        """The numbers of the hidden states that are kept."""
+        return self.states or tuple(range(self.n_states))
+
+    @property
+    def n_columns(self) -> int:
+        """The number of columns of the plane."""
+        return self.width * (2 if self.pooling == "statistics" else len(self.kept))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,10 +95,15 @@ class FeatureSpec:
     mel_scale: str = "slaney"  # linear up to 1 kHz, as in librosa; or "htk"
     top_db: float = 80.0  # floor of a clip's log-mel in dB below its peak; 0 sets no floor
     n_mfcc: int = 20  # number of cepstral coefficients, counted from the zeroth
-    planes: tuple[str, ...] = tuple(PLANES)  # to compute and store
+    # To compute and store. An embedding stands alone: its frames are not those of the others.
+    planes: tuple[str, ...] = tuple(plane for plane in PLANES if plane != "embedding")
+    encoder: EncoderSpec | None = None  # of the plane "embedding"
 
     def __post_init__(self):
         object.__setattr__(self, "planes", tuple(self.planes))  # JSON gives lists
+        if isinstance(self.encoder, Mapping):
+            object.__setattr__(self, "encoder", EncoderSpec(**self.encoder))
+        embeds = "embedding" in self.planes
         nyquist = self.sampling_rate / 2
         for violated, rule in (
             (self.sampling_rate < 1000, "sampling_rate must be at least 1000 Hz"),
@@ -65,9 +118,16 @@ class FeatureSpec:
             (self.f_max > nyquist, "f_max must not exceed half the sampling rate"),
             (not set(self.planes) <= set(PLANES), f"planes must be among {', '.join(PLANES)}"),
             (not self.planes, "planes must not be empty"),
+            (embeds and len(self.planes) > 1, "the plane embedding stands alone"),
+            (embeds != bool(self.encoder), "the plane embedding needs encoder.path, no other does"),
         ):
             if violated:
                 raise UserError(f"the feature settings do not fit together: {rule}.")
+
+    @property
+    def fixed_frames(self) -> bool:
+        """Whether frames are the hidden states of an encoder, the same in every clip, not times."""
+        return self.encoder is not None and self.encoder.pooling == "statistics"
 
     def width(self, plane: str) -> int:
         """Return the number of columns of a plane."""
@@ -75,6 +135,10 @@ class FeatureSpec:
 
     def n_frames(self, n_samples):
         """Return the number of frames in `n_samples` samples (an int or an array)."""
+        if self.fixed_frames:
+            return 0 * n_samples + len(self.encoder.kept)
+        if self.encoder:
+            return -(-n_samples // self.encoder.hop_length)
         if self.centered:
             return 1 + n_samples // self.hop_length
         beyond_first = (n_samples - self.frame_length) // self.hop_length
@@ -82,6 +146,10 @@ class FeatureSpec:
 
     def n_samples(self, n_frames: int) -> int:
         """Return the samples of the longest clip that is used completely as `n_frames` frames."""
+        if self.fixed_frames:
+            return LONGEST_EMBEDDED * self.sampling_rate
+        if self.encoder:
+            return n_frames * self.encoder.hop_length
         return n_frames * self.hop_length + (0 if self.centered else self.frame_length)
 
 
