@@ -49,6 +49,13 @@ def get_config() -> ConfigDict:
     # Everything that any model needs, so that a study shares one set of records.
     features.planes = ("mfcc", "log_mel", "zero_crossing_rate", "energy")
 
+    # A pretrained encoder, for the plane "embedding"; see configs/whisper.py.
+    config.encoder = encoder = ConfigDict()
+    encoder.path = ""  # its folder, with model.safetensors
+    encoder.pooling = "statistics"  # mean and sd over a clip's positions; or positions
+    encoder.states = ()  # numbers of the hidden states to keep, 0 the first layer's input; () all
+    encoder.context = 0.0  # s of silence, the clip included, that its positions see
+
     config.augmentation = augmentation = ConfigDict()
     augmentation.views = ("noise", "pitch", "stretch")  # computed in addition to the original
     augmentation.snr_db = (10.0, 30.0)  # dB; each amount is drawn uniformly from its range
@@ -67,7 +74,7 @@ def get_config() -> ConfigDict:
     split.column = "split"  # of the csv table, with train, dev and test; column
 
     config.input = inputs = ConfigDict()
-    inputs.kind = "mfcc"  # mfcc, log_mel; vector for the 1D model
+    inputs.kind = "mfcc"  # mfcc, log_mel; vector for the 1D model; embedding of an encoder
     inputs.max_frames = 0  # clips are padded or cut to this; 0 is the longest clip's
     inputs.views = augmentation.get_oneway_ref("views")  # trained on in addition to the original
     inputs.normalise = True  # each column to mean 0, sd 1, fitted on the training part

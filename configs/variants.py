@@ -3,19 +3,24 @@
 Several are separated by commas and applied in that order: cnn2d.py:librosa,log_mel.
 """
 
+from collections.abc import Callable, Mapping
+
 from ml_collections import ConfigDict
 
+Change = Callable[[ConfigDict], None]
 
-def apply(config: ConfigDict, variant: str) -> ConfigDict:
-    """Change the config by each named variant, in place, and return it.
+
+def apply(config: ConfigDict, variant: str, own: Mapping[str, Change] | None = None) -> ConfigDict:
+    """Change the config by each named variant, in place, and return it; `own` are its config's.
 
     Raises:
       ValueError: a variant is unknown.
     """
+    known = VARIANTS | dict(own or {})
     for name in variant.split(",") if variant else ():
-        if name not in VARIANTS:
-            raise ValueError(f"the variant {name!r} is unknown; use one of {', '.join(VARIANTS)}.")
-        VARIANTS[name](config)
+        if name not in known:
+            raise ValueError(f"the variant {name!r} is unknown; use one of {', '.join(known)}.")
+        known[name](config)
         config.name = f"{config.name}-{name}"
     return config
 

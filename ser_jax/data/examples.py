@@ -27,6 +27,7 @@ class Examples:
       clip_N: clip number of each example.
       max_frames: length that all examples are padded and cut to.
       width: number of feature columns F.
+      fixed_frames: whether frame t is the same thing in every clip, a hidden state of an encoder.
       x_NxTxF: float32 features, zero past an example's end; None if they are streamed.
     """
 
@@ -61,6 +62,7 @@ class Examples:
                 "features.planes and prepare again."
             )
         self._planes = INPUTS[kind]
+        self.fixed_frames = records.spec.fixed_frames
         builder = open_builder(records.folder)
         names = (ORIGINAL, *views)
         self._views = [View(builder, name, self._features_of) for name in names]
@@ -125,9 +127,10 @@ def _aligned_zeros(shape: Sequence[int]) -> np.ndarray:
 
 
 def fit_normalisation(examples: Examples, example_M: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return mean and standard deviation of each column over all frames, float32 [F] each.
+    """Return mean and standard deviation of each column, float32 [F] each.
 
-    The standard deviation of a constant column is 1.
+    They are over all frames, or per frame if these are fixed, [T, F]. The standard deviation of a
+    constant column is 1.
     """
     n, total, squares = 0, 0.0, 0.0
     # Sums are about an offset near the mean: the variance from raw sums of squares would cancel.
@@ -135,7 +138,9 @@ def fit_normalisation(examples: Examples, example_M: np.ndarray) -> tuple[np.nda
     for start in range(0, len(example_M), _EXAMPLES_PER_FIT):
         example_B = example_M[start : start + _EXAMPLES_PER_FIT]
         valid_BxT = np.arange(examples.max_frames) < examples.n_frames_N[example_B, None]
-        x_KxF = examples.batch(example_B)[valid_BxT].astype(np.float64)
+        x_BxTxF = examples.batch(example_B)
+        x_KxF = x_BxTxF if examples.fixed_frames else x_BxTxF[valid_BxT]
+        x_KxF = x_KxF.astype(np.float64)
         offset_F = x_KxF.mean(axis=0) if offset_F is None else offset_F
         n += len(x_KxF)
         total = total + (x_KxF - offset_F).sum(axis=0)

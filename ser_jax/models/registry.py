@@ -7,6 +7,7 @@ from typing import Any
 from ser_jax.common.errors import UserError
 from ser_jax.models.cnn import CNN1D, CNN2D, PaperCNN
 from ser_jax.models.network import Network, check_choice
+from ser_jax.models.probe import Probe
 
 DTYPES = ("float32", "bfloat16")
 
@@ -14,6 +15,7 @@ MODELS: dict[str, type[Network]] = {
     "cnn1d": CNN1D,
     "cnn2d": CNN2D,
     "paper": PaperCNN,
+    "probe": Probe,
 }
 
 

@@ -14,13 +14,20 @@ from ser_jax.train import checkpoints, metric_log
 # Names, paths and devices may change between two starts of a run, and a run may be extended, since
 # no epoch depends on how many follow. Nothing else that affects the result may change; init_from
 # may lead elsewhere, to the same weights.
-_MAY_CHANGE = """name records_dir corpus.title corpus.root corpus.tables_dir train.epochs
-    train.checkpoint_seconds train.tensorboard input.memory_limit_gb replicas.strategy
+_MAY_CHANGE = """name records_dir corpus.title corpus.root corpus.tables_dir encoder.path
+    train.epochs train.checkpoint_seconds train.tensorboard input.memory_limit_gb replicas.strategy
     replicas.at_once devices.replica devices.data report.clips_a_cell""".split()
 _SOURCE = "init_from_sha256"  # of the weights that the run started from
 
 # Keys that earlier runs lack, with the values that say what those runs did.
-_ADDED = {"corpus.label_map": [], "split.column": "split"}
+_ADDED = {
+    "corpus.label_map": [],
+    "split.column": "split",
+    "encoder.path": "",
+    "encoder.pooling": "statistics",
+    "encoder.states": [],
+    "encoder.context": 0.0,
+}
 
 
 def claim(

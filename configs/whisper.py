@@ -1,0 +1,53 @@
+"""Transfer: a probe of a frozen Whisper encoder, whose embeddings are the records.
+
+    python -m data_prep.download_encoder --name=whisper-base --root=data/encoders
+    python launch.py --config=configs/whisper.py
+    python launch.py --config=configs/whisper.py --config.replicas.seeds=5
+    python launch.py --config=configs/whisper.py:linear
+    python launch.py --config=configs/whisper.py:attention
+    python launch.py --config=configs/whisper.py --config.encoder.path=data/encoders/whisper-small
+
+Measured times and scores: docs/benchmarks.md.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import default, variants
+
+
+def get_config(variant: str = "") -> ConfigDict:
+    """Return the config; the variants are below and in configs/variants.py."""
+    config = default.get_config()
+    config.name = "whisper"
+    config.features.planes = ("embedding",)
+    config.encoder.path = "data/encoders/whisper-base"
+    config.augmentation.views = ()  # each view costs another pass through the encoder
+    config.input.kind = "embedding"
+
+    model = config.model
+    model.name = "probe"
+    model.pooling = "weights"  # one per hidden state; or attention over positions
+    model.hidden = (256,)  # units; () is a linear probe
+    model.input_dropout = 0.3
+
+    config.optimizer.name = "adam"
+    config.optimizer.l2 = 0.0
+    config.train.batch_size = 64
+    config.train.epochs = 30
+    config.train.stopping_patience = 0
+    config.train.dropout = 0.5
+    config.train.label_smoothing = 0.1
+    own = {"linear": _linear, "attention": _attention}
+    return variants.apply(config, variant, own)
+
+
+def _linear(config: ConfigDict) -> None:
+    """A linear probe of the weighted hidden states, as in benchmarks of encoders."""
+    config.model.hidden = ()
+
+
+def _attention(config: ConfigDict) -> None:
+    """Attention over the positions of one hidden state."""
+    config.encoder.pooling = "positions"
+    config.encoder.states = (3,)
+    config.model.pooling = "attention"
