@@ -93,7 +93,9 @@ def readme(
         sampling_rate=spec.sampling_rate,
         call=textwrap.fill(manifest["call"], _COLUMNS) + "\n",
         seconds=spec.n_samples(manifest["max_frames"]) / spec.sampling_rate,
-        least=spec.n_samples(manifest["min_frames"] - 1) / spec.sampling_rate,
+        least=0.0
+        if spec.fixed_frames
+        else spec.n_samples(manifest["min_frames"] - 1) / spec.sampling_rate,
         results=textwrap.fill(_results(results) + _left_out(manifest["failed"]), _COLUMNS) + "\n",
     )
     return text + (_ONNX.format(samples=onnx_samples) if onnx_samples else "")

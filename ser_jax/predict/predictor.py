@@ -83,12 +83,18 @@ class Predictor:
         spec = self.backend.spec
         self.sampling_rate = spec.sampling_rate
         self.seconds = spec.n_samples(self.backend.max_frames) / spec.sampling_rate
-        self.least_seconds = (self.backend.min_frames - 1) * spec.hop_length / spec.sampling_rate
+        self.least_seconds = 0.0
+        if not spec.encoder:
+            shortest = (self.backend.min_frames - 1) * spec.hop_length
+            self.least_seconds = shortest / spec.sampling_rate
         # The lengths to which clips are padded: the model's input, doubled up to the limit. Few,
-        # because the features are compiled for each.
-        lengths = [math.ceil(self.seconds)]
-        while lengths[-1] < LONGEST_SECONDS:
-            lengths.append(min(2 * lengths[-1], LONGEST_SECONDS))
+        # because the features are compiled for each. An encoder costs by the length, and is
+        # compiled elsewhere.
+        lengths, longest = [math.ceil(self.seconds)], LONGEST_SECONDS
+        if spec.encoder:
+            lengths, longest = [1], lengths[0]
+        while lengths[-1] < longest:
+            lengths.append(min(2 * lengths[-1], longest))
         self._lengths = [length * self.sampling_rate for length in lengths]
         # One frame more than the model uses shows that a clip is too long.
         self.longest = self._lengths[-1] + spec.hop_length + spec.frame_length
@@ -185,7 +191,8 @@ class Predictor:
             notes.append(SILENT)
         if (peak := max(input_S.max(), -input_S.min())) > _TOO_LOUD:
             notes.append(f"samples reach {peak:,.0f} times full scale, in training 1")
-        if n_frames > self.backend.max_frames:
+        is_cut = self.backend.spec.fixed_frames and len(waveform_S) > len(input_S)
+        if n_frames > self.backend.max_frames or is_cut:
             notes.append(
                 f"longer than the model's input: only its first {self.seconds:.1f} s are used; "
                 "--window covers all of it"

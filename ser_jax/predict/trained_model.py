@@ -18,6 +18,8 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from ser_jax import features
 from ser_jax.common.errors import UserError
 from ser_jax.data.loader import Batch
+from ser_jax.encoders import loading
+from ser_jax.encoders.embedding import Encoder
 from ser_jax.features import Array, FeatureSpec
 from ser_jax.models import registry
 from ser_jax.train import checkpoints, step
@@ -46,6 +48,7 @@ class TrainedModel:
     weights: tuple[Weights, ...]  # of each replica at that epoch
     licence: str = ""  # of the corpus; "" if it is not recorded
     failed: tuple[Replica, ...] = ()  # left out, since a loss or weight was not finite
+    encoder: Encoder | None = None  # of features that are embeddings
 
     def examples(self, waveform_BxS: Array, n_samples_B: Array) -> tuple[Array, Array]:
         """Return the features of clips as training reads them from records, padded and cut.
@@ -59,7 +62,7 @@ class TrainedModel:
           arrays as features.extract returns them.
         """
         spec = dataclasses.replace(self.spec, planes=features.INPUTS[self.kind])
-        planes = features.extract(spec, waveform_BxS, n_samples_B)
+        planes = features.extract(spec, waveform_BxS, n_samples_B, self.encoder)
         xp = waveform_BxS.__array_namespace__()
         x_BxTxF = xp.concatenate([planes[plane] for plane in spec.planes], axis=-1)
         # Records may be in half precision.
@@ -93,11 +96,14 @@ def load(workdir: Path) -> TrainedModel:
         )
     config, labels = metadata["config"], tuple(metadata["labels"])
     weights = jax.device_get(checkpoints.weights_of(best))  # slicing on a device would compile
+    spec, encoder = FeatureSpec(**metadata["features"]), None
+    if spec.encoder:
+        encoder = loading.load(Path(config["encoder"]["path"]), spec.encoder)
     return TrainedModel(
         config=config,
         corpus=metadata["corpus"],
         labels=labels,
-        spec=FeatureSpec(**metadata["features"]),
+        spec=spec,
         kind=config["input"]["kind"],
         min_frames=metadata["min_frames"],
         max_frames=metadata["max_frames"],
@@ -108,6 +114,7 @@ def load(workdir: Path) -> TrainedModel:
         weights=tuple(jax.device_put(jax.tree.map(itemgetter(i), weights)) for i in numbers),
         licence=metadata.get("licence", ""),
         failed=tuple(r for r, failed in zip(replicas, failed_R, strict=True) if failed),
+        encoder=encoder,
     )
 
 
@@ -119,8 +126,8 @@ class TrainedBackend:
         self.corpus, self.labels, self.spec = model.corpus, model.labels, model.spec
         self.min_frames, self.max_frames = model.min_frames, model.max_frames
         self.failed = model.failed
-        self._on_cpu = jax.default_backend() == "cpu"
-        devices = devices or jax.local_devices()[: 1 if self._on_cpu else None]
+        on_cpu = jax.default_backend() == "cpu"
+        devices = devices or jax.local_devices()[: 1 if on_cpu else None]
         self._mesh = jax.make_mesh(
             (len(devices),), ("data",), devices=devices, axis_types=(AxisType.Auto,)
         )
@@ -130,8 +137,10 @@ class TrainedBackend:
             return jax.nn.softmax(model.logits(weights, x_BxTxF, n_frames_B))
 
         # Two programs: the shape of the network's input is independent of the clips' length, and
-        # the network takes longer to compile than the features, which a CPU does not compile.
-        self._examples = model.examples if self._on_cpu else jax.jit(model.examples)
+        # the network takes longer to compile than the features, which a CPU does not compile and
+        # an encoder compiles itself, at each clip's own length.
+        self._is_compiled = not (on_cpu or model.encoder)
+        self._examples = jax.jit(model.examples) if self._is_compiled else model.examples
         self._probability = jax.jit(probability)
 
     def __call__(self, waveform_BxS: np.ndarray, n_samples_B: np.ndarray) -> np.ndarray:
@@ -139,7 +148,7 @@ class TrainedBackend:
         divisible = len(n_samples_B) % self._mesh.size == 0
         rows = NamedSharding(self._mesh, PartitionSpec("data" if divisible else None))
         clips = waveform_BxS, n_samples_B
-        if not self._on_cpu:
+        if self._is_compiled:
             clips = jax.device_put(clips, rows)
         examples = jax.device_put(self._examples(*clips), rows)
         # One replica after another: vmap over weights makes convolutions four times slower on CPU.

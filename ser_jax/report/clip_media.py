@@ -25,6 +25,10 @@ from ser_jax.report.cells import CellClip
 
 BATCH = 16  # every batch is filled up to this size, so that one program serves all
 TITLES = {"mfcc": "MFCC", "log_mel": "log-mel", "vector": "MFCC, zero crossings and energy"}
+_NO_SALIENCY = (
+    "There is no saliency: this model sees an encoder's embedding of the whole clip, which has no "
+    "axis of time or frequency."
+)
 CHANGED = 0.02  # a probability that differs by more is not the one in predictions.csv
 
 
@@ -84,7 +88,11 @@ def _load(
     except UserError as error:
         path = workdir / "config.json"
         fields = files.read_json(path)["features"] if path.exists() else {}
-        return None, FeatureSpec(**fields), [f"There is no saliency: {error}"]
+        spec = FeatureSpec(**{**fields, "planes": ("log_mel",)})
+        return None, spec, [f"There is no saliency: {error}"]
+    if model.spec.encoder:
+        spec = dataclasses.replace(model.spec, planes=("log_mel",), encoder=None)
+        return None, spec, [_NO_SALIENCY]
     return model, model.spec, []
 
 
