@@ -96,8 +96,8 @@ class TrainingLoop:
     def __init__(
         self, experiment: Experiment, trainer: Trainer, workdir: Path, stop: interrupts.StopRequest
     ):
-        self._config, self._replicas = experiment.config, experiment.replicas
-        self._metadata = experiment.metadata()
+        self._experiment, self._config = experiment, experiment.config
+        self._replicas = experiment.replicas
         self._trainer, self._workdir, self._stop = trainer, workdir, stop
         train_M = {fold: experiment.train_M(fold) for fold in experiment.splits}
         self._train_RxM = [train_M[replica.fold] for replica in self._replicas]
@@ -117,7 +117,7 @@ class TrainingLoop:
         with (
             contextlib.closing(MetricLog(self._workdir, n_done, board=board)) as log,
             checkpoints.Writer(
-                self._workdir, self._metadata, self._trainer.state()
+                self._workdir, self._experiment.metadata(), self._trainer.state()
             ) as self._writer,
         ):
             stopped_R = self._run_epochs(log, n_done)
