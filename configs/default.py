@@ -64,7 +64,7 @@ def get_config() -> ConfigDict:
     augmentation.seed = 0
 
     config.split = split = ConfigDict()
-    # tfds, random_file, emosuperb5, speaker_kfold, speaker_sentence, column
+    # tfds, evar, random_file, emosuperb5, speaker_kfold, speaker_sentence, column
     split.name = "tfds"
     split.fold = "0"  # its number, or all; emosuperb5, speaker_kfold, speaker_sentence
     split.n_folds = 5  # speaker_kfold, speaker_sentence

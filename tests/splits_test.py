@@ -54,6 +54,19 @@ def sizes(split: Split) -> tuple[int, ...]:
     return tuple(len(rows) for rows in split.parts().values())
 
 
+def test_evar_is_the_published_split(crema_d):
+    split = splits.make("evar", crema_d)
+    assert sizes(split) == (5155, 732, 1551)
+    assert {part: len(speakers(crema_d, rows)) for part, rows in split.parts().items()} == {
+        "train": 63,
+        "val": 9,
+        "test": 19,
+    }
+    tfds = splits.make("tfds", crema_d)
+    assert len(speakers(crema_d, split.test) & speakers(crema_d, tfds.test)) == 1
+    assert len(speakers(crema_d, split.test) & speakers(crema_d, tfds.train)) == 16
+
+
 def test_tfds_is_the_published_split(crema_d):
     split = splits.make("tfds", crema_d)
     assert sizes(split) == (5144, 738, 1556)

@@ -140,6 +140,9 @@ def _random_file(
 CREMA_D_ACTORS = tuple(str(actor) for actor in range(1001, 1092))
 # Missing from TFDS's crema_d: a clip without votes, and one of each pair with two labels.
 TFDS_WITHOUT = frozenset("1040_ITH_SAD_XX 1006_TIE_NEU_XX 1013_WSI_DIS_XX 1017_IWW_FEA_XX".split())
+# Without the same four clips.
+EVAR_TEST = "01 04 17 19 20 25 26 29 33 35 42 44 50 53 56 58 60 69 83"
+EVAR_VAL = "09 11 22 34 39 47 66 70 82"
 _EMOSUPERB5 = (1001, 1019, 1037, 1055, 1073, 1092)  # first actor of each block, and the end
 
 
@@ -152,6 +155,20 @@ def _tfds(clips: Clips, **_: float) -> Parts:
     return [
         None if clip in TFDS_WITHOUT else part for clip, part in zip(clips.ids, parts, strict=True)
     ]
+
+
+def _evar(clips: Clips, **_: float) -> Parts:
+    """The published split of EVAR (Niizumi et al., 2022): 63, 9 and 19 actors, not TFDS's."""
+    _check_crema_d("evar", clips)
+    parts = _hold_out(clips, [_actors(EVAR_TEST), _actors(EVAR_VAL)], fold=0)
+    return [
+        None if clip in TFDS_WITHOUT else part for clip, part in zip(clips.ids, parts, strict=True)
+    ]
+
+
+def _actors(numbers: str) -> list[str]:
+    """Return actors from the last two digits of their numbers."""
+    return [f"10{number}" for number in numbers.split()]
 
 
 def _emosuperb5(clips: Clips, *, fold: int, **_: float) -> Parts:
@@ -257,6 +274,7 @@ class Protocol(NamedTuple):
 
 PROTOCOLS = {
     "tfds": Protocol(_tfds, n_folds=1),
+    "evar": Protocol(_evar, n_folds=1),
     "random_file": Protocol(_random_file, n_folds=1, unseen_speakers=False),
     "emosuperb5": Protocol(_emosuperb5, n_folds=len(_EMOSUPERB5) - 1),
     "speaker_kfold": Protocol(_speaker_kfold),
