@@ -246,6 +246,7 @@ def test_csv_is_found_in_its_folder(tmp_path):
             "in line 2 cannot be read (field larger",
         ),
         ("a" * 200_000, "a.wav", "cannot be read (field larger"),
+        (f"path,emotion,speaker,{'a' * 2000}", "a,b,c,d", "name of column 4 has 2,000 characters"),
         ("path,emotion,speaker", "a.wav,joy,an\0na", "is not a text file"),
         ("path,emotion,speaker", f"{'a' * 300}.wav,joy,anna", "is too long for a file name"),
         ("path,emotion,speaker", f"a.wav,{'joy' * 400},anna", "emotion has 1,200 characters"),

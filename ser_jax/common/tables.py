@@ -50,8 +50,8 @@ def read_rows(
 
     Raises:
       UserError: the file is not UTF-8, has no rows, lacks a required column or has it twice, or a
-        row has more or fewer fields than the header, a quote that is not closed, or a field of a
-        known column that is too long or has several lines.
+        row has more or fewer fields than the header, a quote that is not closed, or a name or
+        field of a known column is too long or has several lines.
     """
     try:
         text = table.read_bytes().decode("utf-8-sig")
@@ -73,6 +73,8 @@ def read_rows(
             f"{table} needs a header with {', '.join(required)}, and at least one row; its first "
             f"line is {header[:200]!r}."
         )
+    for number, name in enumerate(columns, start=1):
+        _refuse_long(f"{table}: the name of column {number}", name)
     rows = []
     for line, fields in records[1:]:
         while len(fields) > len(columns) and not fields[-1]:  # a spreadsheet's empty columns
@@ -84,15 +86,19 @@ def read_rows(
             )
         row = Row(line, dict(zip(columns, fields, strict=True)))
         for name in (*required, *optional):
-            value = row.values.get(name, "")
-            if len(value) > _LONGEST or len(value.splitlines()) > 1:
-                raise UserError(
-                    f"{table}, line {line}: {name} has {len(value):,} characters and "
-                    f"{len(value.splitlines()):,} lines; correct the row: one line of "
-                    f"{_LONGEST:,} characters at most."
-                )
+            _refuse_long(f"{table}, line {line}: {name}", row.values.get(name, ""))
         rows.append(row)
     return rows
+
+
+def _refuse_long(noun: str, text: str) -> None:
+    """Refuse text that would make messages and tables unreadable."""
+    n_lines = len(text.splitlines())
+    if len(text) > _LONGEST or n_lines > 1:
+        raise UserError(
+            f"{noun} has {len(text):,} characters and {n_lines:,} lines; correct it: one line of "
+            f"{_LONGEST:,} characters at most."
+        )
 
 
 def _records(table: Path, text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:

@@ -82,7 +82,8 @@ def _stop(
     if left := _survivors(process.pid):
         faults.append(f"{left} processes still run after {_GRACE:.0f} s")
         commands.kill_session(process.pid)
-    if number != signal.SIGKILL and (hidden := sorted(folder.rglob(".*"))):
+    hidden = [path for path in folder.rglob(".*") if not path.name.startswith(".unfinished")]
+    if number != signal.SIGKILL and hidden:
         faults.append(f"left behind: {hidden[0]}")
     again = commands.run(program.arguments(base, folder), base)
     if trouble := again.trouble((0,)):
