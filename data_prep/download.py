@@ -18,7 +18,6 @@ import contextlib
 import dataclasses
 import hashlib
 import itertools
-import re
 import threading
 import urllib.parse
 from collections.abc import Callable, Iterator, Mapping
@@ -28,13 +27,13 @@ import requests
 
 from data_prep import corpora
 from data_prep.corpora.release import check_name, read_manifest
+from data_prep.fetching import FetchError, check_address, chunks_of, responding, with_retries
 from data_prep.workers import map_with_progress
 from ser_jax.audio.decoder import is_lfs_pointer
 from ser_jax.common import files, interrupts
 from ser_jax.common.cli import exit_with_message, path_flag, program
 from ser_jax.common.errors import UserError
 
-CHUNK = 2**16  # bytes
 MAX_BYTES = 2**26  # per file; ten times the largest, so that a faulty server cannot fill the disk
 GIVE_UP = 16  # consecutive failures after which the server counts as unreachable
 
@@ -46,15 +45,6 @@ class Outcome:
     kept: int  # files that were already there
     fetched: int  # files that were downloaded
     failed: Mapping[str, str]  # {name: reason} of all others
-
-
-class _FetchError(Exception):
-    """A failed download. If `transient`, another attempt after `wait_s` may succeed."""
-
-    def __init__(self, reason: str, transient: bool = False, wait_s: float = 0.0):
-        super().__init__(reason)
-        self.transient = transient
-        self.wait_s = wait_s
 
 
 def download(
@@ -95,28 +85,22 @@ def download(
     def is_stopped() -> bool:
         return stop.is_set() or request.received
 
-    def fetch(name: str) -> _FetchError | None:
+    def fetch(name: str) -> FetchError | None:
         url = f"{base_url(name).rstrip('/')}/{urllib.parse.quote(name)}"
-        failure = None
-        for attempt in range(attempts):
-            if attempt:
-                stop.wait(max(failure.wait_s, delay_s * 2 ** (attempt - 1)))
+
+        def attempt() -> None:
             if is_stopped():
-                return _FetchError("stopped")
+                raise FetchError("stopped")
             try:
                 with files.replacing(root / name) as temporary:
                     _save(_body(session, url, timeout_s, is_stopped), temporary, checksums[name])
-                return None
-            except _FetchError as error:
-                failure = error
-                if not error.transient:
-                    break
-            except OSError as error:  # of the disk; network errors have become _FetchErrors
+            except OSError as error:  # of the disk; network errors have become FetchErrors
                 raise UserError(
                     f"cannot write {root / name} ({error.strerror}); make room or change the "
                     "permissions, and run it again."
                 ) from error
-        return failure
+
+        return with_retries(attempt, stop.wait, attempts=attempts, delay_s=delay_s)
 
     present = [name for name in checksums if (root / name).exists()]
     with interrupts.deferred() as request, session:
@@ -143,42 +127,19 @@ def mirror(url: str) -> Callable[[str], str]:
     Raises:
       UserError: `url` is not http or https.
     """
-    if not re.match(r"https?://[^/]", url):
-        raise UserError(f"--base_url={url} is not a web address; use http(s)://host/folder.")
+    check_address(url)
     return lambda name: url
 
 
 def _body(
     session: requests.Session, url: str, timeout_s: float, is_stopped: Callable[[], bool]
 ) -> Iterator[bytes]:
-    """Yield the body of a response in chunks; any failure is a _FetchError."""
-    n_bytes = 0
-    try:
-        with session.get(url, stream=True, timeout=timeout_s) as response:
-            if not response.ok:
-                after = response.headers.get("Retry-After", "")
-                raise _FetchError(
-                    f"HTTP {response.status_code} {response.reason} from {url}",
-                    transient=response.status_code in (408, 429) or response.status_code >= 500,
-                    wait_s=min(int(after), 60) if after.isdecimal() else 0,
-                )
-            for chunk in response.iter_content(CHUNK):
-                n_bytes += len(chunk)
-                if is_stopped():
-                    raise _FetchError("stopped")
-                if n_bytes > MAX_BYTES:
-                    raise _FetchError(f"the server sends more than {MAX_BYTES:,} bytes ({url})")
-                yield chunk
-    except (requests.RequestException, ValueError) as error:  # ValueError: a malformed redirect
-        transient = not isinstance(error, requests.exceptions.InvalidSchema)
-        raise _FetchError(f"{_root_cause(error)} ({url})", transient) from error
-
-
-def _root_cause(error: BaseException) -> BaseException:
-    """Return the exception that the libraries have wrapped; their own texts are long."""
-    while error.__cause__ or error.__context__:
-        error = error.__cause__ or error.__context__
-    return error
+    """Yield the body of a response in chunks; any failure is a FetchError."""
+    with responding(session, url, timeout_s) as response:
+        for chunk in chunks_of(response, MAX_BYTES):
+            if is_stopped():
+                raise FetchError("stopped")
+            yield chunk
 
 
 def _save(chunks: Iterator[bytes], path: Path, sha256: str) -> None:
@@ -191,11 +152,11 @@ def _save(chunks: Iterator[bytes], path: Path, sha256: str) -> None:
     if digest.hexdigest() == sha256:
         return
     if is_lfs_pointer(path):
-        raise _FetchError(
+        raise FetchError(
             "the server sent a Git LFS pointer instead of the file; use a --base_url that serves "
             "Git LFS content, or none"
         )
-    raise _FetchError("the received file has another checksum than the published one", True)
+    raise FetchError("the received file has another checksum than the published one", True)
 
 
 def main() -> int:
