@@ -11,6 +11,7 @@ import pytest
 from data_prep import corpora
 from data_prep.corpora import crema_d as crema_d_corpus
 from data_prep.corpora.reading import find_audio
+from ser_jax.common import tables
 from ser_jax.common.errors import UserError
 
 CREMA_D = [f"1001_DFA_{code}_XX.wav" for code in crema_d_corpus.EMOTIONS]
@@ -260,6 +261,11 @@ def test_csv_is_found_in_its_folder(tmp_path):
 )
 def test_faulty_csv_is_refused(tmp_path, header, row, message):
     assert message in refusal("csv", table(tmp_path, row, header=header))
+
+
+def test_many_blanks_within_a_text_take_no_time():
+    text = f"a{' ' * 10**6}b"
+    assert tables.clean(f"\ufeff \u2003{text}\x1f\u3000\u200b \u2060") == text
 
 
 def test_csv_text_is_stripped_and_normalised_before_it_is_compared(tmp_path):
