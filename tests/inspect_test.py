@@ -204,7 +204,7 @@ def test_clip_of_zeros_is_left_out_of_the_level_charts(tmp_path, monkeypatch):
     page = "".join(map(html.render, blocks))
     assert len(drawn["Peak level"]) == len(drawn["RMS level"]) == 2
     assert min(drawn["Peak level"]) > -30
-    assert "1 clip of zeros" in page and "-120.0" in page
+    assert "1 clip of zeros" in page and "−120.0" in page
 
 
 class NoPicture:

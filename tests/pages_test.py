@@ -166,8 +166,9 @@ def test_numbers_and_intervals_as_text():
     assert numbers.mean_sd(1.25, 0.5, ".3f", 1) == "1.250 ± 0.500"
     assert numbers.span(0.501, 0.542) == "50.1–54.2"
     assert numbers.limits(0.501, 0.542) == " [50.1, 54.2]" and numbers.limits(None, None) == ""
-    assert numbers.limits(-0.01, 0.02, "+.1f") == " [-1.0, +2.0]"
-    assert numbers.points(0.012) == "+1.2"
+    assert numbers.limits(-0.01, 0.02, "+.1f") == " [−1.0, +2.0]"
+    assert numbers.points(0.012) == "+1.2" and numbers.points(-0.012) == "−1.2"
+    assert numbers.mean_sd(-0.1) == "−10.0" and numbers.percent(-0.5) == "−50.0 %"
 
 
 @pytest.mark.parametrize("backend", ["module://matplotlib_inline.backend_inline", "nonsense"])

@@ -20,6 +20,7 @@ from ser_jax.metrics import classification
 from ser_jax.metrics import intervals as metrics_intervals
 from ser_jax.metrics import predictions as metrics_predictions
 from ser_jax.metrics.predictions import Predictions
+from ser_jax.pages.numbers import points
 from ser_jax.study import figures, intervals, page, runner
 from ser_jax.study.claims import CONFIRMED, NOT_CONFIRMED, UNDECIDED, Claim
 from ser_jax.study.findings import Findings, conclude
@@ -120,7 +121,7 @@ def test_a_verdict_follows_from_the_data(two, one, verdict):
     results = {"cnn2d_seen": make_run(two), "cnn1d_seen": make_run(one)}
     claim = find_claim(TWO_BEATS_ONE, **results)
     assert claim.verdict == verdict
-    assert f"{100 * (np.mean(two) - np.mean(one)):+.1f}" in claim.reason
+    assert points(np.mean(two) - np.mean(one)) in claim.reason
     assert ("(one training)" in claim.reason) == (len(two) == 1)
     missing = find_claim(TWO_BEATS_ONE, "tfds", **results)
     assert missing.reason == "no result of cnn2d_unseen, cnn1d_unseen"

@@ -9,6 +9,7 @@ import numpy as np
 from data_prep.inspect import figures
 from data_prep.inspect.measure import FLOOR_DB, QUANTITIES, SILENCE
 from ser_jax.pages.blocks import Block, Table
+from ser_jax.pages.numbers import number
 
 
 def blocks(folder: Path, clips: Sequence[Mapping[str, Any]]) -> list[Block]:
@@ -19,7 +20,7 @@ def blocks(folder: Path, clips: Sequence[Mapping[str, Any]]) -> list[Block]:
         if not len(values):
             continue
         cells = [
-            f"{quantity.shown(value):,.{quantity.digits}f}"
+            number(quantity.shown(value), f",.{quantity.digits}f")
             for value in np.quantile(values, [0, 0.05, 0.5, 0.95, 1])
         ]
         rows.append([f"{quantity.title}, {quantity.unit}", *cells])
@@ -33,12 +34,12 @@ def blocks(folder: Path, clips: Sequence[Mapping[str, Any]]) -> list[Block]:
             f"the clips between {cells[1]} and {cells[3]} {quantity.unit}."
         )
         histograms.append(figures.save(histogram, folder, f"distribution-{key}.png", alt))
-    zeros = sum(clip["peak_db"] == FLOOR_DB for clip in clips)
+    floor, zeros = number(FLOOR_DB, ".0f"), sum(clip["peak_db"] == FLOOR_DB for clip in clips)
     clips_of_zeros = "1 clip of zeros counts" if zeros == 1 else f"{zeros:,} clips of zeros count"
     return [
         "Measured on the original files, channels averaged. Levels are in dB re full scale. "
         f"Silence is {SILENCE}."
-        + (f" {clips_of_zeros} as {FLOOR_DB:.0f} dB, outside the charts." if zeros else ""),
+        + (f" {clips_of_zeros} as {floor} dB, outside the charts." if zeros else ""),
         figures.grid(histograms),
         Table(
             ["", "minimum", "5 %", "median", "95 %", "maximum"], rows, "Quantiles over the clips"

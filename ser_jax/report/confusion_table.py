@@ -83,7 +83,7 @@ def _share(share: float) -> str:
 def _points(more: float) -> str:
     if np.isnan(more):
         return "–"
-    return points(more, "+.0f").replace("-", "−") if abs(more) >= 0.005 else "0"
+    return points(more, "+.0f") if abs(more) >= 0.005 else "0"
 
 
 def _blue(share: float) -> str:

@@ -30,7 +30,6 @@ def draw(results: dict[str, Any]) -> Any:
         error = f"expected calibration error: {percent(calibration['ece'])}"
         upper.set_title(error, loc="right", color=GREY, fontsize=9)
         upper.set_ylabel("accuracy")
-        upper.legend(frameon=False, loc="upper left")
         upper.tick_params(labelbottom=False)
         for b in bins:
             width = b["high"] - b["low"]
@@ -42,6 +41,7 @@ def draw(results: dict[str, Any]) -> Any:
         for axis in (upper.xaxis, upper.yaxis, right.xaxis, right.yaxis):
             figure.percent_axis(axis)
         upper.set(xlim=(0, 1), ylim=(0, 1))
+        figure.legend_below(sheet, 2)  # inside, it would cover the curve of some model
         title = figure.wrap(wording.heading(results), 10)
         sheet.suptitle(title, fontsize=11, fontweight="bold")
     return sheet
