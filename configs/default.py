@@ -84,9 +84,15 @@ def get_config() -> ConfigDict:
     model.name = ""  # a key of ser_jax.models.registry.MODELS; each config adds its model's fields
 
     config.optimizer = optimizer = ConfigDict()
-    optimizer.name = "adam"  # adam, rmsprop
+    optimizer.name = "adam"  # adam, rmsprop; with weight_decay it is AdamW
     optimizer.learning_rate = 1e-3
     optimizer.l2 = 0.01  # λ in λ·Σw² over the kernels, Keras's meaning: no ½
+    optimizer.weight_decay = 0.0  # of kernels, decoupled from the gradient; usually in l2's place
+    optimizer.clip_norm = 0.0  # of the gradient, at most; 0 does not clip
+    # Of the rate over all epochs: constant, or cosine (a linear rise for the share `warmup` of the
+    # steps, then half a cosine down to 0). The plateau rule goes on top.
+    optimizer.schedule = "constant"
+    optimizer.warmup = 0.0
     optimizer.plateau_factor = 0.5  # the rate is multiplied by this …
     optimizer.plateau_patience = 3  # … after so many epochs without improvement
     optimizer.plateau_min_delta = 1e-4  # a smaller gain does not count (Keras's default)

@@ -30,8 +30,10 @@ def get_config(variant: str = "") -> ConfigDict:
     model.hidden = (256,)  # units; () is a linear probe
     model.input_dropout = 0.3
 
-    config.optimizer.name = "adam"
     config.optimizer.l2 = 0.0
+    config.optimizer.weight_decay = 0.01
+    config.optimizer.schedule = "cosine"
+    config.optimizer.plateau_patience = 1000  # the schedule alone
     config.train.batch_size = 64
     config.train.epochs = 30
     config.train.stopping_patience = 0

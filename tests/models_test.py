@@ -38,7 +38,7 @@ class MeanFrame(Network):
         self.check_sizes("units")
 
     @nn.compact
-    def __call__(self, x, *, train, dropout_rate=0.0, mask_B=None):
+    def __call__(self, x, *, train, dropout_rate=0.0, mask_B=None, n_frames_B=None):
         x = nn.relu(nn.Dense(self.units, dtype=self.dtype)(x.mean(axis=1)))
         if train:
             x = layers.dropout(x, dropout_rate, self.make_rng("dropout"))

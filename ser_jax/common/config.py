@@ -16,17 +16,18 @@ _RULES: tuple[tuple[str, Callable[[float], bool], str], ...] = (
         """features.top_db input.max_frames input.memory_limit_gb optimizer.learning_rate
         optimizer.l2 optimizer.plateau_cooldown optimizer.min_learning_rate train.stopping_patience
         train.stopping_min_delta train.checkpoint_seconds replicas.at_once devices.replica
-        devices.data report.clips_a_cell encoder.context""",
+        devices.data report.clips_a_cell encoder.context optimizer.weight_decay
+        optimizer.clip_norm""",
     ),
     (
         "1 or more",
         lambda v: v >= 1,
         "train.epochs train.batch_size replicas.seeds evaluate.batch_size",
     ),
-    ("in [0, 1)", lambda v: 0 <= v < 1, "train.dropout train.label_smoothing"),
+    ("in [0, 1)", lambda v: 0 <= v < 1, "train.dropout train.label_smoothing optimizer.warmup"),
     ("between 0 and 1", lambda v: 0 < v < 1, "split.test_fraction split.val_fraction"),
 )
-_PATHS = ("records_dir", "init_from", "corpus.root", "corpus.tables_dir")
+_PATHS = ("records_dir", "init_from", "corpus.root", "corpus.tables_dir", "encoder.path")
 
 
 def check(config: Any) -> None:

@@ -24,6 +24,7 @@ class Network(nn.Module, kw_only=True):
     portable: bool = False  # use only operations that run anywhere at any batch size, for export
 
     input_kind: ClassVar[str] = "plane"  # x_BxTxF; or "vector", x_BxL
+    takes_steps: ClassVar[bool] = True  # of an optimiser; or is fitted, see train.classical
 
     def __call__(
         self,
@@ -32,6 +33,7 @@ class Network(nn.Module, kw_only=True):
         train: bool,
         dropout_rate: float | jax.Array = 0.0,
         mask_B: jax.Array | None = None,
+        n_frames_B: jax.Array | None = None,
     ) -> jax.Array:
         """Return the logits of a batch.
 
@@ -40,6 +42,7 @@ class Network(nn.Module, kw_only=True):
           train: use batch statistics and dropout, which needs an rng named "dropout".
           dropout_rate: 0 ≤ rate < 1; may be traced, so that a sweep over it compiles once.
           mask_B: False for rows that only pad the batch; batch statistics ignore them.
+          n_frames_B: length of each clip, past which a plane is zero; None if all are complete.
 
         Returns:
           logits_BxC, float32.

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ser_jax.common.errors import UserError
+from ser_jax.models.classical import Classical
 from ser_jax.models.cnn import CNN1D, CNN2D, PaperCNN
 from ser_jax.models.network import Network, check_choice
 from ser_jax.models.probe import Probe
@@ -16,6 +17,7 @@ MODELS: dict[str, type[Network]] = {
     "cnn2d": CNN2D,
     "paper": PaperCNN,
     "probe": Probe,
+    "classical": Classical,
 }
 
 

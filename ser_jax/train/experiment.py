@@ -1,7 +1,6 @@
 """An experiment: a config applied to opened records, checked, and audited for leaks."""
 
 import dataclasses
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from ser_jax.data.records import Records
 from ser_jax.data.splits import Clips, Split
 from ser_jax.models import registry
 from ser_jax.pages.numbers import percent
-from ser_jax.train.optimizer import make_optimizer, make_plateau
+from ser_jax.train.optimizer import make_optimizer, make_plateau, regularised
 from ser_jax.train.replicas import Replica, expand
 from ser_jax.train.state import Normalisation, TrainState, create_state, make_hyper
 from ser_jax.train.step import MONITORS
@@ -49,6 +48,12 @@ class Experiment:
             return corpus.title or self.records.corpus
         root = Path(corpus.root)
         return root.stem if root.suffix else "corpus"  # of a folder's corpus.csv
+
+    @property
+    def n_steps(self) -> int:
+        """Steps of an epoch, of the fold with the largest training set."""
+        largest = max(len(self.train_M(fold)) for fold in self.splits)
+        return -(-largest // self.config.train.batch_size)
 
     def train_M(self, fold: int) -> np.ndarray:  # noqa: N802 — a shape
         """Return the example numbers of a fold's training set, augmented views included."""
@@ -159,7 +164,7 @@ def initial_states(experiment: Experiment) -> list[TrainState]:
     config, examples = experiment.config, experiment.examples
     shape = (config.train.batch_size, examples.max_frames, examples.width)
     example_input = features.model_input(jnp.zeros(shape), config.input.kind)
-    optimizer, plateau = make_optimizer(config.optimizer.name), make_plateau(config.optimizer)
+    optimizer, plateau = make_optimizer(*regularised(config)), make_plateau(config.optimizer)
     states = []
     for replica in experiment.replicas:
         hyper = make_hyper(
@@ -202,7 +207,6 @@ def describe(experiment: Experiment, state: TrainState) -> str:
     config, examples = experiment.config, experiment.examples
     storage = "in memory" if examples.x_NxTxF is not None else "streamed from disk"
     counts = sorted({len(experiment.train_M(fold)) for fold in experiment.splits})
-    n_steps = math.ceil(counts[-1] / config.train.batch_size)
     lines = [
         parameter_table(state.params),
         "",
@@ -210,7 +214,7 @@ def describe(experiment: Experiment, state: TrainState) -> str:
         f"{'–'.join(map(str, dict.fromkeys((counts[0], counts[-1]))))} training examples (views: "
         f"{', '.join(('original', *config.input.views))}) of {examples.max_frames} frames × "
         f"{examples.width} columns, {examples.n_bytes / 1e9:.2f} GB {storage}; "
-        f"{n_steps} steps per epoch on {jax.devices()[0].device_kind}.",
+        f"{experiment.n_steps} steps per epoch on {jax.devices()[0].device_kind}.",
     ]
     n_frames_N = examples.n_frames_N[: len(experiment.records.clips.ids)]
     longest, median = int(n_frames_N.argmax()), float(np.median(n_frames_N))

@@ -20,7 +20,7 @@ from ser_jax.data.examples import shuffled_batches, stack_batches
 from ser_jax.data.records import open_records
 from ser_jax.metrics import classification
 from ser_jax.parallel import placement, processes
-from ser_jax.train import checkpoints, warm_start
+from ser_jax.train import checkpoints, classical, warm_start
 from ser_jax.train import workdir as train_workdir
 from ser_jax.train.evaluator import Evaluator
 from ser_jax.train.experiment import Experiment, describe, initial_states, make_experiment
@@ -48,6 +48,9 @@ def train(config: ConfigDict, records_folder: Path, workdir: Path) -> Experiment
         train_workdir.claim(workdir, config, records_folder.parent.name)
         if processes.is_first():
             files.write_json(workdir / "split.json", _checksums(experiment))
+        if not experiment.model.takes_steps:
+            classical.fit(experiment, states, workdir)
+            return experiment
         print(describe(experiment, states[0]), flush=True)
         with (
             explain_out_of_memory("replicas.at_once or train.batch_size"),
@@ -102,7 +105,7 @@ class TrainingLoop:
         train_M = {fold: experiment.train_M(fold) for fold in experiment.splits}
         self._train_RxM = [train_M[replica.fold] for replica in self._replicas]
         self._val_RxM = [experiment.splits[replica.fold].val for replica in self._replicas]
-        self._n_steps = -(-max(map(len, self._train_RxM)) // self._config.train.batch_size)
+        self._n_steps = experiment.n_steps
         self._evaluator = Evaluator(experiment, trainer.loader, trainer.layout)
         self._done = 0  # steps, over all epochs
         self._saved_at = time.monotonic()
@@ -231,7 +234,10 @@ class TrainingLoop:
 
     def _fetch_sums(self) -> tuple[Sums, np.ndarray]:
         """Fetch training sums and learning rates, with R entries."""
-        return self._trainer.fetch(lambda state: (state.sums, current_learning_rate(state)))
+        schedule = self._trainer.schedule
+        return self._trainer.fetch(
+            lambda state: (state.sums, current_learning_rate(state, schedule))
+        )
 
     def _report_failures(
         self, failed_R: np.ndarray, bad_step_R: np.ndarray, rate_R: np.ndarray, epoch: int

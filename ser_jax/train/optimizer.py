@@ -1,7 +1,11 @@
-"""Optimisers, and the learning-rate plateau rule, with Keras's constants and semantics."""
+"""Optimisers and learning-rate rules: Keras's constants and plateau, and cosine decay."""
 
 import functools
+from collections.abc import Callable
+from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 from ml_collections import ConfigDict
@@ -13,17 +17,65 @@ OPTIMIZERS = {
     "adam": lambda: optax.scale_by_adam(b1=0.9, b2=0.999, eps=1e-7),
     "rmsprop": lambda: optax.scale_by_rms(decay=0.9, eps=1e-7),
 }
+SCHEDULES = ("constant", "cosine")
+
+Schedule = Callable[[jax.Array], jax.Array]  # step → factor of the learning rate
 
 
-def make_optimizer(name: str) -> optax.GradientTransformation:
+@functools.cache  # runs of equal settings get the same object, and so share their programs
+def make_optimizer(
+    name: str, weight_decay: float = 0.0, clip_norm: float = 0.0
+) -> optax.GradientTransformation:
     """Return the transformation from gradients to directions, without a learning rate.
+
+    Args:
+      name: a key of OPTIMIZERS.
+      weight_decay: of kernels, decoupled from the gradient as in AdamW (Loshchilov & Hutter, 2019);
+        0 leaves it out.
+      clip_norm: gradients of a larger norm are scaled down to it; 0 leaves them.
 
     Raises:
       UserError: an unknown name.
     """
     if name not in OPTIMIZERS:
         raise UserError(f"optimizer.name={name!r} is unknown; use one of {', '.join(OPTIMIZERS)}.")
-    return OPTIMIZERS[name]()
+    if not weight_decay and not clip_norm:
+        return OPTIMIZERS[name]()  # its own state, as in earlier checkpoints
+    steps = [OPTIMIZERS[name]()]
+    if clip_norm:
+        steps.insert(0, optax.clip_by_global_norm(clip_norm))
+    if weight_decay:
+        steps.append(optax.add_decayed_weights(weight_decay, mask=_is_kernel))
+    return optax.chain(*steps)
+
+
+def regularised(config: ConfigDict) -> tuple[str, float, float]:
+    """Return the arguments of `make_optimizer` that a whole config gives."""
+    return config.optimizer.name, config.optimizer.weight_decay, config.optimizer.clip_norm
+
+
+@functools.cache
+def make_schedule(name: str, warmup: float, n_steps: int) -> Schedule:
+    """Return the factor of the learning rate at each step of a training of `n_steps`.
+
+    "constant" is 1. "cosine" rises from 0 in a straight line for a share `warmup` of the steps and
+    falls to 0 on half a cosine.
+
+    Raises:
+      UserError: an unknown name.
+    """
+    if name not in SCHEDULES:
+        raise UserError(
+            f"optimizer.schedule={name!r} is unknown; use one of {', '.join(SCHEDULES)}."
+        )
+    if name == "constant":
+        return lambda step: jnp.float32(1.0)
+    n_rising = round(warmup * n_steps)
+    return optax.warmup_cosine_decay_schedule(0.0 if n_rising else 1.0, 1.0, n_rising, n_steps)
+
+
+def _is_kernel(params: Any) -> Any:
+    return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key == "kernel", params)
 
 
 def make_plateau(config: ConfigDict) -> optax.GradientTransformationExtraArgs:

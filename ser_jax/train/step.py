@@ -15,13 +15,18 @@ import optax
 from ser_jax import features
 from ser_jax.data.loader import Batch
 from ser_jax.train.objectives import cross_entropy, l2_penalty
+from ser_jax.train.optimizer import Schedule, make_schedule
 from ser_jax.train.state import Best, Normalisation, Sums, TrainState
 
 MONITORS = ("accuracy", "uar", "loss")
+CONSTANT = make_schedule("constant", 0.0, 1)
 
 
 def make_train_step(
-    model: nn.Module, optimizer: optax.GradientTransformation, kind: str
+    model: nn.Module,
+    optimizer: optax.GradientTransformation,
+    kind: str,
+    schedule: Schedule = CONSTANT,
 ) -> Callable[[TrainState, Batch], TrainState]:
     """Return (state, batch) → state, with the batch's metrics added to state.sums."""
 
@@ -36,6 +41,7 @@ def make_train_step(
                 train=True,
                 dropout_rate=hyper.dropout,
                 mask_B=batch.mask_B,
+                n_frames_B=batch.n_frames_B,
                 rngs={"dropout": jax.random.fold_in(state.key, state.step)},
                 mutable=["batch_stats"],
             )
@@ -47,7 +53,7 @@ def make_train_step(
         grad_fn = jax.grad(loss_fn, has_aux=True)
         grads, (entropy, penalty, logits_BxC, batch_stats) = grad_fn(state.params)
         directions, opt_state = optimizer.update(grads, state.opt_state, state.params)
-        rate = current_learning_rate(state)
+        rate = current_learning_rate(state, schedule)
         params = jax.tree.map(lambda w, d: w - rate * d, state.params, directions)
 
         bad = ~jnp.isfinite(entropy + penalty) & (state.sums.bad_step < 0)
@@ -85,7 +91,8 @@ def make_logits(model: nn.Module, kind: str) -> Callable[..., jax.Array]:
 
     def logits(params: Any, batch_stats: Any, normalisation: Normalisation, batch: Batch):
         x = normalised_input(normalisation, batch, kind)
-        return model.apply({"params": params, "batch_stats": batch_stats}, x, train=False)
+        variables = {"params": params, "batch_stats": batch_stats}
+        return model.apply(variables, x, train=False, n_frames_B=batch.n_frames_B)
 
     return logits
 
@@ -151,11 +158,10 @@ def normalised_input(normalisation: Normalisation, batch: Batch, kind: str) -> j
     return features.model_input(jnp.where(inside_BxT[..., None], x_BxTxF, 0.0), kind)
 
 
-def current_learning_rate(state: TrainState) -> jax.Array:
-    """Return the learning rate after the plateau rule's reductions."""
-    return jnp.maximum(
-        state.hyper.learning_rate * state.plateau.scale, state.hyper.min_learning_rate
-    )
+def current_learning_rate(state: TrainState, schedule: Schedule = CONSTANT) -> jax.Array:
+    """Return the learning rate by schedule, after the plateau rule's reductions."""
+    rate = state.hyper.learning_rate * state.plateau.scale * schedule(state.step)
+    return jnp.maximum(rate, state.hyper.min_learning_rate)
 
 
 def add_batch(sums: Sums, logits_BxC: jax.Array, batch: Batch, loss: jax.Array) -> Sums:

@@ -20,7 +20,13 @@ from ser_jax.parallel import mesh, placement, programs
 from ser_jax.parallel.mesh import Layout
 from ser_jax.train import checkpoints
 from ser_jax.train.experiment import Experiment
-from ser_jax.train.optimizer import make_optimizer, make_plateau
+from ser_jax.train.optimizer import (
+    Schedule,
+    make_optimizer,
+    make_plateau,
+    make_schedule,
+    regularised,
+)
 from ser_jax.train.state import Sums, TrainState, Weights
 from ser_jax.train.step import make_end_of_epoch, make_train_step, skip_if_idle
 
@@ -36,11 +42,18 @@ class Trainer:
     Attributes:
       layout: with groups small enough for the devices' memory.
       loader: of the examples.
+      schedule: of the learning rate.
     """
 
     def __init__(self, experiment: Experiment, states: Sequence[TrainState]):
         config = experiment.config
-        step = _train_step(experiment.model, config.optimizer.name, config.input.kind)
+        self.schedule = make_schedule(
+            config.optimizer.schedule,
+            config.optimizer.warmup,
+            config.train.epochs * experiment.n_steps,
+        )
+        optimizer = make_optimizer(*regularised(config))
+        step = _train_step(experiment.model, optimizer, config.input.kind, self.schedule)
         layout = mesh.make_layout(config, len(states))
         # The examples come first: the memory that they leave limits the groups.
         self.loader = BatchLoader(experiment.examples, layout)
@@ -129,9 +142,9 @@ _shared = functools.lru_cache(maxsize=16)
 
 @_shared
 def _train_step(
-    model: nn.Module, optimizer: str, kind: str
+    model: nn.Module, optimizer: optax.GradientTransformation, kind: str, schedule: Schedule
 ) -> Callable[[TrainState, Batch], TrainState]:
-    return make_train_step(model, make_optimizer(optimizer), kind)
+    return make_train_step(model, optimizer, kind, schedule)
 
 
 @_shared

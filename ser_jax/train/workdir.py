@@ -27,6 +27,10 @@ _ADDED = {
     "encoder.pooling": "statistics",
     "encoder.states": [],
     "encoder.context": 0.0,
+    "optimizer.weight_decay": 0.0,
+    "optimizer.clip_norm": 0.0,
+    "optimizer.schedule": "constant",
+    "optimizer.warmup": 0.0,
 }
 
 
@@ -49,8 +53,10 @@ def claim(
     content = json.loads(config.to_json()) | {"records": records_name}
     before = _ADDED | flatten(files.read_json(path)) if path.exists() else {}
     may_change = _MAY_CHANGE
+    if config.optimizer.schedule != "constant":  # whose rates depend on how many epochs follow
+        may_change = [key for key in may_change if key != "train.epochs"]
     if before.get(_SOURCE):
-        may_change = [*_MAY_CHANGE, "init_from"]  # the weights are compared instead
+        may_change = [*may_change, "init_from"]  # the weights are compared instead
     if config.init_from and (not before or before.get(_SOURCE)):
         moved = before.get("init_from") != config.init_from
         content[_SOURCE] = (
