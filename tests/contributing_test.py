@@ -1,4 +1,4 @@
-"""The examples of CONTRIBUTING.md run as they stand there."""
+"""The examples of CONTRIBUTING.md run as they stand there, pasted at Python's prompt."""
 
 import re
 import subprocess
@@ -9,6 +9,12 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+PROMPT = """\
+import code, sys
+console = code.InteractiveConsole()
+for line in [*sys.stdin.read().splitlines(), ""]:
+    console.push(line)
+"""
 EXAMPLES = dict(re.findall(r"^## (Add .+?)\n.+?^```python\n(.+?)^```", TEXT, re.M | re.S))
 
 
@@ -20,12 +26,13 @@ def test_every_kind_of_addition_has_an_example():
 @pytest.mark.parametrize("title", EXAMPLES)
 def test_example_runs(title):
     run = subprocess.run(
-        [sys.executable, "-W", "error", "-c", EXAMPLES[title]],
+        [sys.executable, "-W", "error", "-c", PROMPT],
+        input=EXAMPLES[title],
         cwd=ROOT,
         capture_output=True,
         text=True,
     )
-    assert run.returncode == 0, run.stderr
+    assert not run.stderr
 
 
 @pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "docs/guide.md"])
