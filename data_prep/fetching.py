@@ -87,14 +87,14 @@ def with_retries(
       wait: waits for a number of seconds.
       attempts: consecutive ones, while their failures are transient.
       delay_s: seconds before the second attempt; doubled before each further one.
-      n_bytes: what has been received; attempts that add to it are not counted.
+      n_bytes: what has been received; attempts that bring it to a new height are not counted.
     """
     n_failures, received = 0, n_bytes()
     while True:
         try:
             return attempt()
         except FetchError as error:
-            before, received = received, n_bytes()
+            before, received = received, max(received, n_bytes())
             n_failures = 1 if received > before else n_failures + 1
             if not error.transient or n_failures >= attempts:
                 return error
