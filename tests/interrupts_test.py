@@ -158,8 +158,8 @@ def test_ctrl_c_that_a_library_turns_into_another_error_is_ctrl_c():
         raise ImportError("by itself")
 
 
-PROGRAMS = """launch.py data_prep/download.py data_prep/inspect data_prep/synthetic data_prep/verify
-    ser_jax/compare ser_jax/export ser_jax/predict""".split()
+PROGRAMS = """launch.py data_prep/download.py data_prep/download_encoder.py data_prep/inspect
+    data_prep/synthetic data_prep/verify ser_jax/compare ser_jax/export ser_jax/predict""".split()
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
