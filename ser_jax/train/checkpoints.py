@@ -139,6 +139,11 @@ def load_last(workdir: Path, like: TrainState) -> tuple[int, TrainState] | None:
         return step, state.replace(reference=jnp.copy(state.best.value))
 
 
+def has_best(workdir: Path) -> bool:
+    """Return whether a workdir holds best weights."""
+    return any(path.name.isdigit() for path in _folder(workdir, "best").glob("*"))
+
+
 def load_best(
     workdir: Path, sharding: jax.sharding.Sharding | None = None
 ) -> tuple[dict[str, Any], dict[str, Any]]:
