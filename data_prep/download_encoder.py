@@ -151,7 +151,7 @@ def download(
                 n_bytes=lambda: sum(part.stat().st_size for part in _parts(folder)),
             )
             if failure:
-                remedy = "run it again to resume" if failure.transient else "try a --base_url"
+                remedy = "run it again to resume" if failure.transient else "try another --base_url"
                 raise UserError(f"cannot download {name}: {failure}; {remedy}.")
         if not expected:
             files.write_text(record, f"{sha256}  {weights.FILE}\n")
@@ -264,9 +264,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog=program("data_prep.download_encoder"),
         description=__doc__,
+        epilog="\n  ".join(["NAME is one of", *ENCODERS]),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--name", required=True, help=", ".join(ENCODERS))
+    parser.add_argument("--name", required=True, help="which encoder")
     parser.add_argument(
         "--root", type=path_flag, required=True, help="the folder of encoders; each has its own"
     )

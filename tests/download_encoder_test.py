@@ -71,9 +71,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if start >= n_bytes:
             return self.send_error(416)
         self.send_response(206 if start else 200)
+        start += fault == "shifted"
         if start:
-            at = start + 1 if fault == "shifted" else start
-            self.send_header("Content-Range", f"bytes {at}-{n_bytes - 1}/{n_bytes}")
+            self.send_header("Content-Range", f"bytes {start}-{n_bytes - 1}/{n_bytes}")
         if fault == "page":
             self.send_header("Content-Type", "text/html; charset=utf-8")
         if fault == "long":
