@@ -1,5 +1,6 @@
 """Audio that users really have: what is there is read, what is not there is said, always alike."""
 
+import contextlib
 import hashlib
 import math
 import os
@@ -278,15 +279,15 @@ FOREIGN = {
 
 @pytest.mark.parametrize("name", FOREIGN)
 def test_formats_that_are_not_read_name_a_way_to_convert(tmp_path, name):
-    stem = Path(name).stem
+    stem = Path(name).stem + "_converted" * (Path(name).suffix == ".wav")
     with pytest.raises(AudioError, match=rf"not read here; .*ffmpeg -i {name} {stem}.wav"):
         load(tmp_path / name, FOREIGN[name] + bytes(1_000))
 
 
 def test_formats_whose_length_cannot_be_checked_are_refused(tmp_path):
-    soundfile.write(tmp_path / "a.sds", tone(1), RATE, format="SDS", subtype="PCM_16")
-    with pytest.raises(AudioError, match="cannot be checked for completeness; convert it"):
-        load(tmp_path / "a.sds")
+    soundfile.write(tmp_path / "a.wav", tone(1), RATE, format="AVR", subtype="PCM_16")
+    with pytest.raises(AudioError, match="cannot be checked .* ffmpeg -i a.wav a_converted.wav"):
+        load(tmp_path / "a.wav")
     assert soundfile.available_formats().keys() >= containers.UNCHECKED
 
 
@@ -352,6 +353,18 @@ def test_no_chatter_of_the_decoder_on_stderr(tmp_path, capfd):
     # It does chatter.
     soundfile.info(tmp_path / "a.mp3")
     assert "Warning: Xing stream size" in capfd.readouterr().err
+    # Neither where libsndfile takes for MP3 what has no right frame at its start.
+    content[2] &= 0x0F
+    with contextlib.suppress(AudioError):
+        load(tmp_path / "b.mp3", bytes(content[:3000]))
+    assert capfd.readouterr().err == ""
+
+
+def test_a_midi_sample_dump_is_not_opened_since_libsndfile_writes_to_stdout(tmp_path, monkeypatch):
+    soundfile.write(tmp_path / "a.sds", tone(1), RATE, format="SDS", subtype="PCM_16")
+    monkeypatch.setattr("soundfile.SoundFile.__init__", None)
+    with pytest.raises(AudioError, match="a.sds is MIDI sample dump .*; convert it"):
+        load(tmp_path / "a.sds")
 
 
 def test_other_lines_on_stderr_are_passed_on(capfd):

@@ -10,10 +10,12 @@ from ser_jax.audio import mpeg
 from ser_jax.audio.extents import EXTENTS, Extent
 from ser_jax.audio.file_bytes import Bytes
 
+_MP3_IN_WAV = b"\x55\0"  # the codec, where WAV usually has it
 _MOST_TAGS = 4096  # bytes after the samples that may well be no samples
 # Formats that no one can be sure to have read whole: libsndfile keeps their length to itself.
 UNCHECKED = frozenset("AVR MAT5 MPC2K SD2 SDS WVE XI".split())
-# First bytes, at an offset, of formats that libsndfile does not read.
+MIDI_DUMP = b"\xf0\x7e"  # libsndfile prints to stdout where it is damaged
+# First bytes, at an offset, of formats that libsndfile does not read, and of that one.
 _FOREIGN = {
     (4, b"ftyp"): "MP4 (.m4a, .mp4, .mov, .3gp)",
     (0, b"\x1a\x45\xdf\xa3"): "Matroska (.webm, .mka, .mkv)",
@@ -27,6 +29,7 @@ _FOREIGN = {
     (0, b"FLV"): "Flash video",
     (0, b".RMF"): "RealMedia",
     (8, b"AVI "): "AVI",
+    (0, MIDI_DUMP): "MIDI sample dump (.sds)",
 }
 
 
@@ -85,7 +88,7 @@ def examine(data: Bytes) -> Structure:
         return _flac(data)
     if magic[:3] == b"ID3" or mpeg.is_header(magic):
         return _mpeg(data)
-    return Structure()
+    return Structure(noisy=True)  # libsndfile may take it for MP3
 
 
 def _contained(data: Bytes, extent_of: Callable[[Bytes, int], Extent]) -> Structure:
@@ -108,6 +111,7 @@ def _contained(data: Bytes, extent_of: Callable[[Bytes, int], Extent]) -> Struct
         streams=() if alone else tuple(streams),
         cut=f"{missing:,} bytes are missing" if missing else "",
         note=note or _several(streams),
+        noisy=data[20:22] == _MP3_IN_WAV,
     )
 
 

@@ -45,7 +45,8 @@ class AudioError(UserError):
 
 def conversion(path: Path) -> str:
     """Return advice on a file in a format that is not read."""
-    return f"convert it, for instance: ffmpeg -i {path.name} {path.stem}.wav"
+    stem = path.stem + "_converted" * (path.suffix.lower() == ".wav")
+    return f"convert it, for instance: ffmpeg -i {path.name} {stem}.wav"
 
 
 def is_rate(sampling_rate: float) -> bool:
@@ -101,6 +102,8 @@ class Decoder:
                 f"{self.path} is a Git LFS pointer, not audio; run `git lfs pull` in the clone, or "
                 "`python -m data_prep.download`."
             )
+        if self._data[: len(containers.MIDI_DUMP)] == containers.MIDI_DUMP:
+            raise self._error(ValueError())
         self._structure = containers.examine(self._data)
         self.cut, self.note = self._structure.cut, self._structure.note
         self._streams = self._structure.streams or (None,)
