@@ -21,6 +21,8 @@ State = dict[str, str]
 
 _N_FILES, _FILE_BYTES = 150, 40_000  # of a download
 _DOWNLOAD = """
+import signal
+signal.signal(signal.SIGINT, signal.SIG_DFL)  # as the command's own module does
 import sys
 from pathlib import Path
 from data_prep import download
@@ -198,7 +200,7 @@ def training(folder: Path) -> State:
             with ocp.training.Checkpointer(folder_of_part) as saved, warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # it restores to the devices that are there
                 digest = _digest(_leaves(saved.load(None)))
-                state[f"{name}/{part}"] = f"step {saved.latest.step}, {digest}"
+                state[f"{name}/{part}"] = digest
     return state
 
 
@@ -212,6 +214,16 @@ def _leaves(tree: object) -> bytes:
         array = np.asarray(jax.random.key_data(leaf) if is_key else leaf)
         parts.append(f"{path} {array.dtype} {array.shape}".encode() + array.tobytes())
     return b"".join(parts)
+
+
+def report(folder: Path) -> State:
+    """Return the bytes of a run report, whichever number its folder of clips has."""
+    state = {}
+    for path in sorted((folder / "run" / "report").rglob("*")):
+        if path.is_file():
+            name = re.sub(r"clips-\d+", "clips", path.relative_to(folder).as_posix())
+            state[name] = _digest(re.sub(rb"clips-\d+", b"clips", path.read_bytes()))
+    return state
 
 
 def evaluation(folder: Path) -> State:
@@ -237,7 +249,7 @@ PROGRAMS = {
     "prepare": Program("", _prepare, files_below("corpus", "records")),
     "train": Program("", _launch("train"), training),
     "evaluate": Program("trained", _launch("evaluate"), evaluation),
-    "report": Program("evaluated", _launch("report"), files_below("run/report")),
+    "report": Program("evaluated", _launch("report"), report),
     "study": Program("", _study, study),
     "export": Program("evaluated", _export, files_below("out")),
 }
