@@ -225,6 +225,11 @@ def test_pieces_of_two_versions_are_never_joined(server, unpinned, tmp_path):
     server.faults = ["shifted"]
     get(tmp_path, server)
     assert (tmp_path / NAME / weights.FILE).read_bytes() == OTHER
+    (tmp_path / NAME / weights.FILE).unlink()
+    leave_half(tmp_path, server)
+    server.etag, server.has_ranges = '"3"', False
+    get(tmp_path, server)
+    assert names(tmp_path) == [weights.FILE, RECORD]
 
 
 @pytest.mark.parametrize(
