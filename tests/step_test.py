@@ -1,15 +1,18 @@
 """A training step computed by hand, and Keras's rules for plateau and early stopping."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from ml_collections import ConfigDict
 
 from ser_jax.common.errors import UserError
 from ser_jax.data.loader import Batch
 from ser_jax.models import registry
-from ser_jax.train.optimizer import make_optimizer, make_plateau
+from ser_jax.train.optimizer import make_optimizer, make_plateau, make_schedule
 from ser_jax.train.state import Normalisation, Sums, create_state, make_hyper
 from ser_jax.train.step import (
     current_learning_rate,
@@ -248,3 +251,41 @@ def test_step_can_be_vmapped_over_replicas(model, batch):
         alone = jax.jit(step)(state, batch)
         for a, b in zip(*map(jax.tree.leaves, (together.params, alone.params)), strict=True):
             np.testing.assert_allclose(a[i], b, atol=1e-5)
+
+
+def test_weight_decay_equals_optax_adamw_on_kernels_alone():
+    params = {"layer": {"kernel": jnp.array([1.0, -2.0]), "bias": jnp.array([3.0])}}
+    grads = jax.tree.map(lambda w: 0.1 * w + 1, params)
+    ours, rate = make_optimizer("adam", 0.1), 0.01
+    mask = {"layer": {"kernel": True, "bias": False}}
+    theirs = optax.adamw(rate, eps=1e-7, weight_decay=0.1, mask=mask)
+    ours_state, theirs_state = ours.init(params), theirs.init(params)
+    a = b = params
+    for _ in range(3):
+        directions, ours_state = ours.update(grads, ours_state, a)
+        a = jax.tree.map(lambda w, d: w - rate * d, a, directions)
+        updates, theirs_state = theirs.update(grads, theirs_state, b)
+        b = optax.apply_updates(b, updates)
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-6), a, b)
+
+
+def test_gradients_are_clipped_to_a_norm():
+    gradient = {"kernel": jnp.array([3.0, 4.0])}
+    clipped, _ = make_optimizer("rmsprop", clip_norm=1.0).update(
+        gradient, make_optimizer("rmsprop", clip_norm=1.0).init(gradient)
+    )
+    expected, _ = make_optimizer("rmsprop").update(
+        {"kernel": jnp.array([0.6, 0.8])}, make_optimizer("rmsprop").init(gradient)
+    )
+    np.testing.assert_allclose(clipped["kernel"], expected["kernel"], rtol=1e-5)
+
+
+def test_the_cosine_schedule_rises_and_falls_to_zero():
+    factor_S = np.array([make_schedule("cosine", 0.2, 100)(step) for step in range(101)])
+    assert factor_S[0] == 0 and factor_S[20] == 1 and abs(factor_S[100]) < 1e-6
+    np.testing.assert_allclose(factor_S[10], 0.5)
+    np.testing.assert_allclose(factor_S[60], 0.5, atol=1e-6)  # halfway down
+    assert make_schedule("cosine", 0.0, 100)(0) == 1
+    assert make_schedule("constant", 0.0, 100)(50) == 1
+    with pytest.raises(UserError, match=r"optimizer\.schedule='linear'"):
+        make_schedule("linear", 0.0, 100)
