@@ -22,7 +22,7 @@ class Clips:
     ids: tuple[str, ...]
     speakers: tuple[str, ...]
     labels: tuple[int, ...]  # class numbers
-    sha256: tuple[str, ...]  # checksums of the decoded samples
+    sha256: tuple[str, ...]  # checksums of the decoded samples; () before they are decoded
     label_names: tuple[str, ...]
     sentences: tuple[str, ...] = ()  # "" where unknown; () if the corpus provides none
     # Further columns of the corpus: {name: value of each clip}.
@@ -123,7 +123,7 @@ def _random_file(
     n_val = math.ceil(round(val_fraction * (n - n_test), 6))
     room = {"test": n_test, "val": n_val, "train": n - n_test - n_val}
     groups: dict[str, list[int]] = {}
-    for row, checksum in enumerate(clips.sha256):
+    for row, checksum in enumerate(clips.sha256 or clips.ids):
         groups.setdefault(checksum, []).append(row)
     shuffled = list(groups.values())
     np.random.default_rng(seed).shuffle(shuffled)
@@ -309,7 +309,8 @@ def _check_classes(split: Split, clips: Clips) -> None:
     for part, rows in split.parts().items():
         present = {clips.labels[row] for row in rows}
         missing = [name for i, name in enumerate(clips.label_names) if i not in present]
-        if missing:
+        # Without checksums the shuffle is not that of the training: only sizes are certain.
+        if missing and (clips.sha256 or not present):
             raise UserError(
                 f"split.name={split.protocol} leaves the {part} set without "
                 f"{', '.join(missing) if present else 'a single clip'}; the corpus has "
