@@ -91,7 +91,7 @@ def end(process: subprocess.Popen, timeout: float) -> Ended:
 def run(
     arguments: Sequence[str],
     folder: Path,
-    timeout: float = 300.0,
+    timeout: float = 900.0,
     most_bytes: int | None = None,
 ) -> Ended:
     """Run Python to its end; see `start`."""

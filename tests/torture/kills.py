@@ -24,8 +24,8 @@ _CODES = {
     signal.SIGTERM: (-signal.SIGTERM, 143, 130),
     signal.SIGINT: (-signal.SIGINT, 130),
 }
-_PATIENCE = 60.0  # s, from a signal to the end
-_GRACE = 15.0  # s, until the worker processes of a killed command have ended
+_PATIENCE = 180.0  # s, from a signal to the end
+_GRACE = 30.0  # s, until the worker processes of a killed command have ended
 
 
 def run(seed: int, count: int, folder: Path) -> Iterator[Trial]:
