@@ -7,7 +7,6 @@ import subprocess
 import sys
 import threading
 import time
-import types
 from pathlib import Path
 
 import pytest
@@ -135,16 +134,6 @@ def test_ctrl_c_in_a_callback_of_the_garbage_collector_is_raised_after_it(capsys
         pytest.fail("lost")
     assert (signal.getsignal(signal.SIGINT), sys.unraisablehook) == before
     assert not capsys.readouterr().err
-
-
-def test_only_what_orbax_leaves_behind_is_dropped(monkeypatch):
-    shown = []
-    monkeypatch.setattr(sys, "unraisablehook", lambda unraisable: shown.append(unraisable))
-    with interrupts.never_lost():
-        for text in ("Event loop is closed", "another"):
-            error = RuntimeError(text)
-            sys.unraisablehook(types.SimpleNamespace(exc_type=RuntimeError, exc_value=error))
-    assert [str(unraisable.exc_value) for unraisable in shown] == ["another"]
 
 
 @BOTH

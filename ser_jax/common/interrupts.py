@@ -13,8 +13,6 @@ from collections.abc import Iterator
 from typing import Any
 
 _SOON = 0.01  # s
-# The rest of a save or load of Orbax that has failed says so in its threads, with a traceback.
-_ORBAX = "Event loop is closed"
 
 
 class StopRequest:
@@ -99,7 +97,7 @@ def never_lost() -> Iterator[None]:
     def note(unraisable: Any) -> None:
         if issubclass(unraisable.exc_type, KeyboardInterrupt):
             signal.setitimer(signal.ITIMER_REAL, _SOON)  # when the finaliser has ended
-        elif str(unraisable.exc_value) != _ORBAX:
+        else:
             hook(unraisable)
 
     handlers = {signal.SIGINT: interrupt, signal.SIGTERM: interrupt, signal.SIGALRM: again}
