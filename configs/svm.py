@@ -26,8 +26,8 @@ def get_config(variant: str = "") -> ConfigDict:
 
     model = config.model
     model.name = "classical"
-    model.classifier = "svm"  # one SVM with an RBF kernel per class; or logistic
+    model.classifier = "svm"  # with an RBF kernel, for each pair of classes; or logistic
     model.cost = 1.0  # C of scikit-learn: the inverse weight of the penalty
     config.replicas.sweep.model__classifier = ("svm", "logistic")
-    config.replicas.sweep.model__cost = (0.01, 0.1, 1.0, 3.0)
+    config.replicas.sweep.model__cost = (0.03, 0.3, 3.0)
     return variants.apply(config, variant)

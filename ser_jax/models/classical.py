@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ser_jax.common.errors import UserError
+from ser_jax.features import Array
 from ser_jax.models.network import Network, check_choice
 
 CLASSIFIERS = ("svm", "logistic")
@@ -26,7 +27,7 @@ class Classical(Network):
     regression dual = 0, so that one run can hold both.
     """
 
-    classifier: str = "svm"  # RBF kernel, one against the rest; or logistic, multinomial
+    classifier: str = "svm"  # RBF kernel, one against one; or logistic, multinomial
     cost: float = 1.0  # scikit-learn's C: the inverse weight of the penalty
 
     takes_steps: ClassVar[bool] = False
@@ -69,50 +70,50 @@ class Classical(Network):
         return self.param(name, nn.initializers.ones, shape)
 
 
-def functionals(x_BxTxF: jax.Array, n_frames_B: jax.Array | None = None) -> jax.Array:
+def functionals(x_BxTxF: Array, n_frames_B: "Array | None" = None) -> Array:
     """Return mean, sd and percentiles over a clip's frames, of a plane and of its deltas.
 
     Deltas are the slope of a line through five frames, with the first and last frame repeated.
 
     Args:
-      x_BxTxF: a plane.
+      x_BxTxF: a plane, NumPy or JAX; XLA:CPU takes many times as long to sort as NumPy.
       n_frames_B: length of each clip; None if all have T frames.
 
     Returns:
       x_BxD, float32, D = 14·F: each functional's columns together, those of deltas after the
       plane's.
     """
-    x_BxTxF = x_BxTxF.astype(jnp.float32)
+    xp = x_BxTxF.__array_namespace__()
+    x_BxTxF = x_BxTxF.astype(np.float32)
     n_clips, n_frames, _ = x_BxTxF.shape
-    n_B = jnp.full(n_clips, n_frames) if n_frames_B is None else n_frames_B
-    inside_BxTx1 = (jnp.arange(n_frames) < n_B[:, None])[..., None]
-    last_Bx1xF = jnp.take_along_axis(x_BxTxF, (n_B - 1)[:, None, None], axis=1)
-    held_BxTxF = jnp.where(inside_BxTx1, x_BxTxF, last_Bx1xF)
-    held_BxTxF = jnp.pad(held_BxTxF, ((0, 0), (_REACH, _REACH), (0, 0)), mode="edge")
+    n_B = xp.full(n_clips, n_frames) if n_frames_B is None else n_frames_B
+    inside_BxTx1 = (xp.arange(n_frames) < n_B[:, None])[..., None]
+    last_Bx1xF = xp.take_along_axis(x_BxTxF, (n_B - 1)[:, None, None], axis=1)
+    held_BxTxF = xp.where(inside_BxTx1, x_BxTxF, last_Bx1xF)
+    held_BxTxF = xp.pad(held_BxTxF, ((0, 0), (_REACH, _REACH), (0, 0)), mode="edge")
 
-    def shifted(by: int) -> jax.Array:
+    def shifted(by: int) -> Array:
         return held_BxTxF[:, _REACH + by : _REACH + by + n_frames]
 
     steps = range(1, _REACH + 1)
     delta_BxTxF = sum(k * (shifted(k) - shifted(-k)) for k in steps) / (
         2 * sum(k**2 for k in steps)
     )
-    y_BxTxF = jnp.concatenate([x_BxTxF, delta_BxTxF], axis=-1)
+    y_BxTxF = xp.concatenate([x_BxTxF, delta_BxTxF], axis=-1)
 
-    def mean(of_BxTxF: jax.Array) -> jax.Array:
-        return jnp.where(inside_BxTx1, of_BxTxF, 0.0).sum(1) / n_B[:, None]
+    def mean(of_BxTxF: Array) -> Array:
+        return xp.where(inside_BxTx1, of_BxTxF, 0.0).sum(1) / n_B[:, None]
 
     mean_BxF = mean(y_BxTxF)
-    sd_BxF = jnp.sqrt(mean((y_BxTxF - mean_BxF[:, None]) ** 2) + 1e-12)  # has a slope at 0 too
+    sd_BxF = xp.sqrt(mean((y_BxTxF - mean_BxF[:, None]) ** 2) + 1e-12)  # has a slope at 0 too
     # Linear between the two nearest ranks, as numpy.percentile.
-    ordered_BxFxT = jnp.sort(jnp.where(inside_BxTx1, y_BxTxF, jnp.inf).swapaxes(1, 2), axis=-1)
-    rank_BxQ = (n_B - 1)[:, None] * (np.array(PERCENTILES, np.float32) / 100)
-    below_BxQ = jnp.floor(rank_BxQ).astype(jnp.int32)
-    above_BxQ = jnp.minimum(below_BxQ + 1, (n_B - 1)[:, None])
+    ordered_BxFxT = xp.sort(xp.where(inside_BxTx1, y_BxTxF, xp.inf).swapaxes(1, 2), axis=-1)
+    rank_BxQ = (n_B - 1)[:, None] * np.float32([p / 100 for p in PERCENTILES])
+    below_BxQ = xp.floor(rank_BxQ).astype(xp.int32)
+    above_BxQ = xp.minimum(below_BxQ + 1, (n_B - 1)[:, None])
     low_BxFxQ, high_BxFxQ = (
-        jnp.take_along_axis(ordered_BxFxT, rank[:, None], axis=-1)
-        for rank in (below_BxQ, above_BxQ)
+        xp.take_along_axis(ordered_BxFxT, rank[:, None], axis=-1) for rank in (below_BxQ, above_BxQ)
     )
     percentile_BxFxQ = low_BxFxQ + (rank_BxQ - below_BxQ)[:, None] * (high_BxFxQ - low_BxFxQ)
     percentile_BxQF = percentile_BxFxQ.swapaxes(1, 2).reshape(n_clips, -1)
-    return jnp.concatenate([mean_BxF, sd_BxF, percentile_BxQF], axis=-1)
+    return xp.concatenate([mean_BxF, sd_BxF, percentile_BxQF], axis=-1)

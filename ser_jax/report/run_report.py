@@ -47,11 +47,12 @@ def write(
     if (workdir / "predictions.csv").exists():
         predictions = finished_run.load(workdir).predictions
     figures = {
-        "curves.png": training.draw(epochs, results),
         "confusion.png": confusion.draw(results),
         "reliability.png": reliability.draw(results),
         "breakdown.png": breakdown.draw(results),
     }
+    if not wording.is_fitted(epochs):
+        figures["curves.png"] = training.draw(epochs, results)
     if "human" in results:
         figures["human.png"] = confusion.draw_listeners(results)
     folder, title = workdir / "report", wording.titles(results)[0]

@@ -3,10 +3,17 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from ser_jax.evaluate.finished_run import chosen_replicas
 from ser_jax.pages.numbers import mean_sd, span
 
 Epochs = Mapping[int, Sequence[Mapping[str, float]]]  # rows of metrics.jsonl, by replica
+
+
+def is_fitted(epochs: Epochs) -> bool:
+    """Return whether the model was fitted in one go, see train.classical, and so has no rate."""
+    return all(np.isnan(row["learning_rate"]) for rows in epochs.values() for row in rows)
 
 
 def titles(results: dict[str, Any]) -> tuple[str, str]:

@@ -4,6 +4,7 @@ Axes: M training examples, K validation clips, B batch, D functionals, C classes
 """
 
 import functools
+import itertools
 import time
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -42,14 +43,12 @@ def fit(experiment: Experiment, states: list[TrainState], workdir: Path) -> None
     A workdir that holds weights is left as it is. Nothing is random: a seed changes nothing.
 
     Raises:
-      UserError: there are several processes, a run to start from, or more examples than an SVM can
-        take.
+      UserError: there are several processes, or more examples than memory for an SVM's kernel.
       Interrupted: Ctrl-C or SIGTERM.
     """
     config = experiment.config
-    if config.init_from or jax.process_count() > 1:
-        what = "init_from" if config.init_from else "--distributed"
-        raise UserError(f"{config.model.name} is fitted in one go, in one process; drop {what}.")
+    if jax.process_count() > 1:
+        raise UserError(f"{config.model.name} is fitted by one process; drop --distributed.")
     if checkpoints.has_best(workdir):
         print("Already fitted.")
         return
@@ -165,7 +164,7 @@ class Fold:
             **_metrics("train", scale * logits[0], self.train.label),
             "train/l2": 0.0,
             **_metrics("val", scale * logits[1], self.val.label),
-            "learning_rate": 0.0,
+            "learning_rate": np.nan,  # there is none, as the report says
         }
         return params, metrics
 
@@ -179,19 +178,30 @@ class Fold:
         )
 
     def _svm(self, cost: float, weight_M: np.ndarray) -> tuple[np.ndarray, ...]:
-        """Return support vectors, dual_SxC, bias_C and the logits of both parts."""
+        """Return support vectors, dual_SxC, bias_C and the logits of both parts.
+
+        SVC has a machine for each pair of classes. A class's logit is the sum of the decisions for
+        it, where SVC counts votes: these would jump when a decision changes its sign, and have no
+        slope for a saliency.
+        """
         from sklearn.svm import SVC
 
-        dual_MxC, bias_C = np.zeros((len(weight_M), self._n_classes)), np.zeros(self._n_classes)
-        for number in range(self._n_classes):
-            interrupts.check()
-            machine = SVC(C=cost, kernel="precomputed", cache_size=1000)  # MB
-            machine.fit(self._kernels[0], self.train.label == number, sample_weight=weight_M)
-            dual_MxC[machine.support_, number] = machine.dual_coef_[0]
-            bias_C[number] = machine.intercept_[0]
-        rows = np.flatnonzero(np.any(dual_MxC, axis=1))
-        logits = [kernel @ dual_MxC + bias_C for kernel in self._kernels]
-        return self.train.z[rows], dual_MxC[rows], bias_C, logits
+        interrupts.check()
+        machine = SVC(C=cost, kernel="precomputed", cache_size=1000)  # MB
+        machine.fit(self._kernels[0], self.train.label, sample_weight=weight_M)
+        rows, label_S = machine.support_, self.train.label[machine.support_]
+        dual_SxC, bias_C = np.zeros((len(rows), self._n_classes)), np.zeros(self._n_classes)
+        sign = 1 if self._n_classes > 2 else -1  # a single decision is for the second class
+        pairs = itertools.combinations(range(self._n_classes), 2)
+        for (a, b), intercept in zip(pairs, sign * machine.intercept_, strict=True):
+            # A row of dual_coef_ has the weights of a class's vectors against another class.
+            of_a, of_b = machine.dual_coef_[b - 1], machine.dual_coef_[a]
+            weight_S = sign * np.select([label_S == a, label_S == b], [of_a, of_b])
+            for number, direction in ((a, 1), (b, -1)):
+                dual_SxC[:, number] += direction * weight_S
+                bias_C[number] += direction * intercept
+        logits = [kernel[:, rows] @ dual_SxC + bias_C for kernel in self._kernels]
+        return self.train.z[rows], dual_SxC, bias_C, logits
 
     def _logistic(self, cost: float, weight_M: np.ndarray) -> tuple[np.ndarray, ...]:
         """Return linear_DxC, bias_C and the logits of both parts."""
@@ -215,19 +225,11 @@ def _functionals(
     for start in range(0, len(example_M), _BATCH):
         interrupts.check()
         example_B = example_M[start : start + _BATCH]
-        filled_B = np.pad(example_B, (0, _BATCH - len(example_B)), mode="edge")  # compile once
-        batch = Batch(examples.batch(filled_B), examples.n_frames_N[filled_B], None, None)
-        x_BxD = _compiled(kind)(normalisation, batch)
-        blocks.append(np.asarray(x_BxD, np.float64)[: len(example_B)])
-    return np.concatenate(blocks)
-
-
-@functools.cache
-def _compiled(kind: str) -> Any:
-    def of_batch(normalisation: Normalisation, batch: Batch) -> jax.Array:
-        return functionals(normalised_input(normalisation, batch, kind), batch.n_frames_B)
-
-    return jax.jit(of_batch)
+        n_frames_B = examples.n_frames_N[example_B]
+        batch = Batch(examples.batch(example_B), n_frames_B, None, None)
+        x_BxTxF = np.asarray(normalised_input(normalisation, batch, kind))
+        blocks.append(functionals(x_BxTxF, n_frames_B))
+    return np.concatenate(blocks).astype(np.float64)
 
 
 def _calibration(logits_KxC: np.ndarray, label_K: np.ndarray) -> float:

@@ -25,6 +25,9 @@ def start_from(experiment: Experiment, states: list[TrainState], source: Path) -
       LeakageError: the source's training has seen a test clip of this run, or a speaker or sentence
         that the protocol promises as unseen.
     """
+    if not experiment.model.takes_steps:
+        name = experiment.config.model.name
+        raise UserError(f"model.name={name} is fitted in one go; drop init_from.")
     weights, metadata = checkpoints.load_best(source)
     labels = experiment.records.labels
     if metadata["labels"] != list(labels):
