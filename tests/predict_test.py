@@ -418,7 +418,7 @@ def test_a_file_without_a_sample_at_the_models_rate_is_an_error_row(tmp_path):
     path, out = write(tmp_path / "one.wav", np.ones(1), rate=96_000), tmp_path / "rows"
     assert run(path, "--format=csv", out=out) == 1
     (row,) = csv_rows(out)
-    assert row["status"] == "error" and "holds no samples" in row["note"]
+    assert row["status"] == "error" and "shorter than one sample" in row["note"]
 
 
 def test_a_long_recording_is_decoded_only_as_far_as_needed(tmp_path, monkeypatch):

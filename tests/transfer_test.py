@@ -14,6 +14,7 @@ from data_prep.prepare import prepare, recordings
 from ser_jax.audio import waveform
 from ser_jax.common.errors import UserError
 from ser_jax.data import records
+from ser_jax.data.examples import Examples
 from ser_jax.encoders import loading
 from ser_jax.evaluate import predictions_csv
 from ser_jax.evaluate.test_set import evaluate
@@ -155,3 +156,25 @@ def test_a_linear_probe_is_linear():
 def test_settings_of_a_probe_are_checked(fields, message):
     with pytest.raises(UserError, match=message):
         registry.build("probe", 3, fields)
+
+
+def test_embeddings_are_those_of_the_records(config, workdir, tmp_path, capsys):
+    from ser_jax.predict.__main__ import main
+
+    clips = recordings(config)
+    [clip, other] = sorted(clips)[:2]
+    files = [str(clips[name].path) for name in (clip, other)]
+    flags = [f"--workdir={workdir}", f"--embeddings={tmp_path / 'out.npz'}"]
+    assert main([*flags, "--format=csv", *files]) == 0
+    opened = records.open_records(prepare(config))
+    examples = Examples(opened, kind="embedding")
+    with np.load(tmp_path / "out.npz") as saved:
+        assert saved["path"].tolist() == files
+        for row, name in enumerate((clip, other)):
+            expected_TxF = examples.x_NxTxF[opened.clips.ids.index(name)]
+            np.testing.assert_allclose(saved["embedding"][row], expected_TxF, atol=1e-4)
+
+
+def test_an_exported_file_has_no_embeddings(exported):
+    with pytest.raises(UserError, match="gives probabilities alone"):
+        Predictor(exported, keep_features=True)

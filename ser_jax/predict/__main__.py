@@ -31,6 +31,7 @@ from ser_jax.common.cli import exit_with_message, path_flag, program
 from ser_jax.common.errors import UserError
 from ser_jax.common.files import replacing
 from ser_jax.common.runtime import quiet_compiler, require_devices, use_compilation_cache
+from ser_jax.predict import embeddings
 from ser_jax.predict.formats import ERROR, Audacity, Csv, Format, JsonLines, Table
 from ser_jax.predict.predictor import Predictor
 from ser_jax.predict.rows import Windowing, predict_files
@@ -67,13 +68,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     quiet_compiler()
     use_compilation_cache()
     require_devices()
-    n_unread = 0
+    n_unread, embedded = 0, []
     no_bar = not sys.stderr.isatty() or (flags.out is None and sys.stdout.isatty())
     try:
         with (
             interrupts.deferred(),
             _output(flags.out) as out,
-            contextlib.closing(Predictor(flags.workdir)) as predictor,
+            contextlib.closing(
+                Predictor(flags.workdir, keep_features=bool(flags.embeddings))
+            ) as predictor,
             tqdm(total=len(files), unit="file", disable=no_bar, leave=False) as progress,
         ):
             for replica in predictor.backend.failed:
@@ -84,11 +87,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             for n_files, rows in predict_files(predictor, files, windowing):
                 out.writelines(map(text.line, rows))
                 out.flush()
+                embedded += [row for row in rows if flags.embeddings and row.prediction]
                 progress.update(n_files)
                 errors = [row for row in rows if row.status == ERROR]
                 n_unread += len(errors)
                 if flags.format == "audacity":  # a label track has no place for errors
                     sys.stderr.writelines(f"error: {row.note}\n" for row in errors)
+            if flags.embeddings:
+                embeddings.write(flags.embeddings, embedded)
     except BrokenPipeError:  # as with `| head`; the interpreter's last flush must not fail either
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
@@ -136,6 +142,12 @@ def _flags(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--format", choices=FORMATS, default="table", help="default: %(default)s")
     parser.add_argument("--out", type=path_flag, help="file to write; default: stdout")
     parser.add_argument(
+        "--embeddings",
+        type=path_flag,
+        help="also write what the network saw of each file to this .npz: path, start and end of "
+        "segments, embedding (files × frames × columns)",
+    )
+    parser.add_argument(
         "--window", type=_seconds, help="split recordings into windows of this many seconds"
     )
     parser.add_argument(
@@ -155,6 +167,8 @@ def _flags(arguments: Sequence[str] | None) -> argparse.Namespace:
         for given, name in ((flags.hop, "--hop"), (flags.segments, "--segments")):
             if given:
                 parser.error(f"{name} needs --window, the length of a window in seconds")
+    if flags.embeddings and flags.window:
+        parser.error("--embeddings are of whole files or of a table's segments, not of windows")
     flags.hop = flags.hop or (flags.window or 0) / 2
     if flags.window and flags.hop > flags.window:
         parser.error(

@@ -39,6 +39,7 @@ class Prediction:
     labels: tuple[str, ...]  # class names
     probability_RxC: np.ndarray  # of each replica
     notes: tuple[str, ...] = ()  # warnings about the clip
+    features_TxF: np.ndarray | None = None  # what the network saw, if the predictor keeps it
 
     @functools.cached_property
     def probability_C(self) -> np.ndarray:  # noqa: N802 — a shape
@@ -76,9 +77,21 @@ class Predictor:
       longest: samples after which the rest of a clip changes neither predictions nor notes.
     """
 
-    def __init__(self, source: str | os.PathLike):
-        """Open the workdir of a run, or a file written by ser_jax.export; see backends.load."""
+    def __init__(self, source: str | os.PathLike, *, keep_features: bool = False):
+        """Open the workdir of a run, or a file written by ser_jax.export; see backends.load.
+
+        With `keep_features`, each prediction has what the network saw.
+
+        Raises:
+          UserError: there is no model, or it cannot keep its features.
+        """
         self.backend: Backend = backends.load(Path(source))
+        self._keeps_features = keep_features
+        if keep_features and not hasattr(self.backend, "with_features"):
+            raise UserError(
+                f"{source} is an exported file, which gives probabilities alone; embeddings need "
+                "the workdir of the run."
+            )
         self.labels = self.backend.labels
         spec = self.backend.spec
         self.sampling_rate = spec.sampling_rate
@@ -178,9 +191,14 @@ class Predictor:
             part_S = waveform_S[:length]
             waveform_BxS[row, : len(part_S)] = part_S
             n_samples_B[row] = len(part_S)
-        probability_RxBxC = self.backend(waveform_BxS, n_samples_B)
+        kept: Sequence[np.ndarray | None] = [None] * n_rows
+        if self._keeps_features:
+            probability_RxBxC, x_BxTxF = self.backend.with_features(waveform_BxS, n_samples_B)
+            kept = np.array(x_BxTxF)  # a copy: on a CPU the array may be JAX's own
+        else:
+            probability_RxBxC = self.backend(waveform_BxS, n_samples_B)
         return [
-            Prediction(self.labels, probability_RxBxC[:, row], self._notes(waveform_S))
+            Prediction(self.labels, probability_RxBxC[:, row], self._notes(waveform_S), kept[row])
             for row, waveform_S in enumerate(waveforms)
         ]
 

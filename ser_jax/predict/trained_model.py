@@ -145,6 +145,12 @@ class TrainedBackend:
 
     def __call__(self, waveform_BxS: np.ndarray, n_samples_B: np.ndarray) -> np.ndarray:
         """Return probability_RxBxC; see Backend."""
+        return self.with_features(waveform_BxS, n_samples_B)[0]
+
+    def with_features(
+        self, waveform_BxS: np.ndarray, n_samples_B: np.ndarray
+    ) -> tuple[np.ndarray, jax.Array]:
+        """Return probability_RxBxC, and the features that the network saw, x_BxTxF."""
         divisible = len(n_samples_B) % self._mesh.size == 0
         rows = NamedSharding(self._mesh, PartitionSpec("data" if divisible else None))
         clips = waveform_BxS, n_samples_B
@@ -153,4 +159,4 @@ class TrainedBackend:
         examples = jax.device_put(self._examples(*clips), rows)
         # One replica after another: vmap over weights makes convolutions four times slower on CPU.
         probabilities = [self._probability(weights, *examples) for weights in self._weights]
-        return np.stack(jax.device_get(probabilities))
+        return np.stack(jax.device_get(probabilities)), examples[0]
