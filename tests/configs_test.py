@@ -23,6 +23,7 @@ NAMED = [(model, variant) for model in CNNS for variant in ("", *variants.VARIAN
 # The 1D model takes a vector only; log-mel is for the others.
 POSSIBLE = [pair for pair in NAMED if pair != ("cnn1d", "log_mel")]
 POSSIBLE += [("whisper", variant) for variant in ("", "linear", "attention", "demo")]
+POSSIBLE += [("svm", variant) for variant in ("", "librosa", "demo")]
 ENCODER = EncoderSpec(sha256="0" * 64, width=64, n_states=3, hop_length=320)
 
 

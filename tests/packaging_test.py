@@ -18,6 +18,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 MODULE_NAMES = {
     "absl-py": "absl",
     "orbax-checkpoint": "orbax",
+    "scikit-learn": "sklearn",
     "tensorflow-datasets": "tensorflow_datasets",
 }
 # Asked for by users of the project, or by what it imports, without an import of our own.
