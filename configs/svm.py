@@ -27,7 +27,9 @@ def get_config(variant: str = "") -> ConfigDict:
     model = config.model
     model.name = "classical"
     model.classifier = "svm"  # with an RBF kernel, for each pair of classes; or logistic
-    model.cost = 1.0  # C of scikit-learn: the inverse weight of the penalty
+    # C of scikit-learn, the inverse weight of the penalty; of logistic, C times the number of
+    # functionals, so that one range suits both.
+    model.cost = 1.0
     config.replicas.sweep.model__classifier = ("svm", "logistic")
-    config.replicas.sweep.model__cost = (0.03, 0.3, 3.0)
+    config.replicas.sweep.model__cost = (1.0, 3.0, 10.0)
     return variants.apply(config, variant)

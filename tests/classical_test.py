@@ -80,7 +80,7 @@ def test_every_setting_predicts_as_scikit_learn(tiny, tiny_records, finished):
     rows = zip(experiment.replicas, results["replicas"], strict=True)
     for number, (replica, result) in enumerate(rows):
         cost = replica.setting["model.cost"]
-        model = LogisticRegression(C=cost, max_iter=10_000)
+        model = LogisticRegression(C=cost / x.shape[1], max_iter=10_000)
         if replica.setting["model.classifier"] == "svm":
             model = svm.SVC(C=cost, decision_function_shape="ovo")
         pipeline = make_pipeline(StandardScaler(), model)

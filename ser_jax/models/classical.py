@@ -28,7 +28,7 @@ class Classical(Network):
     """
 
     classifier: str = "svm"  # RBF kernel, one against one; or logistic, multinomial
-    cost: float = 1.0  # scikit-learn's C: the inverse weight of the penalty
+    cost: float = 1.0  # scikit-learn's C, the inverse weight of the penalty; of logistic, C · D
 
     takes_steps: ClassVar[bool] = False
 

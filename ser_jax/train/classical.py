@@ -208,7 +208,8 @@ class Fold:
         from sklearn.linear_model import LogisticRegression
 
         interrupts.check()
-        model = LogisticRegression(C=cost, max_iter=10_000)
+        # Like the RBF kernel's, the mean of ‖z‖² / D is 1, so that both take costs of one size.
+        model = LogisticRegression(C=cost / self.train.z.shape[1], max_iter=10_000)
         model.fit(self.train.z, self.train.label, sample_weight=weight_M)
         linear_DxC, bias_C = model.coef_.T, model.intercept_
         if self._n_classes == 2:  # one column stands for both
