@@ -34,3 +34,16 @@ def test_summaries_are_independent_of_the_row_order(summary):
     predictions = two_folds()
     shuffled = predictions.where(np.random.default_rng(0).permutation(len(predictions.label_P)))
     assert rounded(summary(shuffled)) == rounded(summary(predictions))
+
+
+def test_an_ensemble_is_the_mean_probability_of_its_members():
+    predictions = two_folds()
+    shuffled = predictions.where(np.random.default_rng(0).permutation(len(predictions.clip_P)))
+    ensembles = shuffled.ensembles({0: 0, 1: 0, 2: 1, 3: 1})
+    assert len(ensembles.clip_P) == 100 and {*ensembles.replica_P.tolist()} == {0, 1}
+    for row, clip in enumerate(ensembles.clip_P):
+        members = predictions.clip_P == clip
+        assert ensembles.label_P[row] == predictions.label_P[members][0]
+        assert ensembles.speaker_P[row] == predictions.speaker_P[members][0]
+        mean_C = predictions.probability_PxC[members].mean(0)
+        np.testing.assert_allclose(ensembles.probability_PxC[row], mean_C)

@@ -3,7 +3,8 @@
 import dataclasses
 import itertools
 import operator
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -40,9 +41,12 @@ def collect_results(
     """
     replicas = _replicas(experiment, predictions, value_R, epoch_R)
     chosen = [r["replica"] for r in replicas if r["chosen"]]
+    fold_of = {number: experiment.replicas[number].fold for number in chosen}
+    tested = predictions.of_replicas(chosen)
     return {
-        **_facts(experiment, [experiment.replicas[number].fold for number in chosen]),
-        **_scores(experiment, predictions.of_replicas(chosen)),
+        **_facts(experiment, [*fold_of.values()]),
+        **_scores(experiment, tested),
+        "ensemble": _ensemble(tested, fold_of),
         "loss": float(np.mean(loss_R[chosen])),
         "best_epoch": replicas[chosen[0]]["best_epoch"],
         "monitor": experiment.config.train.monitor,
@@ -55,18 +59,25 @@ def headline(results: dict[str, Any]) -> str:
     """Return the main metrics of results.json as a sentence for the console."""
     chosen, failed = chosen_replicas(results), failures(results)
     setting = ", ".join(f"{key}={value}" for key, value in chosen[0]["setting"].items())
+    ensemble = results.get("ensemble")
     return (
         f"Test ({results['corpus']}, {results['protocol']}, {results['n_test']} clips of "
         f"{results['n_test_speakers']} speakers, {len(chosen)} replica{'s' * (len(chosen) > 1)}"
         + (f", {setting}: best on validation" if setting else "")
         + "): "
-        + ", ".join(
-            f"{title} {_with_interval(results['intervals'][name])}"
-            for name, title in TITLES.items()
+        + _metrics(results["intervals"])
+        + (
+            f"; mean probability of the seeds: {_metrics(ensemble['intervals'])}"
+            if ensemble
+            else ""
         )
         + ". In brackets: 95 % over speakers."
         + (f" {failed} and are left out." if failed else "")
     )
+
+
+def _metrics(intervals: Mapping[str, dict[str, float | None]]) -> str:
+    return ", ".join(f"{title} {_with_interval(intervals[key])}" for key, title in TITLES.items())
 
 
 def _with_interval(interval: dict[str, float | None]) -> str:
@@ -123,6 +134,20 @@ def _scores(experiment: Experiment, predictions: Predictions) -> dict[str, Any]:
             scores["human"]["lead"] = listeners.lead(predictions, votes)
         scores["perceived"] = listeners.perceived(predictions, votes)
     return scores
+
+
+def _ensemble(predictions: Predictions, fold_of: Mapping[int, int]) -> dict[str, Any] | None:
+    """Return the scores of the mean probability over the seeds of each fold; None for one seed.
+
+    This is how `predict` uses the replicas of a fold together.
+    """
+    counts = Counter(fold_of.values())
+    if max(counts.values()) < 2:
+        return None
+    return {
+        "n_seeds": max(counts.values()),
+        "intervals": bootstrap_intervals(predictions.ensembles(fold_of)),
+    }
 
 
 def _replicas(

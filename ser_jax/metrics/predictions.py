@@ -4,7 +4,7 @@ Axes: P predictions (one per replica and clip), R replicas, S speakers, C classe
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -40,6 +40,28 @@ class Predictions:
     def of_replicas(self, replicas: Sequence[int]) -> "Predictions":
         """Return the predictions of the replicas with these numbers."""
         return self.where(np.isin(self.replica_P, list(replicas)))
+
+    def ensembles(self, member_of: Mapping[int, int]) -> "Predictions":
+        """Return the mean probability of each clip over the members of its ensemble.
+
+        `member_of` is the ensemble, such as the fold, of each replica number; all members of one
+        have the same test clips. The ensembles' numbers take the replicas' place.
+        """
+        ensemble_P = np.array([member_of[replica] for replica in self.replica_P.tolist()])
+        clip_P = np.unique(self.clip_P, return_inverse=True)[1]
+        _, first_Q, group_P, size_Q = np.unique(
+            np.stack([ensemble_P, clip_P]),
+            axis=1,
+            return_index=True,
+            return_inverse=True,
+            return_counts=True,
+        )
+        sum_QxC = np.zeros((len(first_Q), self.n_classes))
+        np.add.at(sum_QxC, group_P.ravel(), self.probability_PxC)
+        rows = self.where(first_Q)
+        return dataclasses.replace(
+            rows, replica_P=ensemble_P[first_Q], probability_PxC=sum_QxC / size_Q[:, None]
+        )
 
     def where(self, rows: np.ndarray) -> "Predictions":
         """Return the rows selected by a mask or by row numbers."""

@@ -52,6 +52,12 @@ def _scores(results: dict[str, Any]) -> Table:
         rows.append(
             [title, Strong(score_text(score)), interval_text(score), *map(percent, references)]
         )
+    if ensemble := results.get("ensemble"):  # earlier runs have none
+        for key, title in METRICS.items():
+            score = ensemble["intervals"][key]
+            name = f"{title}, mean probability of {ensemble['n_seeds']} seeds"
+            blank = [""] * (len(columns) - 3)
+            rows.append([name, Strong(score_text(score)), interval_text(score), *blank])
     return Table(columns, rows, "Scores on the test clips")
 
 
