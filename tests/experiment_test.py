@@ -1,5 +1,7 @@
 """What the table shows to be wrong is refused before its audio is read; one long clip is noted."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import soundfile
@@ -85,3 +87,11 @@ def test_training_and_evaluation_open_the_records_once(tiny, tiny_records, tmp_p
     assert (tmp_path / "run" / "results.json").exists() and len(opened) == 1
     launch.run(config, tmp_path / "run", "evaluate", is_first=False)
     assert len(opened) == 2
+
+
+def test_clips_that_the_records_lack_are_told_before_training(tiny_experiment):
+    left_out = {"a": "a.wav is silent.", "b": "b.wav is empty."}
+    records = dataclasses.replace(tiny_experiment.records, left_out=left_out)
+    experiment = dataclasses.replace(tiny_experiment, records=records)
+    text = describe(experiment, initial_states(experiment)[0])
+    assert "NOTE: 2 clips of the corpus could not be used" in text and "a.wav is silent." in text

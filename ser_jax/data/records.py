@@ -29,6 +29,8 @@ class Records:
     attributes: dict[str, tuple[str, ...]]  # {name: value of each clip}
     votes: tuple[tuple[int, ...], ...]  # listeners' votes per class for each clip, or ()
     licence: str = ""  # of the corpus; "" if it is not recorded
+    # {id: reason} of clips that could not be used.
+    left_out: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 def open_records(folder: Path) -> Records:
@@ -82,6 +84,7 @@ def open_records(folder: Path) -> Records:
         attributes=attributes,
         votes=votes,
         licence=metadata.get("licence", ""),
+        left_out=metadata.get("left_out", {}),
     )
 
 

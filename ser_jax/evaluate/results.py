@@ -106,6 +106,7 @@ def _facts(experiment: Experiment, folds: Sequence[int]) -> dict[str, Any]:
         "n_test": len(test),
         "n_test_speakers": len({clips.speakers[row] for row in test}),
         "labels": list(experiment.records.labels),
+        "n_left_out": len(experiment.records.left_out),  # clips that could not be used
     }
 
 

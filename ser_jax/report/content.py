@@ -104,6 +104,9 @@ def _facts(epochs: Epochs, results: dict[str, Any]) -> Table:
         f"their augmented views{first}",
         "validation": f"{results['n_val']:,} clips{first}",
         "test": f"{results['n_test']:,} clips of {n_speakers} speaker{'s' * (n_speakers != 1)}",
+        "clips left out": f"{n:,}, which could not be used; data_prep.verify names them"
+        if (n := results.get("n_left_out", 0))
+        else "",
         "best epoch": f"{best} of {last:.0f}",
     }
     if "human" in results:

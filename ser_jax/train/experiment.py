@@ -217,6 +217,11 @@ def describe(experiment: Experiment, state: TrainState) -> str:
         f"{examples.width} columns, {examples.n_bytes / 1e9:.2f} GB {storage}; "
         f"{experiment.n_steps} steps per epoch on {jax.devices()[0].device_kind}.",
     ]
+    if left_out := experiment.records.left_out:
+        lines.append(
+            f"NOTE: {len(left_out)} clips of the corpus could not be used and are left out; "
+            f"the first: {next(iter(left_out.values()))}"
+        )
     n_frames_N = examples.n_frames_N[: len(experiment.records.clips.ids)]
     longest, median = int(n_frames_N.argmax()), float(np.median(n_frames_N))
     if not config.input.max_frames and n_frames_N[longest] > _MUCH_LONGER * median:
