@@ -1,6 +1,7 @@
 """launch.py as a user runs it: the files it writes, and its error messages."""
 
 import csv
+import itertools
 import json
 import re
 import shlex
@@ -97,8 +98,9 @@ def make_corpus(root: Path, emotions: str = "ANG SAD", speakers: str = "1001 100
 def lfs_pointers(root: Path) -> Path:
     root.mkdir()
     text = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"
-    for emotion in ("ANG", "SAD"):
-        (root / f"1001_IEO_{emotion}_HI.wav").write_text(text)
+    # As many as the split and a batch need, which are checked before any audio is read.
+    for speaker, emotion in itertools.product(range(1001, 1041), ("ANG", "SAD")):
+        (root / f"{speaker}_IEO_{emotion}_HI.wav").write_text(text)
     return root
 
 

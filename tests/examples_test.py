@@ -200,6 +200,7 @@ class ExtremeColumns:
 
     max_frames = 50
     n_frames_N = np.array([50, 20])
+    fixed_frames = False
 
     def batch(self, example_B: np.ndarray) -> np.ndarray:
         narrow_NxT = 1e7 + np.random.default_rng(0).standard_normal((2, 50))

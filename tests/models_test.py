@@ -19,6 +19,7 @@ from ser_jax.predict import trained_model
 from ser_jax.train import loop
 from ser_jax.train.experiment import parameter_table
 
+CNNS = ("cnn1d", "cnn2d", "paper")
 SMALL = {"widths": (6, 5), "kernels": (3, 3), "dense": 7}
 SHAPES = {"cnn1d": (60,), "cnn2d": (24, 12), "paper": (24, 12)}
 KEY = jax.random.key(0, impl="rbg")  # compiles far faster than threefry
@@ -138,7 +139,7 @@ def test_dropout_keeps_the_mean_zeroes_the_rate_and_compiles_once():
     assert len(traces) == 1
 
 
-@pytest.mark.parametrize("name", registry.MODELS)
+@pytest.mark.parametrize("name", CNNS)
 def test_dropout_acts_in_training_only(name):
     model, variables, _ = small(name)
     x = features(name, 8)
@@ -175,7 +176,7 @@ def step(model, variables, x, label_B, mask_B):
     return logits_BxC[:16], updated, gradients
 
 
-@pytest.mark.parametrize("name", registry.MODELS)
+@pytest.mark.parametrize("name", CNNS)
 def test_masked_rows_have_no_effect(name):
     model, variables, _ = small(name)
     x, junk = features(name, 16), 100 + 50 * features(name, 16, seed=2)
@@ -223,7 +224,7 @@ def test_kernels_start_glorot_uniform_and_biases_at_zero():
     assert not np.any(params["Conv_1"]["bias"]) and not np.any(params["Dense_0"]["bias"])
 
 
-@pytest.mark.parametrize("name", registry.MODELS)
+@pytest.mark.parametrize("name", CNNS)
 def test_replicas_under_vmap_equal_single_models(name):
     model, *replicas = small(name)
 
@@ -244,7 +245,7 @@ def test_replicas_under_vmap_equal_single_models(name):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", registry.MODELS)
+@pytest.mark.parametrize("name", CNNS)
 def test_bfloat16_is_for_arithmetic_and_not_for_parameters(name):
     half = registry.build(name, 3, SMALL, dtype="bfloat16")
     full, variables, _ = small(name)
@@ -306,7 +307,7 @@ def test_unknown_dtype_is_named():
 
 def test_input_kinds():
     kinds = {name: model.input_kind for name, model in registry.MODELS.items()}
-    assert kinds == {"cnn1d": "vector", "cnn2d": "plane", "paper": "plane"}
+    assert kinds.pop("cnn1d") == "vector" and {*kinds.values()} == {"plane"}
 
 
 def test_a_model_with_fields_of_its_own_is_built_and_initialised(mean_frame):

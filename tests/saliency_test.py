@@ -25,7 +25,7 @@ class Linear(nn.Module):
     n_classes: int = 3
 
     @nn.compact
-    def __call__(self, x, *, train):
+    def __call__(self, x, *, train, n_frames_B=None):
         return nn.Dense(self.n_classes)(x.reshape(x.shape[0], -1))
 
 

@@ -69,9 +69,14 @@ def make_schedule(name: str, warmup: float, n_steps: int) -> Schedule:
             f"optimizer.schedule={name!r} is unknown; use one of {', '.join(SCHEDULES)}."
         )
     if name == "constant":
-        return lambda step: jnp.float32(1.0)
+        return constant
     n_rising = round(warmup * n_steps)
     return optax.warmup_cosine_decay_schedule(0.0 if n_rising else 1.0, 1.0, n_rising, n_steps)
+
+
+def constant(step: jax.Array) -> jax.Array:
+    """Return 1 at every step."""
+    return jnp.ones_like(step, jnp.float32)
 
 
 def _is_kernel(params: Any) -> Any:

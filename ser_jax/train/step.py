@@ -15,18 +15,17 @@ import optax
 from ser_jax import features
 from ser_jax.data.loader import Batch
 from ser_jax.train.objectives import cross_entropy, l2_penalty
-from ser_jax.train.optimizer import Schedule, make_schedule
+from ser_jax.train.optimizer import Schedule, constant
 from ser_jax.train.state import Best, Normalisation, Sums, TrainState
 
 MONITORS = ("accuracy", "uar", "loss")
-CONSTANT = make_schedule("constant", 0.0, 1)
 
 
 def make_train_step(
     model: nn.Module,
     optimizer: optax.GradientTransformation,
     kind: str,
-    schedule: Schedule = CONSTANT,
+    schedule: Schedule = constant,
 ) -> Callable[[TrainState, Batch], TrainState]:
     """Return (state, batch) → state, with the batch's metrics added to state.sums."""
 
@@ -158,9 +157,11 @@ def normalised_input(normalisation: Normalisation, batch: Batch, kind: str) -> j
     return features.model_input(jnp.where(inside_BxT[..., None], x_BxTxF, 0.0), kind)
 
 
-def current_learning_rate(state: TrainState, schedule: Schedule = CONSTANT) -> jax.Array:
+def current_learning_rate(state: TrainState, schedule: Schedule = constant) -> jax.Array:
     """Return the learning rate by schedule, after the plateau rule's reductions."""
-    rate = state.hyper.learning_rate * state.plateau.scale * schedule(state.step)
+    rate = state.hyper.learning_rate * state.plateau.scale
+    if schedule is not constant:
+        rate = rate * schedule(state.step)
     return jnp.maximum(rate, state.hyper.min_learning_rate)
 
 
