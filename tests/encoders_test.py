@@ -2,7 +2,10 @@
 
 import dataclasses
 import json
+import shutil
 import struct
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import jax
@@ -223,3 +226,18 @@ def test_a_spec_goes_through_json(encoder_folder):
         FeatureSpec(planes=("embedding", "mfcc"), encoder=spec.encoder)
     with pytest.raises(UserError, match=r"needs encoder\.path"):
         FeatureSpec(planes=("embedding",))
+
+
+def test_threads_that_start_together_load_the_weights_once(encoder_folder, tmp_path, monkeypatch):
+    shutil.copy(encoder_folder / "model.safetensors", tmp_path)
+    described, read, n_reads = loading.describe(tmp_path), weights.read, []
+
+    def slow(path):
+        n_reads.append(path)
+        time.sleep(0.05)
+        return read(path)
+
+    monkeypatch.setattr(weights, "read", slow)
+    with ThreadPoolExecutor(4) as pool:
+        loaded = list(pool.map(lambda _: loading.load(tmp_path, described), range(4)))
+    assert len(n_reads) == 1 and len({*map(id, loaded)}) == 1

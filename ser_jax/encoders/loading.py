@@ -1,6 +1,7 @@
 """The encoder that a path names, and its description."""
 
 import functools
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,6 +10,9 @@ from ser_jax.common.errors import UserError
 from ser_jax.encoders import weights
 from ser_jax.encoders.embedding import Encoder
 from ser_jax.features.spec import EncoderSpec
+
+# A cache alone would let each thread of a pool that starts load the weights for itself.
+_loading = threading.Lock()
 
 
 def describe(
@@ -45,12 +49,13 @@ def load(path: Path, spec: EncoderSpec) -> Encoder:
       UserError: there is no encoder, it is damaged, or not the one that `spec` describes.
     """
     file = weights.file_in(path)
-    if (sha256 := _sha256_of(file)) != spec.sha256:
-        raise UserError(
-            f"{file} is another encoder (SHA-256 {sha256[:12]}…) than the one of the features "
-            f"({spec.sha256[:12]}…); give that one, or prepare again."
-        )
-    return _load(file)
+    with _loading:
+        if (sha256 := _sha256_of(file)) != spec.sha256:
+            raise UserError(
+                f"{file} is another encoder (SHA-256 {sha256[:12]}…) than the one of the features "
+                f"({spec.sha256[:12]}…); give that one, or prepare again."
+            )
+        return _load(file)
 
 
 @functools.cache
