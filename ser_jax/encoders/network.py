@@ -54,7 +54,8 @@ class Encoder(nn.Module):
             conv = nn.Conv(width, (KERNEL,), stride, padding=((1, 1),), dtype=self.dtype, name=name)
             x = gelu(conv(x))
         # A constant in Whisper; a parameter here, so that it is read as it is.
-        position_PxD = self.param("positions", nn.initializers.zeros, self._positions_shape)
+        shape = self.size.n_positions, width
+        position_PxD = self.param("positions", nn.initializers.zeros, shape)
         # Not a slice, whose size must be proved to suffice when the length is symbolic.
         number_P = jnp.arange(x.shape[1])
         x = x + jnp.take(position_PxD, number_P, axis=0, mode="clip").astype(self.dtype)
@@ -64,10 +65,6 @@ class Encoder(nn.Module):
             x = Layer(self.size, self.dtype, name=f"layer{number}")(x, is_seen_BxP)
             states.append(x)
         return [*states, norm(self.dtype, "final_norm")(x)]
-
-    @property
-    def _positions_shape(self) -> tuple[int, int]:
-        return self.size.n_positions, self.size.width
 
 
 class Layer(nn.Module):

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import optax
 
 from ser_jax.data.loader import Batch
+from ser_jax.train.optimizer import kernels
 from ser_jax.train.state import Hyper
 
 
@@ -28,5 +29,5 @@ def cross_entropy(logits_BxC: jax.Array, batch: Batch, hyper: Hyper) -> jax.Arra
 
 def l2_penalty(params: Any) -> jax.Array:
     """Return Σw² over the kernels of convolutions and dense layers, not biases or BatchNorm."""
-    leaves = jax.tree_util.tree_leaves_with_path(params)
-    return sum(jnp.sum(leaf**2) for path, leaf in leaves if path[-1].key == "kernel")
+    pairs = zip(jax.tree.leaves(params), jax.tree.leaves(kernels(params)), strict=True)
+    return sum(jnp.sum(leaf**2) for leaf, decays in pairs if decays)

@@ -45,7 +45,7 @@ def make_optimizer(
     if clip_norm:
         steps.insert(0, optax.clip_by_global_norm(clip_norm))
     if weight_decay:
-        steps.append(optax.add_decayed_weights(weight_decay, mask=_is_kernel))
+        steps.append(optax.add_decayed_weights(weight_decay, mask=kernels))
     return optax.chain(*steps)
 
 
@@ -79,7 +79,8 @@ def constant(step: jax.Array) -> jax.Array:
     return jnp.ones_like(step, jnp.float32)
 
 
-def _is_kernel(params: Any) -> Any:
+def kernels(params: Any) -> Any:
+    """Mark the kernels of convolutions and dense layers, not biases or BatchNorm: what decays."""
     return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key == "kernel", params)
 
 
