@@ -20,6 +20,7 @@ from data_prep import download_encoder
 from data_prep.download_encoder import ENCODERS, RECORD, Outcome, Published, download
 from ser_jax.common.errors import UserError
 from ser_jax.encoders import network, weights
+from tests.serving import serving
 
 SIZE = network.Size(n_mels=80, width=64, n_layers=2, mlp_width=128, n_positions=100)
 NAME = "whisper-tiny"
@@ -97,12 +98,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
 @pytest.fixture
 def server(monkeypatch):
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    with Server() as running:
-        thread = threading.Thread(target=running.serve_forever, args=(0.01,), daemon=True)
-        thread.start()
+    with serving(Server()) as running:
         yield running
-        running.stall.set()
-        running.shutdown()
 
 
 @pytest.fixture

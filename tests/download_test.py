@@ -20,6 +20,7 @@ from data_prep import download as data_prep_download
 from data_prep.corpora.release import read_manifest
 from data_prep.download import Outcome, download, mirror
 from ser_jax.common.errors import UserError
+from tests.serving import serving
 
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 72862\n"
 BODIES = {f"AudioWAV/{i}.wav": bytes([i]) * 100_000 for i in range(1, 5)}
@@ -82,12 +83,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
 @pytest.fixture
 def server(monkeypatch):
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    with Server() as running:
-        thread = threading.Thread(target=running.serve_forever, args=(0.01,), daemon=True)
-        thread.start()
+    with serving(Server()) as running:
         yield running
-        running.stall.set()
-        running.shutdown()
 
 
 def get(root: Path, server: Server, manifest=MANIFEST, **kwargs) -> Outcome:
