@@ -45,13 +45,19 @@ def process_pool(n_processes: int) -> Iterator[ProcessPoolExecutor]:
             # killed, or for the rest of a result that a killed worker has begun to send.
             deadline, started = time.monotonic() + GRACE, list(pool._processes.values())
             pool.shutdown(wait=False, cancel_futures=True)
+            ended_by = set()
             for worker in started:
                 worker.join(max(0.0, deadline - time.monotonic()))
+                ended_by.add(worker.exitcode)
                 worker.kill()
                 worker.join()
-            interrupts.check()  # SIGTERM may have reached the workers too
+            interrupts.check()
             if isinstance(error, KeyboardInterrupt):
                 raise
+            # SIGTERM may reach the workers before it reaches this process. (The pool sends it too,
+            # to the workers that are left when one has ended.)
+            if ended_by <= {None, -signal.SIGTERM}:
+                raise KeyboardInterrupt from error
             raise UserError(
                 "a worker process was killed, most likely because memory ran out; free some memory "
                 "and run again."

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from data_prep.workers import process_pool
 from ser_jax.common import interrupts
 from ser_jax.common.concurrency import map_ahead
 
@@ -114,11 +115,20 @@ def test_signal_to_all_processes_of_a_pool(number, delay):
     time.sleep(delay)
     os.killpg(process.pid, number)
     _, text = process.communicate(timeout=30)
-    assert process.returncode == 130
+    assert process.returncode == 130, text
     assert "error: interrupted" in text
     assert "memory" not in text, text
     # The standard library's pool may complain that SIGTERM has killed its workers.
     assert number == signal.SIGTERM or "Traceback" not in text, text
+
+
+def test_workers_ended_by_sigterm_are_no_lack_of_memory():
+    """It may reach them before it reaches their parent."""
+    with pytest.raises(KeyboardInterrupt), process_pool(2) as pool:
+        waiting = [pool.submit(time.sleep, 30) for _ in range(2)]
+        for worker in pool._processes.values():
+            os.kill(worker.pid, signal.SIGTERM)
+        waiting[0].result()
 
 
 def test_ctrl_c_in_a_callback_of_the_garbage_collector_is_raised_after_it(capsys):
