@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+import types
 from pathlib import Path
 
 import pytest
@@ -144,6 +145,17 @@ def test_ctrl_c_in_a_callback_of_the_garbage_collector_is_raised_after_it(capsys
         pytest.fail("lost")
     assert (signal.getsignal(signal.SIGINT), sys.unraisablehook) == before
     assert not capsys.readouterr().err
+
+
+def test_hook_that_was_set_within_a_program_outlasts_it(monkeypatch):
+    before = []
+    monkeypatch.setattr(sys, "unraisablehook", before.append)
+    with interrupts.never_lost():
+        within = sys.unraisablehook
+        sys.unraisablehook = hook = lambda unraisable: within(unraisable)
+    assert sys.unraisablehook is hook
+    hook(unraisable := types.SimpleNamespace(exc_type=KeyboardInterrupt))  # raises no alarm
+    assert before == [unraisable]
 
 
 @BOTH

@@ -1,5 +1,6 @@
 """Training learns, resumes bit for bit, and refuses invalid input."""
 
+import asyncio
 import dataclasses
 import json
 import logging
@@ -15,6 +16,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+import tensorstore
 from absl import logging as absl_logging
 
 from ser_jax.common import files
@@ -367,6 +369,27 @@ def test_threads_of_orbax_that_fail_after_the_block_say_nothing(tmp_path, caplog
     for path in (checkpoints.ocp.__file__, "/somewhere/else.py"):
         logger.handle(logger.makeRecord("absl", logging.ERROR, path, 1, path, (), None))
     assert caplog.messages == ["/somewhere/else.py"]
+
+
+def test_writes_that_end_after_a_failed_save_say_nothing(tmp_path, monkeypatch):
+    """Orbax closes its event loop at the first failure, before TensorStore's other writes end."""
+    told = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda unraisable: told.append(unraisable.exc_value))
+    with checkpoints.Writer(tmp_path, {}):
+        pass
+    late, loop = tensorstore.Promise.new(), asyncio.new_event_loop()
+
+    async def wait():
+        await late[1]
+
+    task = loop.create_task(wait())
+    loop.run_until_complete(asyncio.sleep(0))
+    loop.close()
+    late[0].set_result(None)
+    assert not told
+    sys.unraisablehook(types.SimpleNamespace(object=None, exc_value=RuntimeError("another")))
+    assert [str(error) for error in told] == ["another"]
+    task._log_destroy_pending = False
 
 
 def test_best_weights_before_a_failure_are_saved(tiny, tiny_records, tmp_path, monkeypatch):

@@ -81,7 +81,7 @@ def never_lost() -> Iterator[None]:
     Python ignores exceptions in finalisers and in callbacks of the garbage collector, and an
     interrupted import may end in an ImportError.
     """
-    received, hook = False, sys.unraisablehook
+    received, ended, hook = False, False, sys.unraisablehook
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -95,7 +95,7 @@ def never_lost() -> Iterator[None]:
         (_current() or interrupt)(signal.SIGINT, frame)
 
     def note(unraisable: Any) -> None:
-        if issubclass(unraisable.exc_type, KeyboardInterrupt):
+        if issubclass(unraisable.exc_type, KeyboardInterrupt) and not ended:
             signal.setitimer(signal.ITIMER_REAL, _SOON)  # when the finaliser has ended
         else:
             hook(unraisable)
@@ -114,7 +114,9 @@ def never_lost() -> Iterator[None]:
             raise KeyboardInterrupt from error
         raise
     finally:
+        ended = True
         signal.setitimer(signal.ITIMER_REAL, 0)
-        sys.unraisablehook = hook
+        if sys.unraisablehook is note:  # else a later hook, which may still be needed, calls it
+            sys.unraisablehook = hook
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -11,9 +11,13 @@ independent of the devices and of the layout.
 """
 
 import contextlib
+import functools
 import hashlib
 import logging
 import shutil
+import sys
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -88,8 +92,6 @@ class Writer:
             self._finish(checkpointer)
 
     def __enter__(self) -> "Writer":
-        # Orbax logs what it raises, also in threads that end after the block.
-        absl_logging.get_absl_logger().addFilter(_is_not_orbax)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
@@ -113,8 +115,26 @@ class Writer:
                 self._begun.pop(checkpointer).result()
 
 
+def _silence_failures() -> None:
+    """Keep off stderr what Orbax also raises; for good, since its threads may outlive a save."""
+    absl_logging.get_absl_logger().addFilter(_is_not_orbax)
+    warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
+    if getattr(sys.unraisablehook, "func", None) is not _report_unraisable:
+        sys.unraisablehook = functools.partial(_report_unraisable, sys.unraisablehook)
+
+
 def _is_not_orbax(record: logging.LogRecord) -> bool:
     return "orbax" not in Path(record.pathname).parts
+
+
+def _report_unraisable(hook: Callable[[Any], None], unraisable: Any) -> None:
+    """Call a sys.unraisablehook, unless TensorStore is late.
+
+    Orbax closes its event loop at the first failure; TensorStore, which cannot tell whose write or
+    read has ended, then finds it closed, once an array.
+    """
+    if unraisable.object is not None or str(unraisable.exc_value) != "Event loop is closed":
+        hook(unraisable)
 
 
 def load_last(workdir: Path, like: TrainState) -> tuple[int, TrainState] | None:
@@ -222,6 +242,7 @@ def _folder(workdir: Path, name: str) -> Path:
 def _checkpointer(
     workdir: Path, name: str, context: ocp.Context | None = None
 ) -> ocp.training.Checkpointer:
+    _silence_failures()
     policy = ocp.training.preservation_policies.LatestN(1)
     folder = _folder(workdir, name)
     return ocp.training.Checkpointer(folder, context=context, preservation_policy=policy)
