@@ -63,6 +63,13 @@ def get_config() -> ConfigDict:
     augmentation.rate = (0.85, 1.15)  # above 1 is faster
     augmentation.seed = 0
 
+    # In addition, drawn anew for every clip in every epoch; zeros switch it off.
+    config.online_augmentation = online = ConfigDict()
+    online.time_masks = 0  # spans of frames that are hidden, each of up to …
+    online.time_mask_frames = 25
+    online.frequency_masks = 0  # likewise of columns
+    online.frequency_mask_columns = 10
+
     config.split = split = ConfigDict()
     # tfds, evar, random_file, emosuperb5, speaker_kfold, speaker_sentence, column
     split.name = "tfds"
@@ -88,6 +95,8 @@ def get_config() -> ConfigDict:
     optimizer.learning_rate = 1e-3
     optimizer.l2 = 0.01  # λ in λ·Σw² over the kernels, Keras's meaning: no ½
     optimizer.weight_decay = 0.0  # of kernels, decoupled from the gradient; usually in l2's place
+    optimizer.encoder_factor = 1.0  # of the rate, for the top layer of an encoder that trains too
+    optimizer.layer_decay = 1.0  # of the rate, from each of its layers to the one below
     optimizer.clip_norm = 0.0  # of the gradient, at most; 0 does not clip
     # Of the rate over all epochs: constant, or cosine (a linear rise for the share `warmup` of the
     # steps, then half a cosine down to 0). The plateau rule goes on top.

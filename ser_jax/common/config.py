@@ -17,7 +17,9 @@ _RULES: tuple[tuple[str, Callable[[float], bool], str], ...] = (
         optimizer.l2 optimizer.plateau_cooldown optimizer.min_learning_rate train.stopping_patience
         train.stopping_min_delta train.checkpoint_seconds replicas.at_once devices.replica
         devices.data report.clips_a_cell encoder.context optimizer.weight_decay
-        optimizer.clip_norm""",
+        optimizer.clip_norm optimizer.encoder_factor online_augmentation.time_masks
+        online_augmentation.time_mask_frames online_augmentation.frequency_masks
+        online_augmentation.frequency_mask_columns""",
     ),
     (
         "1 or more",
@@ -25,6 +27,7 @@ _RULES: tuple[tuple[str, Callable[[float], bool], str], ...] = (
         "train.epochs train.batch_size replicas.seeds evaluate.batch_size",
     ),
     ("in [0, 1)", lambda v: 0 <= v < 1, "train.dropout train.label_smoothing optimizer.warmup"),
+    ("above 0 and at most 1", lambda v: 0 < v <= 1, "optimizer.layer_decay"),
     ("between 0 and 1", lambda v: 0 < v < 1, "split.test_fraction split.val_fraction"),
 )
 _PATHS = ("records_dir", "init_from", "corpus.root", "corpus.tables_dir", "encoder.path")

@@ -34,6 +34,8 @@ class Encoder(nn.Module):
 
     size: Size
     dtype: str = "float32"  # of the arithmetic
+    n_trained: int = -1  # upper layers that have gradients; −1 is all, and what is below
+    rematerialise: bool = False  # compute each layer again for its gradient, to save memory
 
     @nn.compact
     def __call__(self, mel_BxTxM: jax.Array, n_attended_B: jax.Array) -> list[jax.Array]:
@@ -61,8 +63,12 @@ class Encoder(nn.Module):
         x = x + jnp.take(position_PxD, number_P, axis=0, mode="clip").astype(self.dtype)
         is_seen_BxP = number_P < n_attended_B[:, None]
         states = [x]
+        layer = nn.remat(Layer) if self.rematerialise else Layer
         for number in range(self.size.n_layers):
-            x = Layer(self.size, self.dtype, name=f"layer{number}")(x, is_seen_BxP)
+            if number == self.size.n_layers - self.n_trained:
+                *states, x = jax.lax.stop_gradient(states)
+                states.append(x)
+            x = layer(self.size, self.dtype, name=f"layer{number}")(x, is_seen_BxP)
             states.append(x)
         return [*states, norm(self.dtype, "final_norm")(x)]
 

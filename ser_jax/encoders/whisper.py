@@ -18,6 +18,8 @@ from ser_jax.encoders.embedding import Encoder
 from ser_jax.features import spectral
 from ser_jax.features.spec import Array, FeatureSpec
 
+SCALE = -40.0, 40.0  # dB: mean and sd that turn the log-mel into the network's input
+
 
 def front_end(n_mels: int) -> FeatureSpec:
     """Return the definition of the log-mel before its affine step."""
@@ -77,7 +79,8 @@ class Whisper(Encoder):
         padded_BxS = xp.concatenate([reflected_BxS, padded_BxS], axis=1)[:, :n_needed]
         all_B = xp.full_like(n_samples_B, padded_BxS.shape[1])
         decibel_BxTxM = spectral.planes(spec, padded_BxS, all_B)["log_mel"]
-        return (decibel_BxTxM[:, :n_frames] / 10 + 4) / 4
+        mean, sd = SCALE
+        return (decibel_BxTxM[:, :n_frames] - mean) / sd
 
     def _states(
         self,

@@ -3,13 +3,16 @@
 Axes: B batch, L vector length, T frames, F coefficients, C classes.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
 
 from ser_jax.common.errors import UserError
+
+RateFactors = Callable[[tuple[str, ...]], float]  # names of a parameter's modules, and its own
 
 
 class Network(nn.Module, kw_only=True):
@@ -25,6 +28,9 @@ class Network(nn.Module, kw_only=True):
 
     input_kind: ClassVar[str] = "plane"  # x_BxTxF; or "vector", x_BxL
     takes_steps: ClassVar[bool] = True  # of an optimiser; or is fitted, see train.classical
+    # Mean and sd that pretrained weights expect of every column, in place of the training part's.
+    normalisation: ClassVar[tuple[float, float] | None] = None
+    is_pretrained: ClassVar[bool] = False  # begins with the weights at encoder.path
 
     def __call__(
         self,
@@ -55,6 +61,28 @@ class Network(nn.Module, kw_only=True):
     @nn.nowrap
     def check(self) -> None:
         """Raise a UserError if a field of the config section has an invalid value."""
+
+    @nn.nowrap
+    def check_features(self, settings: Mapping[str, Any]) -> None:
+        """Raise a UserError unless these settings of the features are those the network needs."""
+
+    @classmethod
+    def read_fields(cls, fields: Mapping[str, Any], encoder: Path) -> dict[str, Any]:
+        """Return those of its fields that a file of pretrained weights decides."""
+        return {}
+
+    @nn.nowrap
+    def pretrained(self, encoder: Path) -> dict[str, Any]:
+        """Return parameters to begin with in place of random ones, by the name of their module.
+
+        Raises:
+          UserError: there is no encoder, or it is damaged.
+        """
+        return {}
+
+    @nn.nowrap
+    def rate_factors(self, encoder_factor: float, layer_decay: float) -> RateFactors | None:
+        """Return the factors of the learning rate; None if all are 1. They are hashable."""
 
     @nn.nowrap
     def check_sizes(self, *keys: str) -> None:

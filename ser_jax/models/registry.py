@@ -2,13 +2,17 @@
 
 import dataclasses
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
+
+from ml_collections import ConfigDict
 
 from ser_jax.common.errors import UserError
 from ser_jax.models.classical import Classical
 from ser_jax.models.cnn import CNN1D, CNN2D, PaperCNN
 from ser_jax.models.network import Network, check_choice
 from ser_jax.models.probe import Probe
+from ser_jax.models.whisper import Whisper
 
 DTYPES = ("float32", "bfloat16")
 
@@ -17,6 +21,7 @@ MODELS: dict[str, type[Network]] = {
     "cnn2d": CNN2D,
     "paper": PaperCNN,
     "probe": Probe,
+    "whisper": Whisper,
     "classical": Classical,
 }
 
@@ -57,6 +62,18 @@ def from_config(config: Mapping[str, Any], n_classes: int) -> Network:
     fields = {key: value for key, value in config["model"].items() if key != "name"}
     dtype = config["train"]["compute_dtype"]
     return build(config["model"]["name"], n_classes, fields, dtype=dtype)
+
+
+def complete(config: ConfigDict) -> None:
+    """Set, in a whole config, the fields of its network that the file at encoder.path decides.
+
+    Raises:
+      UserError: they are to be read, and there is no encoder.
+    """
+    if config.model.name in MODELS:
+        fields = {key: value for key, value in config.model.items() if key != "name"}
+        network = MODELS[config.model.name]
+        config.model.update(network.read_fields(fields, Path(config.encoder.path)))
 
 
 def field_names(name: str) -> list[str]:

@@ -21,7 +21,8 @@ from ser_jax.data.records import Records
 from ser_jax.data.splits import Clips, Split
 from ser_jax.models import registry
 from ser_jax.pages.numbers import percent
-from ser_jax.train.optimizer import make_optimizer, make_plateau, regularised
+from ser_jax.train.online_augmentation import OnlineAugmentation
+from ser_jax.train.optimizer import make_optimizer, make_plateau, settings_of
 from ser_jax.train.replicas import Replica, expand
 from ser_jax.train.state import Normalisation, TrainState, create_state, make_hyper
 from ser_jax.train.step import MONITORS
@@ -134,11 +135,20 @@ def _plan(
         fold: splits.make(config.split.name, clips, fold=fold, **protocol)
         for fold in dict.fromkeys(replica.fold for replica in replicas)
     }
+    registry.complete(config)
     model = registry.from_config(config, len(clips.label_names))
+    model.check_features(config.features)
     if (model.input_kind == "vector") != (config.input.kind == "vector"):
         raise UserError(
             f"model.name={config.model.name} takes a {model.input_kind}, and input.kind is "
             f"{config.input.kind}; a vector is input.kind=vector, a plane is mfcc or log_mel."
+        )
+    if OnlineAugmentation(**config.online_augmentation) and (
+        model.input_kind == "vector" or not model.takes_steps
+    ):
+        raise UserError(
+            f"online_augmentation does not apply to model.name={config.model.name}, which is not "
+            "trained on planes step by step; set its numbers of masks to 0."
         )
     if config.train.monitor not in MONITORS:
         raise UserError(
@@ -159,13 +169,16 @@ def initial_states(experiment: Experiment) -> list[TrainState]:
     """Return a fresh state per replica, normalised by its own training set.
 
     Raises:
+      UserError: the network begins with an encoder that is not there, or is damaged.
       LeakageError: the training set, its views or the normalisation would see evaluation data.
     """
     normalisations = {fold: _normalisation(experiment, fold) for fold in experiment.splits}
     config, examples = experiment.config, experiment.examples
     shape = (config.train.batch_size, examples.max_frames, examples.width)
     example_input = features.model_input(jnp.zeros(shape), config.input.kind)
-    optimizer, plateau = make_optimizer(*regularised(config)), make_plateau(config.optimizer)
+    optimizer = make_optimizer(*settings_of(config, experiment.model))
+    plateau = make_plateau(config.optimizer)
+    pretrained = experiment.model.pretrained(Path(config.encoder.path))
     states = []
     for replica in experiment.replicas:
         hyper = make_hyper(
@@ -185,6 +198,7 @@ def initial_states(experiment: Experiment) -> list[TrainState]:
                 seed=replica.seed,
                 hyper=hyper,
                 normalisation=normalisations[replica.fold],
+                pretrained=pretrained,
             )
         )
     return states
@@ -262,9 +276,11 @@ def _normalisation(experiment: Experiment, fold: int) -> Normalisation:
         trained_on=examples.clip_N[train_M],
         normalised_on=examples.clip_N[train_M],
     )
-    mean_F, sd_F = np.zeros(examples.width, np.float32), np.ones(examples.width, np.float32)
-    if experiment.config.input.normalise:
+    if experiment.config.input.normalise and not experiment.model.normalisation:
         mean_F, sd_F = fit_normalisation(examples, train_M)
+    else:
+        mean, sd = experiment.model.normalisation or (0.0, 1.0)
+        mean_F, sd_F = (np.full(examples.width, value, np.float32) for value in (mean, sd))
     return Normalisation(jnp.asarray(mean_F), jnp.asarray(sd_F))
 
 

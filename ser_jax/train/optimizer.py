@@ -11,6 +11,7 @@ import optax
 from ml_collections import ConfigDict
 
 from ser_jax.common.errors import UserError
+from ser_jax.models.network import Network, RateFactors
 
 # Keras's defaults differ from optax's. The step applies the learning rate.
 OPTIMIZERS = {
@@ -24,7 +25,10 @@ Schedule = Callable[[jax.Array], jax.Array]  # step → factor of the learning r
 
 @functools.cache  # runs of equal settings get the same object, and so share their programs
 def make_optimizer(
-    name: str, weight_decay: float = 0.0, clip_norm: float = 0.0
+    name: str,
+    weight_decay: float = 0.0,
+    clip_norm: float = 0.0,
+    factors: RateFactors | None = None,
 ) -> optax.GradientTransformation:
     """Return the transformation from gradients to directions, without a learning rate.
 
@@ -33,25 +37,37 @@ def make_optimizer(
       weight_decay: of kernels, decoupled from the gradient as in AdamW (Loshchilov & Hutter, 2019);
         0 leaves it out.
       clip_norm: gradients of a larger norm are scaled down to it; 0 leaves them.
+      factors: of the learning rate, see Network.rate_factors.
 
     Raises:
       UserError: an unknown name.
     """
     if name not in OPTIMIZERS:
         raise UserError(f"optimizer.name={name!r} is unknown; use one of {', '.join(OPTIMIZERS)}.")
-    if not weight_decay and not clip_norm:
+    if not weight_decay and not clip_norm and not factors:
         return OPTIMIZERS[name]()  # its own state, as in earlier checkpoints
     steps = [OPTIMIZERS[name]()]
     if clip_norm:
         steps.insert(0, optax.clip_by_global_norm(clip_norm))
     if weight_decay:
         steps.append(optax.add_decayed_weights(weight_decay, mask=kernels))
+    if factors:
+        steps.append(optax.stateless(functools.partial(_scaled, factors)))
     return optax.chain(*steps)
 
 
-def regularised(config: ConfigDict) -> tuple[str, float, float]:
-    """Return the arguments of `make_optimizer` that a whole config gives."""
-    return config.optimizer.name, config.optimizer.weight_decay, config.optimizer.clip_norm
+def settings_of(config: ConfigDict, model: Network) -> tuple[str, float, float, RateFactors | None]:
+    """Return the arguments of `make_optimizer` that a whole config and its network give."""
+    own = config.optimizer
+    factors = model.rate_factors(own.encoder_factor, own.layer_decay)
+    return own.name, own.weight_decay, own.clip_norm, factors
+
+
+def _scaled(factors: RateFactors, updates: Any, params: Any) -> Any:
+    del params
+    return jax.tree_util.tree_map_with_path(
+        lambda path, update: update * factors(tuple(step.key for step in path)), updates
+    )
 
 
 @functools.cache

@@ -4,6 +4,8 @@ Axes: F feature columns, C classes. Any leaf may get a leading replica axis from
 """
 
 import functools
+import types
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -103,11 +105,20 @@ def create_state(
     seed: int,
     hyper: Hyper,
     normalisation: Normalisation,
+    pretrained: Mapping[str, Any] = types.MappingProxyType({}),
 ) -> TrainState:
-    """Initialise a state; `example_input` is a batch of model input, used for its shape alone."""
+    """Initialise a state.
+
+    Args:
+      model, optimizer, plateau, hyper, normalisation: of the replica.
+      example_input: a batch of model input, used for its shape alone.
+      seed: of the initial weights and of dropout.
+      pretrained: parameters in place of random ones, by the name of their module.
+    """
     init_key, key = jax.random.split(jax.random.key(seed))
     variables = _initial_variables(model, init_key, example_input)
-    params, batch_stats = variables["params"], variables.get("batch_stats", {})
+    params = {**variables["params"], **jax.tree.map(jnp.asarray, dict(pretrained))}
+    batch_stats = variables.get("batch_stats", {})
     zero = jnp.zeros((), jnp.int32)
     state = TrainState(
         step=zero,

@@ -15,6 +15,7 @@ import optax
 from ser_jax import features
 from ser_jax.data.loader import Batch
 from ser_jax.train.objectives import cross_entropy, l2_penalty
+from ser_jax.train.online_augmentation import NONE, OnlineAugmentation, augment
 from ser_jax.train.optimizer import Schedule, constant
 from ser_jax.train.state import Best, Normalisation, Sums, TrainState
 
@@ -26,12 +27,16 @@ def make_train_step(
     optimizer: optax.GradientTransformation,
     kind: str,
     schedule: Schedule = constant,
+    augmentation: OnlineAugmentation = NONE,
 ) -> Callable[[TrainState, Batch], TrainState]:
     """Return (state, batch) → state, with the batch's metrics added to state.sums."""
 
     def train_step(state: TrainState, batch: Batch) -> TrainState:
         hyper = state.hyper
-        x = normalised_input(state.normalisation, batch, kind)
+        x, key = normalised_input(state.normalisation, batch, kind), step_key(state)
+        if augmentation:
+            key, own_key = jax.random.split(key)
+            x = augment(augmentation, own_key, x, batch.n_frames_B)
 
         def loss_fn(params: Any) -> tuple[jax.Array, tuple]:
             logits_BxC, updated = model.apply(
@@ -41,7 +46,7 @@ def make_train_step(
                 dropout_rate=hyper.dropout,
                 mask_B=batch.mask_B,
                 n_frames_B=batch.n_frames_B,
-                rngs={"dropout": jax.random.fold_in(state.key, state.step)},
+                rngs={"dropout": key},
                 mutable=["batch_stats"],
             )
             entropy = cross_entropy(logits_BxC, batch, hyper)
@@ -155,6 +160,11 @@ def normalised_input(normalisation: Normalisation, batch: Batch, kind: str) -> j
     x_BxTxF = (batch.x_BxTxF - normalisation.mean_F) / normalisation.sd_F
     inside_BxT = jnp.arange(x_BxTxF.shape[1]) < batch.n_frames_B[:, None]
     return features.model_input(jnp.where(inside_BxT[..., None], x_BxTxF, 0.0), kind)
+
+
+def step_key(state: TrainState) -> jax.Array:
+    """Return the key of all that is random in the next step."""
+    return jax.random.fold_in(state.key, state.step)
 
 
 def current_learning_rate(state: TrainState, schedule: Schedule = constant) -> jax.Array:

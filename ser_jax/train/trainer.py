@@ -20,12 +20,13 @@ from ser_jax.parallel import mesh, placement, programs
 from ser_jax.parallel.mesh import Layout
 from ser_jax.train import checkpoints
 from ser_jax.train.experiment import Experiment
+from ser_jax.train.online_augmentation import OnlineAugmentation
 from ser_jax.train.optimizer import (
     Schedule,
     make_optimizer,
     make_plateau,
     make_schedule,
-    regularised,
+    settings_of,
 )
 from ser_jax.train.state import Sums, TrainState, Weights
 from ser_jax.train.step import make_end_of_epoch, make_train_step, skip_if_idle
@@ -52,8 +53,11 @@ class Trainer:
             config.optimizer.warmup,
             config.train.epochs * experiment.n_steps,
         )
-        optimizer = make_optimizer(*regularised(config))
-        step = _train_step(experiment.model, optimizer, config.input.kind, self.schedule)
+        optimizer = make_optimizer(*settings_of(config, experiment.model))
+        augmentation = OnlineAugmentation(**config.online_augmentation)
+        step = _train_step(
+            experiment.model, optimizer, config.input.kind, self.schedule, augmentation
+        )
         layout = mesh.make_layout(config, len(states))
         # The examples come first: the memory that they leave limits the groups.
         self.loader = BatchLoader(experiment.examples, layout)
@@ -142,9 +146,13 @@ _shared = functools.lru_cache(maxsize=16)
 
 @_shared
 def _train_step(
-    model: nn.Module, optimizer: optax.GradientTransformation, kind: str, schedule: Schedule
+    model: nn.Module,
+    optimizer: optax.GradientTransformation,
+    kind: str,
+    schedule: Schedule,
+    augmentation: OnlineAugmentation,
 ) -> Callable[[TrainState, Batch], TrainState]:
-    return make_train_step(model, optimizer, kind, schedule)
+    return make_train_step(model, optimizer, kind, schedule, augmentation)
 
 
 @_shared

@@ -8,6 +8,8 @@ from ml_collections import ConfigDict
 from ser_jax.common import files
 from ser_jax.common.config import flatten
 from ser_jax.common.errors import UserError
+from ser_jax.encoders import weights
+from ser_jax.models import registry
 from ser_jax.parallel import processes
 from ser_jax.train import checkpoints, metric_log
 
@@ -16,8 +18,9 @@ from ser_jax.train import checkpoints, metric_log
 # may lead elsewhere, to the same weights.
 _MAY_CHANGE = """name records_dir corpus.title corpus.root corpus.tables_dir encoder.path
     train.epochs train.checkpoint_seconds train.tensorboard input.memory_limit_gb replicas.strategy
-    replicas.at_once devices.replica devices.data report.clips_a_cell""".split()
+    replicas.at_once devices.replica devices.data report.clips_a_cell model.size""".split()
 _SOURCE = "init_from_sha256"  # of the weights that the run started from
+_ENCODER = "encoder_sha256"  # of the encoder's, if it trains too; they have the model's size
 
 # Keys that earlier runs lack, with the values that say what those runs did.
 _ADDED = {
@@ -29,6 +32,12 @@ _ADDED = {
     "encoder.context": 0.0,
     "optimizer.weight_decay": 0.0,
     "optimizer.clip_norm": 0.0,
+    "optimizer.encoder_factor": 1.0,
+    "optimizer.layer_decay": 1.0,
+    "online_augmentation.time_masks": 0,
+    "online_augmentation.time_mask_frames": 25,
+    "online_augmentation.frequency_masks": 0,
+    "online_augmentation.frequency_mask_columns": 10,
     "optimizer.schedule": "constant",
     "optimizer.warmup": 0.0,
 }
@@ -63,6 +72,12 @@ def claim(
             checkpoints.checksum(Path(config.init_from))
             if is_training or moved
             else before[_SOURCE]
+        )
+    if registry.MODELS[config.model.name].is_pretrained:
+        content[_ENCODER] = (
+            before[_ENCODER]
+            if before and not is_training
+            else files.sha256_of(weights.file_in(Path(config.encoder.path)))
         )
     if before:
         now = flatten(content)
