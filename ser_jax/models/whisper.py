@@ -104,7 +104,8 @@ class Whisper(Network):
                 f"clips of {x.shape[1]} frames are longer than the encoder takes; set "
                 f"--config.input.max_frames={self._size.n_positions * encoder_network.STRIDE}."
             )
-        n_missing = n_positions * encoder_network.STRIDE - x.shape[1]
+        # One position more, since the convolutions of the last one look beyond it.
+        n_missing = (n_positions + 1) * encoder_network.STRIDE - x.shape[1]
         x_BxTxM = jnp.pad(x, ((0, 0), (0, n_missing), (0, 0)))
         inside_BxTx1 = (jnp.arange(x_BxTxM.shape[1]) < n_frames_B[:, None])[..., None]
         peak_Bx1x1 = jnp.max(
@@ -115,7 +116,7 @@ class Whisper(Network):
         encoder = encoder_network.Encoder(
             self._size, self.dtype, self.trained_layers, self.rematerialise, name=ENCODER
         )
-        states = encoder(x_BxTxM, n_positions_B)
+        states = [state_BxPxD[:, :n_positions] for state_BxPxD in encoder(x_BxTxM, n_positions_B)]
         weight_N = nn.softmax(self.param("state_weights", nn.initializers.zeros, (len(states),)))
         mixed_BxPxD = sum(
             weight * encoder_network.norm(self.dtype, f"state{number}_norm")(state_BxPxD)
