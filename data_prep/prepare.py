@@ -1,5 +1,6 @@
 """A config → the folder of its records, which are built if they are missing or stale."""
 
+import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from ser_jax.audio.files import foreign_note
 from ser_jax.common import files
 from ser_jax.common.errors import UserError
 from ser_jax.features import FeatureSpec
+
+N_NAMED = 3  # of the files that are odd in the same way
 
 
 def prepare(
@@ -56,7 +59,7 @@ def prepare(
             label_map=config.corpus.label_map,
         )
         print(f"{root} does not exist; using the records in {folder}.")
-        _note_libraries(folder)
+        _describe(folder, config)
         return folder
 
     corpus = read_corpus(config)
@@ -75,14 +78,22 @@ def prepare(
     records_recipe = recipe.Recipe(corpus, features, augmentation, config.records_dtype, encoder)
     folder = build.build(records_recipe, records_dir, beam_config)
     print(f"Records: {folder}")
-    _note_libraries(folder)
+    _describe(folder, config)
     return folder
 
 
-def _note_libraries(folder: Path) -> None:
-    """Say which libraries computed the records, if they are not those here."""
+def _describe(folder: Path, config: ConfigDict) -> None:
+    """Say which files of the records are odd, and which libraries computed them, if not these."""
     path = folder / "metadata.json"
     metadata = files.read_json(path, remedy=f"delete {folder} to have it built again")
+    if noted := metadata.get("noted"):  # earlier versions have noted nothing
+        print("NOTE: files that are not as they should be are used as far as they go:")
+        for kind in sorted({kind for kinds in noted.values() for kind in kinds}):
+            paths = [path for path, kinds in noted.items() if kind in kinds]
+            more = f", and {len(paths) - N_NAMED:,} more" if len(paths) > N_NAMED else ""
+            print(f"  {kind}: {', '.join(paths[:N_NAMED])}{more}")
+        name, root = config.corpus.name, shlex.quote(config.corpus.root)
+        print(f"python -m data_prep.verify --corpus={name} --root={root} shows them with remedies.")
     if others := recipe.other_libraries(metadata["settings"]):
         print(f"They were computed with {others}.")
 
@@ -99,6 +110,7 @@ def feature_spec(config: ConfigDict) -> FeatureSpec:
 
     path, kept = Path(config.encoder.path), {**config.encoder}
     del kept["path"]
+    kept["sampling_rate"] = config.features.sampling_rate
     return FeatureSpec(**config.features, encoder=loading.describe(path, **kept))
 
 

@@ -71,6 +71,8 @@ def settings(spec: FeatureSpec, augmentation: Augmentation, dtype: str) -> dict[
     features = dataclasses.asdict(spec)
     if not spec.encoder:
         del features["encoder"]  # as in records that are older than encoders
+    elif spec.encoder.least == 1:
+        del features["encoder"]["least"]  # as in records that are older than other encoders
     values = {
         "features": features,
         "augmentation": dataclasses.asdict(augmentation),

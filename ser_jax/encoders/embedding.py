@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ser_jax.features.spec import Array, EncoderSpec
+from ser_jax.features.spec import Array, EncoderSpec, n_positions
 
 # Clips are padded to a multiple of this, so that few lengths are compiled and little is wasted.
 _POSITIONS_PER_STEP = 16
@@ -25,24 +25,28 @@ class Encoder(abc.ABC):
     Attributes:
       sampling_rate: of the waveforms, Hz.
       hop_length: samples from one position to the next.
+      least: samples that have one position.
       n_states: how many hidden states a position has, the input of the first layer included.
       width: D, of a hidden state.
       longest: positions of the longest input.
+      takes_batches: whether several clips at once are faster, on an accelerator.
     """
 
     sampling_rate: int
     hop_length: int
+    least: int = 1
     n_states: int
     width: int
     longest: int
+    takes_batches: bool = True
 
     @abc.abstractmethod
     def states(
         self, waveform_BxS: Array, n_samples_B: Array, context: int, numbers: Sequence[int]
     ) -> list[Array]:
-        """Return some hidden states of a padded batch, BxPxD each with P = ⌈S/hop⌉.
+        """Return some hidden states of a padded batch, BxPxD each with P = n_positions(S).
 
-        What lies past the end of a clip must not change the states of its own ⌈n/hop⌉ positions.
+        What lies past the end of a clip must not change the states of its own n_positions(n).
 
         Args:
           waveform_BxS: float32, full scale ±1.
@@ -50,6 +54,10 @@ class Encoder(abc.ABC):
           context: positions that see one another, silence after a shorter clip included.
           numbers: of the hidden states to return, from 0 to n_states − 1.
         """
+
+    def n_positions(self, n_samples):
+        """Return the number of positions in `n_samples` samples (an int or an array)."""
+        return n_positions(n_samples, self.hop_length, self.least)
 
     def embed(self, spec: EncoderSpec, waveform_BxS: Array, n_samples_B: Array) -> Array:
         """Return the plane of a padded batch of clips, BxTxF, zero past the end of a clip.
@@ -66,12 +74,13 @@ class Encoder(abc.ABC):
     def _embed(self, spec: EncoderSpec, waveform_BxS: Array, n_samples_B: Array) -> jax.Array:
         context = min(round(spec.context * self.sampling_rate / self.hop_length), self.longest)
         states = self.states(waveform_BxS, n_samples_B, context, spec.kept)
-        return _POOLS[spec.pooling](states, -(-n_samples_B // self.hop_length))
+        return _POOLS[spec.pooling](states, self.n_positions(n_samples_B))
 
     def _embed_on_host(
         self, spec: EncoderSpec, waveform_BxS: np.ndarray, n_samples_B: np.ndarray
     ) -> np.ndarray:
-        n_at_once = 1 if jax.default_backend() == "cpu" else _CLIPS_PER_CALL
+        one = jax.default_backend() == "cpu" or not self.takes_batches
+        n_at_once = 1 if one else _CLIPS_PER_CALL
         planes_of = [[] for _ in n_samples_B]  # of each clip's windows
         for length, windows in self._windows(n_samples_B).items():
             for first in range(0, len(windows), n_at_once):
@@ -92,11 +101,15 @@ class Encoder(abc.ABC):
 
     def _windows(self, n_samples_B: np.ndarray) -> dict[int, list["_Window"]]:
         """Cut clips into windows, and return them by the number of samples to pad them to."""
-        longest, step = self.longest * self.hop_length, _POSITIONS_PER_STEP * self.hop_length
+        step = _POSITIONS_PER_STEP * self.hop_length
+        # The positions of the windows are those of the clip; the last one may see samples of the
+        # next window.
+        longest = self.longest * self.hop_length + self.least - 1
         windows = collections.defaultdict(list)
         for clip, n_samples in enumerate(map(int, n_samples_B)):
-            for start in range(0, n_samples, longest):
-                n = min(longest, n_samples - start)
+            for first in range(0, self.n_positions(n_samples), self.longest):
+                start = first * self.hop_length
+                n = max(1, min(longest, n_samples - start))
                 windows[min(longest, -(-n // step) * step)].append(_Window(clip, start, n))
         return windows
 
@@ -104,7 +117,7 @@ class Encoder(abc.ABC):
         """Return the plane of a clip, TxF, from those of its windows."""
         if spec.pooling == "positions":
             planes = sorted(planes, key=lambda plane: plane[0].start)
-            return np.concatenate([x_TxF[: -(-w.n // self.hop_length)] for w, x_TxF in planes])
+            return np.concatenate([x_TxF[: self.n_positions(w.n)] for w, x_TxF in planes])
         if len(planes) == 1:
             return planes[0][1]
         share_W = np.array([window.n for window, _ in planes]) / sum(w.n for w, _ in planes)

@@ -52,6 +52,7 @@ class EncoderSpec:
     pooling: str = "statistics"  # or "positions"
     states: tuple[int, ...] = ()  # numbers of the hidden states to keep; () keeps all
     context: float = 0.0  # s that positions see, silence after a shorter clip included
+    least: int = 1  # samples that have one position; another one begins hop_length samples later
 
     def __post_init__(self):
         object.__setattr__(self, "states", tuple(self.states))  # JSON gives lists
@@ -76,6 +77,10 @@ class EncoderSpec:
     def n_columns(self) -> int:
         """The number of columns of the plane."""
         return self.width * (2 if self.pooling == "statistics" else len(self.kept))
+
+    def n_positions(self, n_samples):
+        """Return the number of positions in `n_samples` samples (an int or an array)."""
+        return n_positions(n_samples, self.hop_length, self.least)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,7 +143,7 @@ class FeatureSpec:
         if self.fixed_frames:
             return 0 * n_samples + len(self.encoder.kept)
         if self.encoder:
-            return -(-n_samples // self.encoder.hop_length)
+            return self.encoder.n_positions(n_samples)
         if self.centered:
             return 1 + n_samples // self.hop_length
         beyond_first = (n_samples - self.frame_length) // self.hop_length
@@ -149,8 +154,14 @@ class FeatureSpec:
         if self.fixed_frames:
             return LONGEST_EMBEDDED * self.sampling_rate
         if self.encoder:
-            return n_frames * self.encoder.hop_length
+            return n_frames * self.encoder.hop_length + self.encoder.least - 1
         return n_frames * self.hop_length + (0 if self.centered else self.frame_length)
+
+
+def n_positions(n_samples, hop_length: int, least: int = 1):
+    """Return an encoder's positions in `n_samples` samples (an int or an array): at least one."""
+    positions = -(-(n_samples + 1 - least) // hop_length)
+    return positions + (1 - positions) * (positions < 1)
 
 
 def model_input(x_BxTxF: Array, kind: str) -> Array:

@@ -98,7 +98,8 @@ def load(workdir: Path) -> TrainedModel:
     weights = jax.device_get(checkpoints.weights_of(best))  # slicing on a device would compile
     spec, encoder = FeatureSpec(**metadata["features"]), None
     if spec.encoder:
-        encoder = loading.load(Path(config["encoder"]["path"]), spec.encoder)
+        path = Path(config["encoder"]["path"])
+        encoder = loading.load(path, spec.encoder, spec.sampling_rate)
     return TrainedModel(
         config=config,
         corpus=metadata["corpus"],
