@@ -17,6 +17,7 @@ from ser_jax.common.errors import UserError
 
 ROOT = Path(__file__).parents[1]
 BAD = "1001_DFA_DIS_XX"
+CUT = "1001_DFA_FEA_XX"
 
 
 @pytest.fixture(scope="module")
@@ -29,6 +30,8 @@ def root(made_corpus, tmp_path_factory) -> Path:
     """The synthetic corpus with one damaged clip."""
     root = shutil.copytree(made_corpus, tmp_path_factory.mktemp("beam") / "corpus")
     (root / "AudioWAV" / f"{BAD}.wav").write_bytes(b"")
+    cut = root / "AudioWAV" / f"{CUT}.wav"
+    cut.write_bytes(cut.read_bytes()[:-1000])
     return root
 
 
@@ -63,6 +66,8 @@ def test_beam_writes_the_same_files_in_two_processes(
     assert folder.parent.name == local.parent.name
     assert contents(folder) == contents(local)
     assert list(files.read_json(folder / "metadata.json")["left_out"]) == [BAD]
+    noted = files.read_json(folder / "metadata.json")["noted"]
+    assert noted == {str(root / "AudioWAV" / f"{CUT}.wav"): ["cut short"]}
     assert [path.name for path in folder.parent.iterdir()] == ["1.0.0"]
 
 

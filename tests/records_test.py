@@ -24,6 +24,7 @@ from tensorflow_datasets.core.utils import shard_utils
 from data_prep import corpora
 from data_prep.augmentation import phase_vocoder
 from data_prep.augmentation.views import ORIGINAL, VIEWS, Augmentation, augment
+from data_prep.prepare import prepare
 from data_prep.records import build, examples, pool
 from data_prep.records.recipe import Recipe
 from data_prep.records.sorting import Sorter
@@ -304,6 +305,24 @@ def test_bad_clips_are_left_out_and_reported(tones, tmp_path, capsys):
         assert view(folder, name).keys() == {f"1001_DFA_{code}_XX" for code in CODES}
 
 
+def test_odd_files_that_are_used_are_told_counted(tiny, tones, tmp_path, capsys):
+    """At the build, and again where the records are used later."""
+    root, config = shutil.copytree(tones, tmp_path / "the tones"), tiny()
+    config.corpus.root, config.records_dir = str(root), str(tmp_path / "records")
+    config.corpus.name = "crema_d"
+    cut = [root / f"1001_DFA_{code}_XX.wav" for code in CODES[:4]]
+    for path in cut:
+        path.write_bytes(path.read_bytes()[:-1000])
+    offset = root / "1002_DFA_ANG_XX.wav"
+    soundfile.write(offset, 0.4 + 0.2 * tone(0.5, 200), RATE)
+    for _ in range(2):
+        prepare(config)
+        output = capsys.readouterr().out
+        first = ", ".join(map(str, cut[:3]))
+        assert f"\n  DC offset: {offset}\n  cut short: {first}, and 1 more\n" in output
+        assert f"python -m data_prep.verify --corpus=crema_d --root='{root}' shows" in output
+
+
 def test_corpus_without_a_usable_clip_is_a_user_error(tmp_path):
     for code in CODES:
         (tmp_path / f"1001_DFA_{code}_XX.wav").write_bytes(POINTER)
@@ -495,9 +514,10 @@ def test_records_of_segments_equal_those_of_cut_files_and_their_times_are_in_the
         return Recipe(corpora.read("csv", tmp_path), SPEC, AUGMENTATION)
 
     def originals(recipe: Recipe) -> list[dict]:
-        made = examples.make(recipe, (ORIGINAL,), recipe.corpus.utterances, left_out := {})
+        remarks = examples.Remarks()
+        made = examples.make(recipe, (ORIGINAL,), recipe.corpus.utterances, remarks)
         rows = [example for _, example in made]
-        assert not left_out
+        assert remarks == examples.Remarks()
         return rows
 
     segments = recipe("long.wav,joy,x,0,0.5\nlong.wav,sad,x,0.5,")

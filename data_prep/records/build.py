@@ -67,7 +67,7 @@ def build(
                 builder.write()
             else:
                 _build_with_beam(builder, beam)
-    left_out = builder.left_out
+    left_out = builder.remarks.left_out
     print(f"Prepared {builder.info.splits[ORIGINAL].num_examples} clips.", end=" ")
     print(f"{len(left_out)} were left out:" if left_out else "None was left out.")
     for reason in left_out.values():
@@ -80,11 +80,11 @@ def _build_with_beam(builder: "_Records", config: tfds.download.DownloadConfig) 
     with tempfile.TemporaryDirectory(
         prefix=tfds.core.constants.INCOMPLETE_PREFIX, dir=Path(builder.data_dir).parent
     ) as folder:
-        builder.left_out_dir = Path(folder)
+        builder.remarks_dir = Path(folder)
         try:
             builder.write(config)
         except Exception:  # each runner wraps its workers' errors in its own way
-            builder.gather_left_out()
+            builder.gather_remarks()
             raise
 
 
@@ -187,8 +187,8 @@ class _Records(tfds.core.GeneratorBasedBuilder):
     VERSION = tfds.core.Version("1.0.0")
 
     def __init__(self, **kwargs):
-        self.left_out: dict[str, str] = {}  # clip id → reason
-        self.left_out_dir: Path | None = None  # to which Beam's workers write theirs
+        self.remarks = examples.Remarks()
+        self.remarks_dir: Path | None = None  # to which Beam's workers write theirs
         super().__init__(file_format="array_record", **kwargs)
 
     def _info(self) -> tfds.core.DatasetInfo:
@@ -202,7 +202,8 @@ class _Records(tfds.core.GeneratorBasedBuilder):
                 licence=recipe.corpus.licence,
                 labels=list(recipe.corpus.labels),
                 settings=recipe.settings(),
-                left_out=self.left_out,
+                left_out=self.remarks.left_out,
+                noted=self.remarks.noted,
                 label_map=list(recipe.corpus.label_map),
                 excluded=list(recipe.corpus.excluded),
             ),
@@ -217,7 +218,7 @@ class _Records(tfds.core.GeneratorBasedBuilder):
         return (ORIGINAL, *self.builder_config.recipe.augmentation.views)
 
     def _generate_splits(self, dl_manager, download_config) -> Sequence[tfds.core.SplitInfo]:
-        if self.left_out_dir:  # Beam
+        if self.remarks_dir:  # Beam
             return super()._generate_splits(dl_manager, download_config)
         recipe, info = self.builder_config.recipe, self.info
         with (
@@ -225,7 +226,7 @@ class _Records(tfds.core.GeneratorBasedBuilder):
             workers.process_pool(workers.n_processors()) as processes,
         ):
             sorters = {view: Sorter(Path(folder, view)) for view in self._views()}
-            self.left_out.update(pool.compute(processes, recipe, info.features, sorters))
+            self.remarks.add(pool.compute(processes, recipe, info.features, sorters))
             self._refuse_none_left()
             return pool.write(processes, sorters, info.file_format, self._get_filename_template)
 
@@ -239,7 +240,7 @@ class _Records(tfds.core.GeneratorBasedBuilder):
         import apache_beam as beam
 
         recipe = self.builder_config.recipe
-        make = functools.partial(_make_batch, recipe.without_clips(), view, self.left_out_dir)
+        make = functools.partial(_make_batch, recipe.without_clips(), view, self.remarks_dir)
         batches = list(enumerate(workers.batches(recipe.corpus.utterances, pool.CLIPS_PER_BATCH)))
         return beam.Create(batches) | "Examples" >> beam.FlatMapTuple(make)
 
@@ -248,32 +249,31 @@ class _Records(tfds.core.GeneratorBasedBuilder):
 
     def _process_pipeline_result(self, pipeline_result) -> None:
         del pipeline_result
-        self.gather_left_out()
+        self.gather_remarks()
 
-    def gather_left_out(self) -> None:
-        """Collect the clips that Beam's workers left out, in the corpus's order."""
-        left_out: dict[str, str] = {}
-        for path in self.left_out_dir.glob("*.json"):
-            left_out |= files.read_json(path)
-        self.left_out.update(sorted(left_out.items()))
+    def gather_remarks(self) -> None:
+        """Collect the remarks of Beam's workers, in the corpus's order."""
+        for path in sorted(self.remarks_dir.glob("*.json")):
+            self.remarks.add(examples.Remarks(**files.read_json(path)))
         self._refuse_none_left()
 
     def _refuse_none_left(self) -> None:
         corpus = self.builder_config.recipe.corpus
-        if len(self.left_out) == len(corpus.utterances):
-            reason = next(iter(self.left_out.values()), "it lists none.")
+        if len(self.remarks.left_out) == len(corpus.utterances):
+            reason = next(iter(self.remarks.left_out.values()), "it lists none.")
             raise UserError(f"no clip of {corpus.title} can be used; the first: {reason}")
 
 
 def _make_batch(
-    recipe: Recipe, view: str, left_out_dir: Path, index: int, clips: Sequence[corpora.Utterance]
+    recipe: Recipe, view: str, remarks_dir: Path, index: int, clips: Sequence[corpora.Utterance]
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield (clip id, example) for a batch, and write a file with the clips that are left out."""
-    left_out: dict[str, str] = {}
-    for _, example in examples.make(recipe, (view,), clips, left_out):
+    """Yield (clip id, example) for a batch, and write a file with the remarks on its clips."""
+    remarks = examples.Remarks()
+    for _, example in examples.make(recipe, (view,), clips, remarks):
         yield example["id"], example
-    if left_out:  # a retried batch, or another view of it, writes the same file again
-        files.write_json(left_out_dir / f"{index}.json", left_out)
+    if remarks != examples.Remarks():
+        # A retried batch, or another view of it, writes the same file again.
+        files.write_json(remarks_dir / f"{index:09}.json", dataclasses.asdict(remarks))
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 JAX is loaded for the embeddings of an encoder alone.
 """
 
+import dataclasses
 import hashlib
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -18,6 +19,29 @@ from data_prep.records.recipe import Recipe
 from ser_jax import features
 from ser_jax.audio import waveform
 from ser_jax.common.errors import UserError
+
+NOTES = ("cut short", "DC offset", "clipped")  # as notes of waveform.load begin; others: "remark"
+
+
+@dataclasses.dataclass
+class Remarks:
+    """What the records do not show of a corpus."""
+
+    left_out: dict[str, str] = dataclasses.field(default_factory=dict)  # clip id → why
+    # File, used all the same → kinds of notes on it.
+    noted: dict[str, list[str]] = dataclasses.field(default_factory=dict)
+
+    def add(self, other: "Remarks") -> None:
+        """Add the remarks on further clips."""
+        self.left_out |= other.left_out
+        for path, kinds in other.noted.items():  # which may have several clips
+            self.noted[path] = sorted({*self.noted.get(path, ()), *kinds})
+
+    def note(self, path: str, notes: Sequence[str]) -> None:
+        """Add the notes on a file that is used."""
+        kinds = [next((k for k in NOTES if note.startswith(k)), "remark") for note in notes]
+        if kinds:
+            self.add(Remarks(noted={path: kinds}))
 
 
 def schema(recipe: Recipe) -> tfds.features.FeaturesDict:
@@ -46,11 +70,11 @@ def schema(recipe: Recipe) -> tfds.features.FeaturesDict:
 
 
 def make(
-    recipe: Recipe, views: Sequence[str], clips: Sequence[Utterance], left_out: dict[str, str]
+    recipe: Recipe, views: Sequence[str], clips: Sequence[Utterance], remarks: Remarks
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """Compute the examples of `clips`, decoding each clip once for all its views.
 
-    `left_out` receives {clip id: reason} of unusable clips; the recipe's own clips are not used.
+    `remarks` receives those on the clips; the recipe's own clips are not used.
 
     Yields:
       (view, example), where the example is a dict with the fields of `schema`.
@@ -59,13 +83,15 @@ def make(
     if recipe.spec.encoder:
         from ser_jax.encoders import loading  # loads JAX
 
-        encoder = loading.load(recipe.encoder, recipe.spec.encoder)
+        encoder = loading.load(recipe.encoder, recipe.spec.encoder, rate)
     for clip in clips:
+        notes: list[str] = []
         try:
-            waveform_S = waveform.load(clip.path, rate, segment=clip.segment)
+            waveform_S = waveform.load(clip.path, rate, notes=notes, segment=clip.segment)
         except UserError as error:
-            left_out[clip.id] = str(error)
+            remarks.left_out[clip.id] = str(error)
             continue
+        remarks.note(str(clip.path), notes)
         shared = {
             "id": clip.id,
             "label": clip.emotion,
@@ -85,19 +111,18 @@ def serialise(
     fields: tfds.features.FeaturesDict,
     views: Sequence[str],
     clips: Sequence[Utterance],
-) -> tuple[list[tuple[str, str, bytes]], dict[str, str]]:
+) -> tuple[list[tuple[str, str, bytes]], Remarks]:
     """Compute the examples of `clips` as bytes; see `make`. `fields` are schema(recipe).
 
     Returns:
-      [(view, clip id, record)], and {clip id: reason} for clips that cannot be used.
+      [(view, clip id, record)], and the remarks on the clips.
     """
     serializer = example_serializer.ExampleSerializer(fields.get_serialized_info())
-    left_out: dict[str, str] = {}
-    records = []
-    for view, example in make(recipe, views, clips, left_out):
+    records, remarks = [], Remarks()
+    for view, example in make(recipe, views, clips, remarks):
         encoded = serializer.get_tf_example(fields.encode_example(example))
         records.append((view, example["id"], _to_bytes(encoded)))
-    return records, left_out
+    return records, remarks
 
 
 def sort_fields(record: bytes) -> bytes:

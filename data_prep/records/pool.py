@@ -27,12 +27,8 @@ def compute(
     recipe: Recipe,
     fields: tfds.features.FeaturesDict,
     sorters: Mapping[str, Sorter],
-) -> dict[str, str]:
-    """Compute the records of all clips and add those of each view to its sorter.
-
-    Returns:
-      {clip id: reason} for clips that cannot be used.
-    """
+) -> examples.Remarks:
+    """Compute the records of all clips, add those of each view to its sorter; return remarks."""
     clips = recipe.corpus.utterances
     batches = workers.batches(clips, CLIPS_PER_BATCH)
     hashers = {view: hashing.Hasher(view) for view in sorters}
@@ -47,14 +43,14 @@ def compute(
         n_threads=workers.n_processors(),
         executor=None if recipe.spec.encoder else pool,
     )
-    left_out: dict[str, str] = {}
+    remarks = examples.Remarks()
     with tqdm(total=len(clips), unit="clip", disable=None, leave=False) as progress:
-        for batch, (records, left_out_of_batch) in zip(batches, results, strict=True):
+        for batch, (records, remarks_on_batch) in zip(batches, results, strict=True):
             for view, clip_id, record in records:
                 sorters[view].add(hashers[view].hash_key(clip_id), record)
-            left_out.update(left_out_of_batch)
+            remarks.add(remarks_on_batch)
             progress.update(len(batch))
-    return left_out
+    return remarks
 
 
 def write(
