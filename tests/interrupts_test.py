@@ -15,6 +15,7 @@ import pytest
 from data_prep.workers import process_pool
 from ser_jax.common import interrupts
 from ser_jax.common.concurrency import map_ahead
+from tests.packaging_test import PROJECT
 
 ROOT = Path(__file__).parents[1]
 BOTH = pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -183,8 +184,17 @@ def test_ctrl_c_that_a_library_turns_into_another_error_is_ctrl_c():
 PROGRAMS = """launch.py data_prep/download.py data_prep/download_encoder.py data_prep/inspect
     data_prep/synthetic data_prep/verify ser_jax/compare ser_jax/export ser_jax/predict""".split()
 
+STARTS = {
+    **{name: ["-m", name.removesuffix(".py").replace("/", ".")] for name in PROGRAMS},
+    "launch.py": ["launch.py"],
+    **{
+        name: ["-c", f"from {place.replace(':', ' import ')} as start; start()"]
+        for name, place in PROJECT["scripts"].items()
+    },
+}
 
-@pytest.mark.parametrize("program", PROGRAMS)
+
+@pytest.mark.parametrize("program", STARTS)
 def test_ctrl_c_while_a_program_is_loaded_ends_it_without_a_word(program, tmp_path):
     (tmp_path / "sitecustomize.py").write_text(
         "import os, signal, sys\n"
@@ -193,9 +203,8 @@ def test_ctrl_c_while_a_program_is_loaded_ends_it_without_a_word(program, tmp_pa
         "        if name == 'ser_jax.common.errors': os.kill(os.getpid(), signal.SIGINT)\n"
         "sys.meta_path.insert(0, Finder)"
     )
-    module = ["-m", program.removesuffix(".py").replace("/", ".")]
     run = subprocess.run(
-        [sys.executable, *([program] if program == "launch.py" else module)],
+        [sys.executable, *STARTS[program]],
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(tmp_path)},
         capture_output=True,

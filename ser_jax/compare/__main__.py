@@ -43,10 +43,5 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(f"Written to {flags.out}: compare.md, compare.csv, compare.json, compare.png.")
 
 
-def command() -> None:
-    """Run `main`; ser-compare starts here."""
-    exit_with_message(main)
-
-
 if __name__ == "__main__":
-    command()
+    exit_with_message(main)

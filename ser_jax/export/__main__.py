@@ -52,10 +52,5 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"Left out, since its training failed: {replica}.")
 
 
-def command() -> None:
-    """Run `main` as ser-export."""
-    exit_with_message(main)
-
-
 if __name__ == "__main__":
-    command()
+    exit_with_message(main)

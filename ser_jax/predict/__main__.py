@@ -228,10 +228,5 @@ def _output(path: Path | None) -> Iterator[TextIO]:
         yield file
 
 
-def command() -> None:
-    """Run `main` as ser-predict."""
-    exit_with_message(main)
-
-
 if __name__ == "__main__":
-    command()
+    exit_with_message(main)
