@@ -1,4 +1,4 @@
-"""Fine-tuning an encoder: what trains and how fast, what padding and masks change, and a whole run."""
+"""Fine-tuning an encoder: what trains and how fast, padding, masks, and a whole run."""
 
 import dataclasses
 import json
@@ -44,7 +44,8 @@ def network(encoder, **fields):
     fields = {"size": dataclasses.astuple(SIZE), "hidden": (8,), **fields}
     model = registry.build("whisper", 6, fields)
     key, x = jax.random.key(0), jnp.zeros((2, 20, SIZE.n_mels))
-    params = {**model.init(key, x, train=False)["params"], **model.pretrained(encoder)}
+    init = jax.jit(lambda key: model.init(key, x, train=False)["params"])
+    params = {**init(key), **model.pretrained(encoder)}
     return model, jax.tree.map(jnp.asarray, params)
 
 
@@ -92,7 +93,8 @@ def changes(encoder, model, params, factors, weight_decay=0.1):
         logits = model.apply({"params": params}, x, train=False, n_frames_B=jnp.array([30, 24]))
         return jnp.sum(jax.nn.log_softmax(logits)[:, 0])
 
-    updates, _ = optimizer.update(jax.grad(loss)(params), optimizer.init(params), params)
+    gradient = jax.jit(jax.grad(loss))(params)
+    updates, _ = optimizer.update(gradient, optimizer.init(params), params)
     top = {**updates, **updates.pop("encoder")}
     return {
         name: max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(tree))
@@ -129,7 +131,7 @@ def test_frozen_layers_have_no_gradient(encoder, n_trained):
         states = Encoder(SIZE, n_trained=n_trained).apply({"params": params}, x, n_B)
         return sum(jnp.sum(jnp.sin(state)) for state in states)
 
-    gradient = jax.grad(loss)(params["encoder"])
+    gradient = jax.jit(jax.grad(loss))(params["encoder"])
     for name, tree in gradient.items():
         moves = any(jnp.any(leaf != 0) for leaf in jax.tree.leaves(tree))
         trains = n_trained < 0 or name == "final_norm" or name == f"layer{SIZE.n_layers - 1}"
@@ -139,14 +141,14 @@ def test_frozen_layers_have_no_gradient(encoder, n_trained):
 def test_rematerialisation_changes_no_gradient(encoder):
     gradients = []
     for rematerialise in (False, True):
-        model, params = network(encoder, rematerialise=rematerialise)
+        _, params = network(encoder)
+        again = Encoder(SIZE, rematerialise=rematerialise)
 
-        def loss(params, model=model):
-            x = planes(20)[None]
-            return model.apply({"params": params}, x, train=False)[0, 0]
+        def loss(params, again=again):
+            return again.apply({"params": params}, planes(20)[None], jnp.array([10]))[-1].sum()
 
-        gradients.append(jax.jit(jax.grad(loss))(params))
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), *gradients)
+        gradients.append(jax.jit(jax.grad(loss))(params["encoder"]))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4), *gradients)
 
 
 @pytest.mark.parametrize(
@@ -176,21 +178,24 @@ MASKS = OnlineAugmentation(
 )
 
 
+augmented = jax.jit(augment, static_argnums=0)
+
+
 def test_masks_lie_within_each_clip_and_have_at_most_their_width():
     x_BxTxF, n_frames_B = np.ones((64, 30, 8), np.float32), np.full(64, 12)
     x_BxTxF[:, 12:] = 7
-    masked = np.asarray(augment(MASKS, jax.random.key(0), x_BxTxF, n_frames_B))
-    assert (masked[:, 12:][:, :, masked[0, 12] != 0] == 7).all()
-    hidden_BxT, hidden_BxF = (masked[:, :12] == 0).all(2), (masked[:, :12] == 0).all(1)
+    masked = np.asarray(augmented(MASKS, jax.random.key(0), x_BxTxF, n_frames_B))
+    hidden_BxT, hidden_BxF = (masked[:, :12] == 0).all(2), (masked == 0).all(1)
+    assert ((masked[:, 12:] == 7) | hidden_BxF[:, None]).all(), "no span of time lies past the end"
     assert 0 < hidden_BxT.sum(1).max() <= 10 and 0 < hidden_BxF.sum(1).max() <= 4
     assert len(np.unique(hidden_BxT, axis=0)) > 32, "each clip has its own masks"
     assert hidden_BxT.any(0).all() and hidden_BxF.any(0).all(), "they may lie anywhere"
-    again = augment(MASKS, jax.random.key(0), x_BxTxF, n_frames_B)
+    again = augmented(MASKS, jax.random.key(0), x_BxTxF, n_frames_B)
     np.testing.assert_array_equal(masked, again)
 
 
 def test_short_clips_are_masked_too():
-    masked = augment(MASKS, jax.random.key(1), np.ones((8, 3, 2), np.float32), np.ones(8, int))
+    masked = augmented(MASKS, jax.random.key(1), np.ones((8, 3, 2), np.float32), np.ones(8, int))
     assert np.isfinite(masked).all()
 
 
@@ -217,7 +222,7 @@ def test_prediction_and_export_equal_evaluation(config, workdir, tmp_path):
     model = trained_model.load(workdir)
     writer.write(tmp_path / "emotion.zip", writer.members(model))
     predictor, from_file = Predictor(workdir), Predictor(tmp_path / "emotion.zip")
-    predictions, clips = predictions_csv.read(workdir / "predictions.csv", model.labels), None
+    predictions = predictions_csv.read(workdir / "predictions.csv", model.labels)
     clips = recordings(config)
     for clip in np.unique(predictions.clip_P)[:3]:
         waveform_S = waveform.load(clips[clip].path, 16_000)
@@ -278,8 +283,7 @@ def test_what_does_not_fit_the_encoder_is_refused(config, workdir, change, messa
 
 
 def test_masks_need_planes(tiny, config):
-    other = tiny(model={"name": "cnn1d"})
+    other = tiny("cnn1d")
     other.online_augmentation.time_masks = 1
-    other.input.kind = "vector"
     with pytest.raises(UserError, match="online_augmentation does not apply"):
         make_experiment(other, open_records(prepare(other)))

@@ -62,15 +62,15 @@ class Encoder(nn.Module):
         number_P = jnp.arange(x.shape[1])
         x = x + jnp.take(position_PxD, number_P, axis=0, mode="clip").astype(self.dtype)
         is_seen_BxP = number_P < n_attended_B[:, None]
-        states = [x]
-        layer = nn.remat(Layer) if self.rematerialise else Layer
-        for number in range(self.size.n_layers):
-            if number == self.size.n_layers - self.n_trained:
-                *states, x = jax.lax.stop_gradient(states)
-                states.append(x)
-            x = layer(self.size, self.dtype, name=f"layer{number}")(x, is_seen_BxP)
-            states.append(x)
-        return [*states, norm(self.dtype, "final_norm")(x)]
+        states, layer = [x], nn.remat(Layer) if self.rematerialise else Layer
+        n_frozen = self.size.n_layers - self.n_trained if self.n_trained >= 0 else -1
+        for number in range(self.size.n_layers + 1):
+            if number == n_frozen:
+                states = jax.lax.stop_gradient(states)
+            if number < self.size.n_layers:
+                block = layer(self.size, self.dtype, name=f"layer{number}")
+                states.append(block(states[-1], is_seen_BxP))
+        return [*states, norm(self.dtype, "final_norm")(states[-1])]
 
 
 class Layer(nn.Module):

@@ -113,8 +113,9 @@ class Whisper(Network):
         )
         x_BxTxM = jnp.where(inside_BxTx1, x_BxTxM, jnp.maximum(peak_Bx1x1 - _TOP, _SILENCE))
         n_positions_B = -(-n_frames_B // encoder_network.STRIDE)
+        n_trained = self.trained_layers if train else -1  # saliency needs the input's gradient
         encoder = encoder_network.Encoder(
-            self._size, self.dtype, self.trained_layers, self.rematerialise, name=ENCODER
+            self._size, self.dtype, n_trained, self.rematerialise, name=ENCODER
         )
         states = [state_BxPxD[:, :n_positions] for state_BxPxD in encoder(x_BxTxM, n_positions_B)]
         weight_N = nn.softmax(self.param("state_weights", nn.initializers.zeros, (len(states),)))
