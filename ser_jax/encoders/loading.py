@@ -44,6 +44,7 @@ def describe(
       UserError: there is no encoder, it is damaged, or the settings do not fit it.
     """
     kind, path = _found(path)
+    sha256 = _sha256_of(path)
     if kind == "whisper":  # the header of its file says all
         from ser_jax.encoders.whisper import Whisper
 
@@ -63,7 +64,7 @@ def describe(
             encoder = _load(kind, path, sampling_rate)
         sizes = {n: getattr(encoder, n) for n in ("width", "n_states", "hop_length", "least")}
     return EncoderSpec(
-        sha256=_sha256_of(path),
+        sha256=sha256,
         **sizes,
         pooling=pooling,
         states=tuple(states),
@@ -90,8 +91,12 @@ def load(path: Path, spec: EncoderSpec, sampling_rate: int = 16_000) -> Encoder:
 def _found(path: Path) -> tuple[str, Path]:
     """Return the kind of an encoder, and the file or folder that is read."""
     text = os.fspath(path)
-    if text.startswith(_BY_TRANSFORMERS):
-        return "transformers", Path(text.removeprefix(_BY_TRANSFORMERS)).expanduser()
+    by_transformers = text.startswith(_BY_TRANSFORMERS)
+    path = Path(text.removeprefix(_BY_TRANSFORMERS)).expanduser()
+    if not path.exists():
+        weights.file_in(path)  # says so
+    if by_transformers:
+        return "transformers", path
     if path.suffix.lower() == onnx_file.SUFFIX:
         return "onnx", path
     if transformers_folder.model_type(path) not in ("", "whisper"):

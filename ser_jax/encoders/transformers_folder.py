@@ -20,6 +20,10 @@ from ser_jax.encoders import weights
 from ser_jax.encoders.clipwise import ClipwiseEncoder
 
 CONFIG = "config.json"
+_SETTINGS = {
+    CONFIG: "what encoder it is",
+    "preprocessor_config.json": "how its waveforms are scaled",
+}
 _INPUTS = {"Wav2Vec2FeatureExtractor": "input_values", "WhisperFeatureExtractor": "input_features"}
 _UNUSED = {"masked_spec_embed"}  # for training alone; many files lack it
 
@@ -42,8 +46,9 @@ def sha256_of(folder: Path) -> str:
     Raises:
       UserError: a file is missing.
     """
-    if not (folder / CONFIG).is_file():
-        raise UserError(f"{folder} has no {CONFIG}, which says what encoder it is; get it again.")
+    for name, meaning in _SETTINGS.items():
+        if not (folder / name).is_file():
+            raise UserError(f"{folder} has no {name}, which says {meaning}; get that file too.")
     parts = sorted(folder.glob("*.safetensors"))
     if not parts:
         weights.file_in(folder)  # says what is there instead
@@ -77,7 +82,7 @@ class TransformersEncoder(ClipwiseEncoder):
             reason = " ".join(str(error).split())
             raise UserError(
                 f"{path} cannot be opened by transformers ({reason[:200]}); it must be a complete "
-                "folder of an encoder, with config.json and preprocessor_config.json."
+                "folder of an encoder."
             ) from error
         self._input = _INPUTS.get(type(extractor).__name__)
         if not self._input:
