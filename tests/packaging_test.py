@@ -37,7 +37,10 @@ def test_the_locks_lie_within_the_declared_ranges():
     locks = [
         ("", pins("requirements.txt")),
         ("", pins("requirements/newest.txt")),
-        *((name, pins(f"requirements/{name}.txt")) for name in ("beam", "onnx", *GPUS)),
+        *(
+            (name, pins(f"requirements/{name}.txt"))
+            for name in ("beam", "onnx", "transformers", *GPUS)
+        ),
     ]
     declared = {"": PROJECT["dependencies"], **PROJECT["optional-dependencies"]}
     for extra, lock in locks:
@@ -65,7 +68,7 @@ def test_dependencies_are_what_is_imported():
     declared = {Requirement(line).name for line in PROJECT["dependencies"]}
     modules = {MODULE_NAMES.get(name, name) for name in declared - NOT_IMPORTED}
     ours = {"ser_jax", "data_prep", "configs", "optional"}
-    optional = {"apache_beam", "jax2onnx", "onnx", "onnxruntime", "fcntl"}
+    optional = {"apache_beam", "jax2onnx", "onnx", "onnxruntime", "torch", "transformers", "fcntl"}
     others = imported - set(sys.stdlib_module_names) - ours - optional
     assert modules == others
 
