@@ -14,6 +14,7 @@ from data_prep.prepare import prepare, recordings
 from ser_jax import features
 from ser_jax.audio import waveform
 from ser_jax.common.errors import UserError
+from ser_jax.data.online_augmentation import OnlineAugmentation, augment
 from ser_jax.data.records import open_records
 from ser_jax.encoders import weights, whisper
 from ser_jax.encoders.network import Encoder, Size
@@ -26,7 +27,6 @@ from ser_jax.predict.predictor import Predictor
 from ser_jax.train import workdir as train_workdir
 from ser_jax.train.experiment import initial_states, make_experiment
 from ser_jax.train.loop import train
-from ser_jax.train.online_augmentation import OnlineAugmentation, augment
 from ser_jax.train.optimizer import make_optimizer
 from tests.encoders_test import tensors_of
 

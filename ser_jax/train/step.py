@@ -14,8 +14,8 @@ import optax
 
 from ser_jax import features
 from ser_jax.data.loader import Batch
+from ser_jax.data.online_augmentation import NONE, OnlineAugmentation, augment
 from ser_jax.train.objectives import cross_entropy, l2_penalty
-from ser_jax.train.online_augmentation import NONE, OnlineAugmentation, augment
 from ser_jax.train.optimizer import Schedule, constant
 from ser_jax.train.state import Best, Normalisation, Sums, TrainState
 

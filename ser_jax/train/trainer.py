@@ -16,11 +16,11 @@ import numpy as np
 import optax
 
 from ser_jax.data.loader import Batch, BatchLoader, take
+from ser_jax.data.online_augmentation import OnlineAugmentation
 from ser_jax.parallel import mesh, placement, programs
 from ser_jax.parallel.mesh import Layout
 from ser_jax.train import checkpoints
 from ser_jax.train.experiment import Experiment
-from ser_jax.train.online_augmentation import OnlineAugmentation
 from ser_jax.train.optimizer import (
     Schedule,
     make_optimizer,
