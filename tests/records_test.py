@@ -211,7 +211,9 @@ def test_files_equal_those_of_tfds(tones, tmp_path, monkeypatch, shard_size):
 
     def generate_examples(self, name):
         recipe = self.builder_config.recipe
-        for _, example in examples.make(recipe, (name,), recipe.corpus.utterances, {}):
+        for _, example in examples.make(
+            recipe, (name,), recipe.corpus.utterances, examples.Remarks()
+        ):
             yield example["id"], example
 
     generate_splits = tfds.core.GeneratorBasedBuilder._generate_splits
@@ -263,7 +265,9 @@ def test_each_clip_is_decoded_and_analysed_once_for_all_its_views(tones, monkeyp
     corpus = corpora.read("crema_d", tones)
     recipe = Recipe(corpus, SPEC, Augmentation())
     views = (ORIGINAL, *VIEWS)
-    assert len(list(examples.make(recipe, views, corpus.utterances, {}))) == 4 * len(CODES)
+    assert len(
+        list(examples.make(recipe, views, corpus.utterances, examples.Remarks()))
+    ) == 4 * len(CODES)
     assert calls == ["decoded", "analysed"] * len(CODES)
 
 
