@@ -11,6 +11,8 @@ import pytest
 from ser_jax.common import files
 from ser_jax.common.errors import UserError
 
+ROOT = Path(__file__).parents[1]
+
 
 def is_own(path: Path) -> bool:
     return path.suffix == ".txt" or path == Path("sub")
@@ -82,6 +84,82 @@ def test_a_file_in_the_place_of_a_folder_is_refused(tmp_path):
     with pytest.raises(UserError, match="cannot write .*below"):
         write(tmp_path / "page" / "below", "new")
     assert contents(tmp_path) == {"page": "mine"}
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from ser_jax.common import files
+with files.replacing(Path("a.txt")) as one, files.replacing_folder(Path("page"), bool) as two:
+    for path in (one, two / "page.txt"):
+        path.write_text("half of something long")
+    print("written", flush=True)
+    if sys.argv[1:]:
+        sys.stdin.read()
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def start(folder: Path, *arguments: str) -> subprocess.Popen:
+    command = [sys.executable, "-c", KILLED, *arguments]
+    environment, pipe = {**os.environ, "PYTHONPATH": str(ROOT)}, subprocess.PIPE
+    return subprocess.Popen(command, cwd=folder, env=environment, stdin=pipe, stdout=pipe)
+
+
+def test_what_a_killed_process_has_left_is_taken_over(tmp_path):
+    for _ in range(2):
+        start(tmp_path).communicate()
+        assert len(list(tmp_path.iterdir())) == 2
+    mine = ".a.other.tmp.txt", ".a.txt", ".page.other"
+    for name in mine:
+        (tmp_path / name).write_text("mine")
+    files.write_text(tmp_path / "a.txt", "whole")
+    write(tmp_path / "page", "whole")
+    assert contents(tmp_path) == {
+        "a.txt": "whole",
+        "page/page.txt": "whole",
+        **dict.fromkeys(mine, "mine"),
+    }
+
+
+def test_what_a_running_process_writes_is_left_to_it(tmp_path):
+    with start(tmp_path, "wait") as process:
+        process.stdout.readline()
+        before = contents(tmp_path)
+        assert len(before) == 2
+        with files.replacing(tmp_path / "a.txt") as one, files.replacing(tmp_path / "a.txt") as two:
+            assert one != two and not {one.name, two.name} & before.keys()
+            one.write_text("one")
+            two.write_text("two")
+        write(tmp_path / "page", "whole")
+        assert contents(tmp_path) == {**before, "a.txt": "one", "page/page.txt": "whole"}
+        process.communicate()
+
+
+def test_a_folder_whose_process_was_killed_while_it_took_its_place_is_kept(tmp_path):
+    write(tmp_path / "page", "first")
+    with pytest.raises(ZeroDivisionError), files.replacing_folder(tmp_path / "page", is_own) as new:
+        unfinished = new.parent
+        _ = 1 / 0
+    unfinished.mkdir()
+    (tmp_path / "page").rename(unfinished / "old")
+    with pytest.raises(ZeroDivisionError), files.replacing_folder(tmp_path / "page", is_own):
+        _ = 1 / 0
+    assert contents(tmp_path) == {"page/page.txt": "first"}
+
+
+def test_file_systems_without_locks_are_written(tmp_path, monkeypatch):
+    def no_locks(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    start(tmp_path).communicate()
+    before = contents(tmp_path)
+    monkeypatch.setattr("fcntl.flock", no_locks)
+    for name in ("a", "b"):
+        files.write_text(tmp_path / f"{name}.txt", name)
+        write(tmp_path / f"page{name}", name)
+    made = {"a.txt": "a", "b.txt": "b", "pagea/page.txt": "a", "pageb/page.txt": "b"}
+    assert contents(tmp_path) == {**before, **made}
 
 
 def test_a_link_is_kept_and_its_target_replaced(tmp_path):

@@ -211,7 +211,10 @@ class _Records(tfds.core.GeneratorBasedBuilder):
 
     def write(self, config: tfds.download.DownloadConfig | None = None) -> None:
         """Build the records without TFDS's own output."""
-        with _quiet(), tempfile.TemporaryDirectory() as empty:
+        # Beside the records, with a name that `build` deletes if this process is killed.
+        unfinished = tfds.core.constants.INCOMPLETE_PREFIX
+        place = Path(self.data_dir).parent
+        with _quiet(), tempfile.TemporaryDirectory(prefix=unfinished, dir=place) as empty:
             self.download_and_prepare(download_dir=empty, download_config=config)
 
     def _views(self) -> tuple[str, ...]:

@@ -1,4 +1,8 @@
-"""Atomic writes of files and folders, checksums, and folders locked by one process."""
+"""Atomic writes of files and folders, checksums, and folders locked by one process.
+
+What is being written has a hidden name beside the final one, and is locked. A killed process leaves
+it, and the next one that writes the same takes it over, since it is not locked any more.
+"""
 
 import contextlib
 import errno
@@ -6,12 +10,15 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from ser_jax.common.errors import UserError
+
+_UNFINISHED = "ser_jax.tmp"
 
 
 @contextlib.contextmanager
@@ -26,20 +33,24 @@ def replacing(path: Path) -> Iterator[Path]:
     path = Path(os.path.realpath(path))
     if path.exists() and not path.is_file():
         raise UserError(f"cannot write {path}: it exists and is not a file; choose another name.")
-    with _unwritable(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(
-            dir=path.parent, prefix=f".{path.stem}.", suffix=f".tmp{path.suffix}"
-        )
-    os.close(handle)
-    os.chmod(name, 0o644)
-    temporary = Path(name)
-    try:
-        with explain_full_disk(path):
-            yield temporary
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with contextlib.ExitStack() as stack:
+        with _unwritable(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary = path.with_name(f".{path.stem}.{_UNFINISHED}{path.suffix}")
+            if not _take(temporary, lambda path: path.touch(exist_ok=False), stack):
+                handle, name = tempfile.mkstemp(
+                    dir=path.parent, prefix=f".{path.stem}.", suffix=f".tmp{path.suffix}"
+                )
+                os.close(handle)
+                temporary = Path(name)
+            os.chmod(temporary, 0o644)
+        try:
+            with explain_full_disk(path):
+                yield temporary
+            os.replace(temporary, path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
 
 
 @contextlib.contextmanager
@@ -64,24 +75,63 @@ def replacing_folder(path: Path, is_own: Callable[[Path], bool]) -> Iterator[Pat
                 f"cannot replace {path}: {entry} does not belong to it; move it away, or choose "
                 "another folder."
             )
-    with _unwritable(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
-    new, old = temporary / "new", temporary / "old"
-    try:
-        new.mkdir()
-        with explain_full_disk(path):
-            yield new
-        if path.exists():
-            path.rename(old)
+    with contextlib.ExitStack() as stack:
+        with _unwritable(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary = path.with_name(f".{path.name}.{_UNFINISHED}")
+            if not _take(temporary, Path.mkdir, stack):
+                temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+        new, old = temporary / "new", temporary / "old"
         try:
-            new.rename(path)
-        except BaseException:
-            if old.exists():
+            if old.exists() and not path.exists():  # it was killed between the two renames below
                 old.rename(path)
-            raise
-    finally:
-        shutil.rmtree(temporary)
+            for leftover in temporary.iterdir():
+                shutil.rmtree(leftover)
+            new.mkdir()
+            with explain_full_disk(path):
+                yield new
+            if path.exists():
+                path.rename(old)
+            try:
+                new.rename(path)
+            except BaseException:
+                if old.exists():
+                    old.rename(path)
+                raise
+        finally:
+            shutil.rmtree(temporary)
+
+
+def _take(path: Path, make: Callable[[Path], None], stack: contextlib.ExitStack) -> bool:
+    """Make a file or folder and lock it until the end of the stack, or do so with a leftover.
+
+    Returns:
+      Whether it is this process's alone; if not, another one is writing it.
+    """
+    is_new = True
+    try:
+        make(path)
+    except FileExistsError:
+        is_new = False
+    with contextlib.ExitStack() as opened:
+        try:
+            import fcntl
+
+            flags = os.O_RDONLY if path.is_dir() else os.O_RDWR
+            handle = os.open(path, flags | os.O_NOFOLLOW)
+            opened.callback(os.close, handle)
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            status = os.fstat(handle)
+            if not os.path.samestat(status, os.lstat(path)):
+                return False  # the other one has ended meanwhile
+        except (BlockingIOError, FileNotFoundError):
+            return False
+        except (ImportError, OSError):  # not every system, and not every file system, has locks
+            return is_new
+        if stat.S_ISREG(status.st_mode):
+            os.truncate(handle, 0)
+        stack.push(opened.pop_all())
+    return True
 
 
 @contextlib.contextmanager
