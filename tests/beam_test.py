@@ -9,11 +9,14 @@ from pathlib import Path
 import pytest
 from array_record.python.array_record_data_source import ArrayRecordDataSource
 from ml_collections import ConfigDict
+from safetensors.numpy import save_file
 
+from configs import whisper
 from data_prep.prepare import prepare
 from data_prep.records import beam
 from ser_jax.common import files
 from ser_jax.common.errors import UserError
+from tests.encoders_test import SIZE, tensors_of
 
 ROOT = Path(__file__).parents[1]
 BAD = "1001_DFA_DIS_XX"
@@ -84,6 +87,19 @@ def test_several_files_per_view_have_the_same_records_in_the_same_order(
     assert len(list(folder.glob("*.array_record-*-of-00003"))) == 2 * 3
     for view in ("original", "noise"):
         assert records_of(folder, view) == records_of(local, view) != []
+
+
+def test_embeddings_are_the_same_files(apache_beam, tiny, root, tmp_path):
+    save_file(tensors_of(SIZE), tmp_path / "model.safetensors")
+    folders = []
+    for runner in ("", "DirectRunner"):
+        config = whisper.get_config()
+        config.corpus = tiny().corpus.copy_and_resolve_references()
+        config.corpus.root, config.encoder.path = str(root), str(tmp_path)
+        config.records_dir = str(tmp_path / f"records{runner}")
+        folders.append(prepare(config, runner))
+    by_threads, by_beam = folders
+    assert contents(by_beam) == contents(by_threads)
 
 
 def test_corpus_without_a_usable_clip_is_a_user_error(apache_beam, tiny, root, tmp_path, caplog):
