@@ -1,9 +1,11 @@
 """The classical baseline: functionals of a clip, standardised, and an SVM or logistic regression.
 
 scikit-learn finds the parameters, see ser_jax.train.classical; all else takes them as a network's.
-Axes: B batch, T frames, F columns, Q percentiles, D functionals, S support vectors, C classes.
+Axes: B batch, T frames, F columns, Q percentiles, D functionals, S support vectors, C classes,
+P pairs of classes.
 """
 
+import itertools
 from typing import ClassVar
 
 import flax.linen as nn
@@ -23,8 +25,13 @@ _REACH = 2  # frames to each side that a delta is computed from
 class Classical(Network):
     """Plane → functionals → an RBF kernel with support vectors, or a linear map → logits.
 
-    logits = exp(−γ‖z − s‖²)·dual + z·linear + bias, where an SVM has linear = 0 and a logistic
-    regression dual = 0, so that one run can hold both.
+    An SVM has a machine for each pair of classes, whose decision is 1 at its margin. Its tanh is a
+    vote, for the pair's first class or against: unlike the votes that SVC counts, it does not jump
+    where a decision changes its sign, and has a slope for saliency; unlike the decisions' sum, it
+    lets no single machine outvote the others.
+
+    logits = vote·tanh(exp(−γ‖z − s‖²)·dual + threshold)·pairs + z·linear + bias, where an SVM has
+    linear = 0 and a logistic regression vote = 0, so that one run can hold both.
     """
 
     classifier: str = "svm"  # RBF kernel, one against one; or logistic, multinomial
@@ -54,20 +61,32 @@ class Classical(Network):
         n_columns = x_BxD.shape[1]
         z_BxD = (x_BxD - self._fitted("mean", n_columns)) / self._fitted("sd", n_columns)
         support_SxD = self._fitted("support", 1, n_columns)
+        pairs_PxC = pairs(self.n_classes)
+        n_pairs = len(pairs_PxC)
         squares_BxS = (z_BxD**2).sum(1)[:, None] + (support_SxD**2).sum(1)
         # At the default precision, TF32 on a GPU, distances would be off by more than they differ.
         with jax.default_matmul_precision("highest"):
             distance_BxS = jnp.maximum(squares_BxS - 2 * z_BxD @ support_SxD.T, 0.0)
             kernel_BxS = jnp.exp(-self._fitted("gamma") * distance_BxS)
-            by_kernel_BxC = kernel_BxS @ self._fitted("dual", 1, self.n_classes)
+            dual_SxP = self._fitted("dual", 1, n_pairs)
+            decision_BxP = kernel_BxS @ dual_SxP + self._fitted("threshold", n_pairs)
+            votes_BxC = jnp.tanh(decision_BxP) @ pairs_PxC
             by_columns_BxC = z_BxD @ self._fitted("linear", n_columns, self.n_classes)
-        return by_kernel_BxC + by_columns_BxC + self._fitted("bias", self.n_classes)
+        return (
+            self._fitted("vote") * votes_BxC + by_columns_BxC + self._fitted("bias", self.n_classes)
+        )
 
     def _fitted(self, name: str, *shape: int) -> jax.Array:
         """Return a parameter; `shape` is that before the fit, which finds the support vectors."""
         if self.has_variable("params", name):
             return self.get_variable("params", name)
         return self.param(name, nn.initializers.ones, shape)
+
+
+def pairs(n_classes: int) -> np.ndarray:
+    """Return +1 for the first class of each pair and −1 for the second, in SVC's order: [P, C]."""
+    unit_CxC = np.eye(n_classes, dtype=np.float32)
+    return np.stack([a_C - b_C for a_C, b_C in itertools.combinations(unit_CxC, 2)])
 
 
 def functionals(x_BxTxF: Array, n_frames_B: "Array | None" = None) -> Array:

@@ -1,6 +1,7 @@
 """The fit of the classical baseline by scikit-learn, in the place of a training.
 
-Axes: M training examples, K validation clips, B batch, D functionals, C classes, R replicas.
+Axes: M training examples, K validation clips, B batch, D functionals, C classes, P pairs of
+classes, R replicas.
 """
 
 import functools
@@ -19,7 +20,7 @@ from ser_jax.common import interrupts
 from ser_jax.common.errors import Interrupted, UserError
 from ser_jax.data.loader import Batch
 from ser_jax.metrics import classification
-from ser_jax.models.classical import functionals
+from ser_jax.models.classical import functionals, pairs
 from ser_jax.train import checkpoints
 from ser_jax.train.experiment import Experiment, class_weights, describe
 from ser_jax.train.metric_log import MetricLog
@@ -145,18 +146,22 @@ class Fold:
                     "GB, more than input.memory_limit_gb; raise it, or use fewer input.views or "
                     "model.classifier=logistic."
                 )
-            support, dual, bias_C, logits = self._svm(cost, weight_M)
+            support, dual, threshold, logits = self._svm(cost, weight_M)
             linear = np.zeros((self.train.z.shape[1], self._n_classes))
+            bias_C = np.zeros(self._n_classes)
         else:
             linear, bias_C, logits = self._logistic(cost, weight_M)
-            support, dual = np.zeros((1, len(linear))), np.zeros((1, self._n_classes))
+            threshold = np.zeros(len(pairs(self._n_classes)))
+            support, dual = np.zeros((1, len(linear))), np.zeros((1, len(threshold)))
         scale = _calibration(logits[1], self.val.label)
         params = {
             "mean": self.mean_D,
             "sd": self.sd_D,
             "support": support,
             "gamma": self.gamma,
-            "dual": scale * dual,
+            "dual": dual,
+            "threshold": threshold,
+            "vote": scale if classifier == "svm" else 0.0,
             "linear": scale * linear,
             "bias": scale * bias_C,
         }
@@ -178,30 +183,25 @@ class Fold:
         )
 
     def _svm(self, cost: float, weight_M: np.ndarray) -> tuple[np.ndarray, ...]:
-        """Return support vectors, dual_SxC, bias_C and the logits of both parts.
-
-        SVC has a machine for each pair of classes. A class's logit is the sum of the decisions for
-        it, where SVC counts votes: these would jump when a decision changes its sign, and have no
-        slope for a saliency.
-        """
+        """Return support vectors, dual_SxP, threshold_P and the votes of both parts."""
         from sklearn.svm import SVC
 
         interrupts.check()
         machine = SVC(C=cost, kernel="precomputed", cache_size=1000)  # MB
         machine.fit(self._kernels[0], self.train.label, sample_weight=weight_M)
         rows, label_S = machine.support_, self.train.label[machine.support_]
-        dual_SxC, bias_C = np.zeros((len(rows), self._n_classes)), np.zeros(self._n_classes)
         sign = 1 if self._n_classes > 2 else -1  # a single decision is for the second class
-        pairs = itertools.combinations(range(self._n_classes), 2)
-        for (a, b), intercept in zip(pairs, sign * machine.intercept_, strict=True):
+        columns = []
+        for a, b in itertools.combinations(range(self._n_classes), 2):
             # A row of dual_coef_ has the weights of a class's vectors against another class.
             of_a, of_b = machine.dual_coef_[b - 1], machine.dual_coef_[a]
-            weight_S = sign * np.select([label_S == a, label_S == b], [of_a, of_b])
-            for number, direction in ((a, 1), (b, -1)):
-                dual_SxC[:, number] += direction * weight_S
-                bias_C[number] += direction * intercept
-        logits = [kernel[:, rows] @ dual_SxC + bias_C for kernel in self._kernels]
-        return self.train.z[rows], dual_SxC, bias_C, logits
+            columns.append(sign * np.select([label_S == a, label_S == b], [of_a, of_b]))
+        dual_SxP, threshold_P = np.stack(columns, axis=1), sign * machine.intercept_
+        votes = [
+            np.tanh(kernel[:, rows] @ dual_SxP + threshold_P) @ pairs(self._n_classes)
+            for kernel in self._kernels
+        ]
+        return self.train.z[rows], dual_SxP, threshold_P, votes
 
     def _logistic(self, cost: float, weight_M: np.ndarray) -> tuple[np.ndarray, ...]:
         """Return linear_DxC, bias_C and the logits of both parts."""
