@@ -28,11 +28,15 @@ from data_prep.records.sorting import Sorter
 from ser_jax.common import files
 from ser_jax.common.errors import UserError
 
+_FINISHED = "batches"  # folder beside the records while an encoder computes them
+
 
 def build(
     recipe: Recipe, records_dir: Path, beam: tfds.download.DownloadConfig | None = None
 ) -> Path:
     """Build the records unless they exist; an interrupted build leaves none.
+
+    With an encoder it leaves the batches that it has finished, and the next build goes on there.
 
     Args:
       recipe: see Recipe.
@@ -61,6 +65,8 @@ def build(
         print(
             f"Preparing {len(recipe.corpus.utterances)} clips of {recipe.corpus.title} → {folder}"
         )
+        if n_finished := sum(1 for _ in (folder.parent / _FINISHED).glob("[0-9]*")):
+            print(f"An interrupted preparation has finished {n_finished} batches of clips.")
         tfds.disable_progress_bar()
         with files.explain_full_disk(folder):
             if beam is None:
@@ -224,14 +230,19 @@ class _Records(tfds.core.GeneratorBasedBuilder):
         if self.remarks_dir:  # Beam
             return super()._generate_splits(dl_manager, download_config)
         recipe, info = self.builder_config.recipe, self.info
+        # Others take less time to compute than to keep.
+        finished = Path(self.data_dir).with_name(_FINISHED) if recipe.spec.encoder else None
         with (
             tempfile.TemporaryDirectory(prefix="sorting_", dir=self.data_dir) as folder,
             workers.process_pool(workers.n_processors()) as processes,
         ):
             sorters = {view: Sorter(Path(folder, view)) for view in self._views()}
-            self.remarks.add(pool.compute(processes, recipe, info.features, sorters))
+            self.remarks.add(pool.compute(processes, recipe, info.features, sorters, finished))
             self._refuse_none_left()
-            return pool.write(processes, sorters, info.file_format, self._get_filename_template)
+            splits = pool.write(processes, sorters, info.file_format, self._get_filename_template)
+        if finished:
+            shutil.rmtree(finished)
+        return splits
 
     def _split_generators(self, dl_manager) -> dict[str, Any]:
         """Return the splits' examples; called only with Beam, as are the methods below."""

@@ -5,6 +5,7 @@ import itertools
 import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -13,7 +14,7 @@ from tensorflow_datasets.core.utils import shard_utils
 from tqdm import tqdm
 
 from data_prep import workers
-from data_prep.records import examples
+from data_prep.records import examples, resuming
 from data_prep.records.recipe import Recipe
 from data_prep.records.sorting import Sorter
 from ser_jax.common.concurrency import map_ahead, result_of
@@ -27,18 +28,26 @@ def compute(
     recipe: Recipe,
     fields: tfds.features.FeaturesDict,
     sorters: Mapping[str, Sorter],
+    finished: Path | None = None,
 ) -> examples.Remarks:
-    """Compute the records of all clips, add those of each view to its sorter; return remarks."""
+    """Compute the records of all clips, add those of each view to its sorter; return remarks.
+
+    The batches in the folder `finished` are taken from there, and the others put there.
+    """
     clips = recipe.corpus.utterances
     batches = workers.batches(clips, CLIPS_PER_BATCH)
     hashers = {view: hashing.Hasher(view) for view in sorters}
     serialise = functools.partial(
         examples.serialise, recipe.without_clips(), fields, tuple(sorters)
     )
+    tasks = batches
+    if finished:
+        serialise = functools.partial(resuming.serialise_once, serialise, finished)
+        tasks = list(enumerate(batches))
     # JAX uses all cores, or the accelerator, in one process: threads suffice for an encoder.
     results = map_ahead(
         serialise,
-        batches,
+        tasks,
         ahead=BATCHES_AHEAD * workers.n_processors(),
         n_threads=workers.n_processors(),
         executor=None if recipe.spec.encoder else pool,
