@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import re
 from pathlib import Path
 
 import jax
@@ -132,6 +133,18 @@ def test_the_run_has_its_report(finished):
     page = run_report.write(finished)
     text = (page.parent / "report.md").read_text()
     assert "model.classifier" in text and "model.cost" in text
+    text = text.replace("without epochs", "").replace("Seeds make no difference", "").lower()
+    assert "epoch" not in text and "seed" not in text
+
+
+def test_the_console_speaks_of_no_steps_or_seeds_and_batches_are_not_checked(
+    tiny, tiny_records, tmp_path, capsys
+):
+    one = {"replicas.sweep.model__classifier": (), "replicas.sweep.model__cost": ()}
+    loop.train(shrunk(tiny, **one, **{"train.batch_size": 10_000}), tiny_records, tmp_path)
+    output = capsys.readouterr().out
+    assert "fold 0: accuracy" in output and " in memory." in output
+    assert not {"seed", "step", "epoch"} & set(re.findall("seed|step|epoch", output))
 
 
 def test_folds_have_machines_of_their_own(tiny, tiny_records, tmp_path):

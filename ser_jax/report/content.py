@@ -23,7 +23,7 @@ def blocks(epochs: Epochs, results: dict[str, Any], command: str = "") -> list[B
     """Return all of a run report but its title; see run_report.write."""
     return [
         _scores(results),
-        _reading(results),
+        _reading(epochs, results),
         _facts(epochs, results),
         *_perceived(results),
         Heading("Per class"),
@@ -61,20 +61,24 @@ def _scores(results: dict[str, Any]) -> Table:
     return Table(columns, rows, "Scores on the test clips")
 
 
-def _reading(results: dict[str, Any]) -> str:
+def _reading(epochs: Epochs, results: dict[str, Any]) -> str:
     """Explain what the scores and their intervals cover, and what they do not."""
     n_trainings, n_speakers = len(chosen_replicas(results)), results["n_test_speakers"]
+    fitted = wording.is_fitted(epochs)
     text = (
-        "One training: the variation between seeds is unknown."
-        if n_trainings == 1
-        else f"Mean ± standard deviation over {n_trainings} trainings, "
-        f"{wording.seeds_and_folds(results)}."
+        f"Mean ± standard deviation over {n_trainings} trainings, "
+        f"{wording.seeds_and_folds(epochs, results)}."
+        if n_trainings > 1
+        else "One training, in which nothing is random."
+        if fitted
+        else "One training: the variation between seeds is unknown."
     )
     if n_speakers > 1:
         few = "; with so few speakers it is somewhat too narrow" if n_speakers < 30 else ""
         text += (
             f" The interval is a bootstrap over the {n_speakers} test speakers: it covers which "
-            f"speakers of this corpus were tested, but neither seeds nor other corpora{few}."
+            f"speakers of this corpus were tested, but {'not' if fitted else 'neither seeds nor'} "
+            f"other corpora{few}."
         )
     return (
         f"{text} Chance is a uniform guess among {len(results['labels'])} classes. UAR "
@@ -97,7 +101,7 @@ def _facts(epochs: Epochs, results: dict[str, Any]) -> Table:
         "protocol": results["protocol"],
         "test speakers": unseen if results["unseen_speakers"] else seen,
         "test sentences": unseen if results["unseen_sentences"] else "",
-        "trainings": f"{len(chosen)}: {wording.seeds_and_folds(results)}",
+        "trainings": f"{len(chosen)}: {wording.seeds_and_folds(epochs, results)}",
         "left out": failures(results),
         "chosen on validation": wording.setting_text(chosen[0]["setting"]),
         "training": f"{results['n_train']:,} clips, {results['n_train_examples']:,} examples with "
@@ -107,7 +111,7 @@ def _facts(epochs: Epochs, results: dict[str, Any]) -> Table:
         "clips left out": f"{n:,}, which could not be used; data_prep.verify names them"
         if (n := results.get("n_left_out", 0))
         else "",
-        "best epoch": f"{best} of {last:.0f}",
+        "best epoch": "" if wording.is_fitted(epochs) else f"{best} of {last:.0f}",
     }
     if "human" in results:
         human = results["human"]

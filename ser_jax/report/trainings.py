@@ -18,8 +18,8 @@ def blocks(epochs: Epochs, results: dict[str, Any], command: str) -> list[Block]
     return [
         *_curves(epochs, results),
         *_settings(results),
-        *_replicas(results),
-        *_reproduction(results, command),
+        *_replicas(epochs, results),
+        *_reproduction(epochs, results, command),
     ]
 
 
@@ -70,17 +70,19 @@ def _settings(results: dict[str, Any]) -> list[Block]:
     ]
 
 
-def _replicas(results: dict[str, Any]) -> list[Block]:
+def _replicas(epochs: Epochs, results: dict[str, Any]) -> list[Block]:
     """Return a table of the replicas and the mean of the chosen ones, if there are several."""
     replicas, monitor = results["replicas"], results["monitor"]
     if len(replicas) < 2:
         return []
-    columns = ["replica", *replicas[0]["setting"], "fold", "seed", "best epoch"]
-    columns.append(f"validation {monitor}")
+    of_steps = [] if wording.is_fitted(epochs) else ["seed", "best epoch"]
+    columns = ["replica", *replicas[0]["setting"], "fold", *of_steps, f"validation {monitor}"]
     rows = []
     for replica in replicas:
         row = [str(replica["replica"]), *map(str, replica["setting"].values())]
-        row += [str(replica["fold"]), str(replica["seed"]), str(replica["best_epoch"] or "")]
+        row.append(str(replica["fold"]))
+        if of_steps:
+            row += [str(replica["seed"]), str(replica["best_epoch"] or "")]
         row.append(score_text({"mean": replica["val"], "sd": None}, monitor))
         rows.append([*row, percent(replica["accuracy"]), percent(replica["uar"])])
     means = [score_text(results["intervals"][key]) for key in ("accuracy", "uar")]
@@ -94,16 +96,17 @@ def _replicas(results: dict[str, Any]) -> list[Block]:
     return parts
 
 
-def _reproduction(results: dict[str, Any], command: str) -> list[Block]:
+def _reproduction(epochs: Epochs, results: dict[str, Any], command: str) -> list[Block]:
     seeds = wording.distinct(results, "seed")
-    seed = f"Its seed{'s were' if len(seeds) > 1 else ' was'} {', '.join(map(str, seeds))}."
+    seed = f" Its seed{'s were' if len(seeds) > 1 else ' was'} {', '.join(map(str, seeds))}."
+    seed *= not wording.is_fitted(epochs)
     heading, file = Heading("To reproduce"), Code("config.json")
     if not command:
         text = "The command was not recorded; the run's settings are in "
-        return [heading, (text, file, f" beside this folder. {seed}")]
+        return [heading, (text, file, f" beside this folder.{seed}")]
     text = " beside this folder holds every setting of the run; this command gives those that "
     return [
         heading,
-        (file, f"{text}differ from the config file. {seed}"),
+        (file, f"{text}differ from the config file.{seed}"),
         Listing(f"{command} --workdir=<new folder>"),
     ]

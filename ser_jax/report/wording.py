@@ -52,10 +52,10 @@ def distinct(results: dict[str, Any], key: str) -> list[Any]:
     return sorted({replica[key] for replica in chosen_replicas(results)})
 
 
-def seeds_and_folds(results: dict[str, Any]) -> str:
-    """Return text such as "seeds 0, 1, 2 × fold 0"."""
+def seeds_and_folds(epochs: Epochs, results: dict[str, Any]) -> str:
+    """Return text such as "seeds 0, 1, 2 × fold 0"; a fit has no seed."""
     parts = []
-    for key in ("seed", "fold"):
+    for key in ("fold",) if is_fitted(epochs) else ("seed", "fold"):
         values = distinct(results, key)
         parts.append(f"{key}{'s' * (len(values) > 1)} {', '.join(map(str, values))}")
     return " × ".join(parts)

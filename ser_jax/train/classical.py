@@ -91,7 +91,7 @@ def _fit_all(
             }
         )
         print(
-            f"{replica}: accuracy {metrics['train/accuracy']:.4f} in training, "
+            f"{replica.without_seed}: accuracy {metrics['train/accuracy']:.4f} in training, "
             f"{metrics['val/accuracy']:.4f} in validation, UAR {metrics['val/uar']:.4f}; "
             f"{seconds:.1f} s",
             flush=True,

@@ -157,7 +157,7 @@ def _plan(
     n_views = 1 + len(config.input.views)
     n_clips = min(len(split.train) for split in split_of_fold.values())
     smallest = n_views * (n_clips if clips.sha256 else len(clips.ids))
-    if config.train.batch_size > smallest:
+    if model.takes_steps and config.train.batch_size > smallest:
         raise UserError(
             f"train.batch_size={config.train.batch_size} is larger than the training set of "
             f"{smallest} examples; lower it."
@@ -222,14 +222,15 @@ def describe(experiment: Experiment, state: TrainState) -> str:
     config, examples = experiment.config, experiment.examples
     storage = "in memory" if examples.x_NxTxF is not None else "streamed from disk"
     counts = sorted({len(experiment.train_M(fold)) for fold in experiment.splits})
+    steps = f"; {experiment.n_steps} steps per epoch on {jax.devices()[0].device_kind}"
     lines = [
         parameter_table(state.params),
         "",
         *(_describe_split(experiment, fold) for fold in experiment.splits),
         f"{'–'.join(map(str, dict.fromkeys((counts[0], counts[-1]))))} training examples (views: "
         f"{', '.join(('original', *config.input.views))}) of {examples.max_frames} frames × "
-        f"{examples.width} columns, {examples.n_bytes / 1e9:.2f} GB {storage}; "
-        f"{experiment.n_steps} steps per epoch on {jax.devices()[0].device_kind}.",
+        f"{examples.width} columns, {examples.n_bytes / 1e9:.2f} GB {storage}"
+        f"{steps if experiment.model.takes_steps else ''}.",
     ]
     if left_out := experiment.records.left_out:
         lines.append(

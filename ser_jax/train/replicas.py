@@ -26,9 +26,13 @@ class Replica:
         section, name = key.split(".")
         return self.setting.get(key, config[section][name])
 
+    @property
+    def without_seed(self) -> str:
+        """Its name where nothing is random."""
+        return f"fold {self.fold}" + "".join(f", {k}={value}" for k, value in self.setting.items())
+
     def __str__(self) -> str:
-        setting = "".join(f", {key}={value}" for key, value in self.setting.items())
-        return f"seed {self.seed}, fold {self.fold}{setting}"
+        return f"seed {self.seed}, {self.without_seed}"
 
 
 def expand(config: ConfigDict) -> tuple[Replica, ...]:
