@@ -69,6 +69,11 @@ def get_config() -> ConfigDict:
     online.time_mask_frames = 25
     online.frequency_masks = 0  # likewise of columns
     online.frequency_mask_columns = 10
+    online.frequency_shift = 0  # columns, up or down, at most
+    online.time_shift = 0  # frames cut off at a clip's start, at most
+    online.level_sd = 0.0  # of a number added to a clip's normalised values, one for all of them
+    online.noise_sd = 0.0  # likewise, one for each of them
+    online.mixup = 0.0  # α of the Beta(α, α) by which two clips and their labels are mixed
 
     config.split = split = ConfigDict()
     # tfds, evar, random_file, emosuperb5, speaker_kfold, speaker_sentence, column
@@ -102,6 +107,7 @@ def get_config() -> ConfigDict:
     # steps, then half a cosine down to 0). The plateau rule goes on top.
     optimizer.schedule = "constant"
     optimizer.warmup = 0.0
+    optimizer.ema_decay = 0.0  # of a running mean of the weights, which is then what is evaluated
     optimizer.plateau_factor = 0.5  # the rate is multiplied by this …
     optimizer.plateau_patience = 3  # … after so many epochs without improvement
     optimizer.plateau_min_delta = 1e-4  # a smaller gain does not count (Keras's default)

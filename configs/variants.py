@@ -62,4 +62,43 @@ def _demo(config: ConfigDict) -> None:
     config.train.batch_size = 32
 
 
-VARIANTS = {"log_mel": _log_mel, "librosa": _librosa, "retrain": _retrain, "demo": _demo}
+def generalise(config: ConfigDict) -> None:
+    """Train towards unseen speakers: online augmentation, decay, one cycle, averaged weights."""
+    online = config.online_augmentation
+    online.time_masks = 2
+    online.time_mask_frames = 25
+    online.frequency_masks = 2
+    online.frequency_mask_columns = 10
+    online.frequency_shift = 4
+    online.level_sd = 0.3
+    online.mixup = 0.3
+    config.optimizer.learning_rate = 2e-3
+    config.optimizer.l2 = 0.0
+    config.optimizer.weight_decay = 0.02
+    config.optimizer.clip_norm = 2.0
+    config.optimizer.schedule = "cosine"
+    config.optimizer.warmup = 0.15
+    config.optimizer.ema_decay = 0.995
+    config.optimizer.plateau_patience = 1000  # the schedule alone
+    config.train.batch_size = 64
+    config.train.epochs = 25
+    config.train.stopping_patience = 0
+    config.train.dropout = 0.4
+    config.train.label_smoothing = 0.1
+
+
+def _modern(config: ConfigDict) -> None:
+    """Give a network of the reference report log-mels and the training of configs/crnn.py."""
+    _log_mel(config)
+    config.input.views = ()
+    config.augmentation.views = ()
+    generalise(config)
+
+
+VARIANTS = {
+    "log_mel": _log_mel,
+    "librosa": _librosa,
+    "retrain": _retrain,
+    "demo": _demo,
+    "modern": _modern,
+}

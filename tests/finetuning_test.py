@@ -184,13 +184,13 @@ augmented = jax.jit(augment, static_argnums=0)
 def test_masks_lie_within_each_clip_and_have_at_most_their_width():
     x_BxTxF, n_frames_B = np.ones((64, 30, 8), np.float32), np.full(64, 12)
     x_BxTxF[:, 12:] = 7
-    masked = np.asarray(augmented(MASKS, jax.random.key(0), x_BxTxF, n_frames_B))
+    masked = np.asarray(augmented(MASKS, jax.random.key(0), x_BxTxF, n_frames_B)[0])
     hidden_BxT, hidden_BxF = (masked[:, :12] == 0).all(2), (masked == 0).all(1)
     assert ((masked[:, 12:] == 7) | hidden_BxF[:, None]).all(), "no span of time lies past the end"
     assert 0 < hidden_BxT.sum(1).max() <= 10 and 0 < hidden_BxF.sum(1).max() <= 4
     assert len(np.unique(hidden_BxT, axis=0)) > 32, "each clip has its own masks"
     assert hidden_BxT.any(0).all() and hidden_BxF.any(0).all(), "they may lie anywhere"
-    again = augmented(MASKS, jax.random.key(0), x_BxTxF, n_frames_B)
+    again, _ = augmented(MASKS, jax.random.key(0), x_BxTxF, n_frames_B)
     np.testing.assert_array_equal(masked, again)
 
 

@@ -19,14 +19,20 @@ _RULES: tuple[tuple[str, Callable[[float], bool], str], ...] = (
         devices.data report.clips_a_cell encoder.context optimizer.weight_decay
         optimizer.clip_norm optimizer.encoder_factor online_augmentation.time_masks
         online_augmentation.time_mask_frames online_augmentation.frequency_masks
-        online_augmentation.frequency_mask_columns""",
+        online_augmentation.frequency_mask_columns online_augmentation.frequency_shift
+        online_augmentation.time_shift online_augmentation.level_sd online_augmentation.noise_sd
+        online_augmentation.mixup""",
     ),
     (
         "1 or more",
         lambda v: v >= 1,
         "train.epochs train.batch_size replicas.seeds evaluate.batch_size",
     ),
-    ("in [0, 1)", lambda v: 0 <= v < 1, "train.dropout train.label_smoothing optimizer.warmup"),
+    (
+        "in [0, 1)",
+        lambda v: 0 <= v < 1,
+        "train.dropout train.label_smoothing optimizer.warmup optimizer.ema_decay",
+    ),
     ("above 0 and at most 1", lambda v: 0 < v <= 1, "optimizer.layer_decay"),
     ("between 0 and 1", lambda v: 0 < v < 1, "split.test_fraction split.val_fraction"),
 )

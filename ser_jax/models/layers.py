@@ -42,6 +42,31 @@ def max_pool(x: jax.Array, window: int, stride: int, padding: str) -> jax.Array:
     return x
 
 
+def max_pool_blocks(x: jax.Array, sides: tuple[int, int]) -> jax.Array:
+    """Return maxima over adjacent blocks of [batch, *space, channels] ≥ 0; the last may be short.
+
+    As blocks do not overlap they are a reshape, whose gradient is cheap anywhere.
+    """
+    (n_batch, *space, n_channels) = x.shape
+    pads = [(0, -n % side) for n, side in zip(space, sides, strict=True)]
+    x = jnp.pad(x, ((0, 0), *pads, (0, 0)))
+    (n_high, high), (n_wide, wide) = (
+        (-(-n // side), side) for n, side in zip(space, sides, strict=True)
+    )
+    return x.reshape(n_batch, n_high, high, n_wide, wide, n_channels).max((2, 4))
+
+
+def attentive_statistics(
+    x_BxTxF: jax.Array, score_BxTxH: jax.Array, inside_BxT: jax.Array
+) -> jax.Array:
+    """Return the weighted mean and sd of a clip's frames by each head's scores, Bx(2·H·F)."""
+    weight_BxTxH = nn.softmax(score_BxTxH, where=inside_BxT[..., None], axis=1)
+    mean_BxHxF = jnp.einsum("btf,bth->bhf", x_BxTxF, weight_BxTxH)
+    squares_BxHxF = jnp.einsum("btf,bth->bhf", x_BxTxF**2, weight_BxTxH) - mean_BxHxF**2
+    sd_BxHxF = jnp.sqrt(jnp.maximum(squares_BxHxF, 0.0) + 1e-6)
+    return jnp.concatenate([mean_BxHxF, sd_BxHxF], axis=-1).reshape(len(x_BxTxF), -1)
+
+
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3, 4))
 def _max_along(
     x: jax.Array, axis: int, window: int, stride: int, pads: tuple[int, int]

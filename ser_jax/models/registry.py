@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 from ser_jax.common.errors import UserError
 from ser_jax.models.classical import Classical
 from ser_jax.models.cnn import CNN1D, CNN2D, PaperCNN
+from ser_jax.models.crnn import CRNN
 from ser_jax.models.network import Network, check_choice
 from ser_jax.models.probe import Probe
 from ser_jax.models.whisper import Whisper
@@ -20,6 +21,7 @@ MODELS: dict[str, type[Network]] = {
     "cnn1d": CNN1D,
     "cnn2d": CNN2D,
     "paper": PaperCNN,
+    "crnn": CRNN,
     "probe": Probe,
     "whisper": Whisper,
     "classical": Classical,

@@ -151,12 +151,14 @@ def load_last(workdir: Path, like: TrainState) -> tuple[int, TrainState] | None:
         if checkpointer.latest is None:
             return None
         step = checkpointer.latest.step
-        if "reference" in _metadata(checkpointer).metadata:
+        saved = _metadata(checkpointer).metadata
+        if all(name in saved for name in vars(like)):
             return step, _load(checkpointer, like)
-        # Earlier versions compared with the best value in early stopping.
-        fields = {name: tree for name, tree in vars(like).items() if name != "reference"}
-        state = TrainState(**_load(checkpointer, fields), reference=None)
-        return step, state.replace(reference=jnp.copy(state.best.value))
+        # Earlier versions had no running mean, and early stopping compared with the best value.
+        fields = {name: tree for name, tree in vars(like).items() if name in saved}
+        loaded = _load(checkpointer, fields)
+        earlier = {"average": (), "reference": jnp.copy(loaded["best"].value)}
+        return step, TrainState(**earlier | loaded)
 
 
 def has_best(workdir: Path) -> bool:

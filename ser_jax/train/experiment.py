@@ -143,12 +143,13 @@ def _plan(
             f"model.name={config.model.name} takes a {model.input_kind}, and input.kind is "
             f"{config.input.kind}; a vector is input.kind=vector, a plane is mfcc or log_mel."
         )
-    if OnlineAugmentation(**config.online_augmentation) and (
-        model.input_kind == "vector" or not model.takes_steps
+    online = OnlineAugmentation(**config.online_augmentation)
+    if (online.changes_clips and model.input_kind == "vector") or (
+        (online.changes_clips or online.mixup) and not model.takes_steps
     ):
         raise UserError(
             f"online_augmentation does not apply to model.name={config.model.name}, which is not "
-            "trained on planes step by step; set its numbers of masks to 0."
+            "trained on planes step by step; set its amounts to 0."
         )
     if config.train.monitor not in MONITORS:
         raise UserError(
@@ -199,6 +200,7 @@ def initial_states(experiment: Experiment) -> list[TrainState]:
                 hyper=hyper,
                 normalisation=normalisations[replica.fold],
                 pretrained=pretrained,
+                averages=config.optimizer.ema_decay > 0,
             )
         )
     return states

@@ -9,22 +9,21 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from ser_jax.data.loader import Batch
 from ser_jax.train.optimizer import kernels
 from ser_jax.train.state import Hyper
 
 
-def cross_entropy(logits_BxC: jax.Array, batch: Batch, hyper: Hyper) -> jax.Array:
+def cross_entropy(
+    logits_BxC: jax.Array, target_BxC: jax.Array, mask_B: jax.Array, hyper: Hyper
+) -> jax.Array:
     """Return the batch's mean cross-entropy, with label smoothing and class weights.
 
-    The mean is over real rows: Σ w·H / n, as in Keras.
+    The mean is over real rows: Σ w·H / n, as in Keras; a row's w is the mean weight of its classes.
     """
-    weight_B = batch.mask_B * hyper.class_weight_C[batch.label_B]
-    target_BxC = optax.smooth_labels(
-        jax.nn.one_hot(batch.label_B, len(hyper.class_weight_C)), hyper.label_smoothing
-    )
-    entropy_B = optax.softmax_cross_entropy(logits_BxC, target_BxC)
-    return jnp.sum(entropy_B * weight_B) / jnp.sum(batch.mask_B)
+    weight_B = mask_B * jnp.sum(target_BxC * hyper.class_weight_C, axis=-1)
+    smooth_BxC = optax.smooth_labels(target_BxC, hyper.label_smoothing)
+    entropy_B = optax.softmax_cross_entropy(logits_BxC, smooth_BxC)
+    return jnp.sum(entropy_B * weight_B) / jnp.sum(mask_B)
 
 
 def l2_penalty(params: Any) -> jax.Array:

@@ -94,6 +94,12 @@ class TrainState:
     waited: jax.Array  # epochs without an improvement
     stopped: jax.Array  # early, or because the loss was not finite
     reference: jax.Array  # monitored value of the last improvement that early stopping counted
+    average: Any  # running mean of (params, batch_stats), see optimizer.ema_decay; () without
+
+    @property
+    def evaluated(self) -> tuple[Any, Any]:
+        """The parameters and batch statistics that validation and prediction use."""
+        return self.average or (self.params, self.batch_stats)
 
 
 def create_state(
@@ -106,6 +112,7 @@ def create_state(
     hyper: Hyper,
     normalisation: Normalisation,
     pretrained: Mapping[str, Any] = types.MappingProxyType({}),
+    averages: bool = False,
 ) -> TrainState:
     """Initialise a state.
 
@@ -114,6 +121,7 @@ def create_state(
       example_input: a batch of model input, used for its shape alone.
       seed: of the initial weights and of dropout.
       pretrained: parameters in place of random ones, by the name of their module.
+      averages: whether a running mean of the weights is kept.
     """
     init_key, key = jax.random.split(jax.random.key(seed))
     variables = _initial_variables(model, init_key, example_input)
@@ -134,6 +142,7 @@ def create_state(
         waited=zero,
         stopped=jnp.zeros((), bool),
         reference=jnp.full((), -jnp.inf, jnp.float32),
+        average=(params, batch_stats) if averages else (),
     )
     return _unshared(state)
 
@@ -142,7 +151,10 @@ def replace_weights(state: TrainState, params: Any, batch_stats: Any) -> TrainSt
     """Return the state with other weights, given as NumPy or JAX arrays."""
     params, batch_stats = jax.tree.map(jnp.asarray, (params, batch_stats))
     best = state.best.replace(params=params, batch_stats=batch_stats)
-    return _unshared(state.replace(params=params, batch_stats=batch_stats, best=best))
+    average = (params, batch_stats) if state.average else ()
+    return _unshared(
+        state.replace(params=params, batch_stats=batch_stats, best=best, average=average)
+    )
 
 
 def make_hyper(**fields: float | np.ndarray) -> Hyper:

@@ -14,7 +14,7 @@ import optax
 
 from ser_jax import features
 from ser_jax.data.loader import Batch
-from ser_jax.data.online_augmentation import NONE, OnlineAugmentation, augment
+from ser_jax.data.online_augmentation import NONE, OnlineAugmentation, augment, mix
 from ser_jax.train.objectives import cross_entropy, l2_penalty
 from ser_jax.train.optimizer import Schedule, constant
 from ser_jax.train.state import Best, Normalisation, Sums, TrainState
@@ -28,15 +28,23 @@ def make_train_step(
     kind: str,
     schedule: Schedule = constant,
     augmentation: OnlineAugmentation = NONE,
+    ema_decay: float = 0.0,
 ) -> Callable[[TrainState, Batch], TrainState]:
     """Return (state, batch) → state, with the batch's metrics added to state.sums."""
 
     def train_step(state: TrainState, batch: Batch) -> TrainState:
         hyper = state.hyper
         x, key = normalised_input(state.normalisation, batch, kind), step_key(state)
-        if augmentation:
+        n_frames_B = batch.n_frames_B
+        target_BxC = jax.nn.one_hot(batch.label_B, len(hyper.class_weight_C))
+        if augmentation.changes_clips:
             key, own_key = jax.random.split(key)
-            x = augment(augmentation, own_key, x, batch.n_frames_B)
+            x, n_frames_B = augment(augmentation, own_key, x, n_frames_B)
+        if augmentation.mixup:
+            key, own_key = jax.random.split(key)
+            x, n_frames_B, target_BxC = mix(
+                augmentation.mixup, own_key, x, n_frames_B, target_BxC, batch.mask_B
+            )
 
         def loss_fn(params: Any) -> tuple[jax.Array, tuple]:
             logits_BxC, updated = model.apply(
@@ -45,11 +53,11 @@ def make_train_step(
                 train=True,
                 dropout_rate=hyper.dropout,
                 mask_B=batch.mask_B,
-                n_frames_B=batch.n_frames_B,
+                n_frames_B=n_frames_B,
                 rngs={"dropout": key},
                 mutable=["batch_stats"],
             )
-            entropy = cross_entropy(logits_BxC, batch, hyper)
+            entropy = cross_entropy(logits_BxC, target_BxC, batch.mask_B, hyper)
             penalty = hyper.l2 * l2_penalty(params)
             batch_stats = updated.get("batch_stats", state.batch_stats)
             return entropy + penalty, (entropy, penalty, logits_BxC, batch_stats)
@@ -72,6 +80,7 @@ def make_train_step(
             batch_stats=batch_stats,
             opt_state=opt_state,
             sums=sums,
+            average=running_mean(state, params, batch_stats, ema_decay),
         )
 
     return train_step
@@ -135,7 +144,7 @@ def make_end_of_epoch(
         value = monitored_value(sums, monitor)
         failed = (state.sums.bad_step >= 0) | ~jnp.isfinite(sums.loss)
         improved = (value > state.best.value) & ~failed
-        current = Best(state.params, state.batch_stats, value, epoch)
+        current = Best(*state.evaluated, value, epoch)
         best = jax.tree.map(lambda new, old: jnp.where(improved, new, old), current, state.best)
         best = best.replace(value=jnp.where(failed, -jnp.inf, best.value))
         gained = value - stopping_min_delta > state.reference
@@ -160,6 +169,19 @@ def normalised_input(normalisation: Normalisation, batch: Batch, kind: str) -> j
     x_BxTxF = (batch.x_BxTxF - normalisation.mean_F) / normalisation.sd_F
     inside_BxT = jnp.arange(x_BxTxF.shape[1]) < batch.n_frames_B[:, None]
     return features.model_input(jnp.where(inside_BxT[..., None], x_BxTxF, 0.0), kind)
+
+
+def running_mean(state: TrainState, params: Any, batch_stats: Any, decay: float) -> Any:
+    """Return state.average after a step to new parameters; they count 1 − decay.
+
+    The first steps count more, since the mean would else hold on to the initial weights.
+    """
+    if not state.average:
+        return state.average
+    decay = jnp.minimum(decay, (1 + state.step) / (10 + state.step))
+    return jax.tree.map(
+        lambda mean, new: decay * mean + (1 - decay) * new, state.average, (params, batch_stats)
+    )
 
 
 def step_key(state: TrainState) -> jax.Array:

@@ -56,7 +56,12 @@ class Trainer:
         optimizer = make_optimizer(*settings_of(config, experiment.model))
         augmentation = OnlineAugmentation(**config.online_augmentation)
         step = _train_step(
-            experiment.model, optimizer, config.input.kind, self.schedule, augmentation
+            experiment.model,
+            optimizer,
+            config.input.kind,
+            self.schedule,
+            augmentation,
+            config.optimizer.ema_decay,
         )
         layout = mesh.make_layout(config, len(states))
         # The examples come first: the memory that they leave limits the groups.
@@ -92,8 +97,8 @@ class Trainer:
         return placement.fetch([select(group) for group in self._groups], self.layout)
 
     def weights(self) -> list[Weights]:
-        """Return the current weights of each group."""
-        return [Weights(g.params, g.batch_stats, g.normalisation) for g in self._groups]
+        """Return the current weights of each group, or their running mean."""
+        return [Weights(*g.evaluated, g.normalisation) for g in self._groups]
 
     def advance(self, order_RxSxB: np.ndarray, first: int) -> Iterator[int]:
         """Train from step `first` to the end of an epoch; yield numbers of steps as they finish."""
@@ -151,8 +156,9 @@ def _train_step(
     kind: str,
     schedule: Schedule,
     augmentation: OnlineAugmentation,
+    ema_decay: float,
 ) -> Callable[[TrainState, Batch], TrainState]:
-    return make_train_step(model, optimizer, kind, schedule, augmentation)
+    return make_train_step(model, optimizer, kind, schedule, augmentation, ema_decay)
 
 
 @_shared

@@ -38,6 +38,12 @@ _ADDED = {
     "online_augmentation.time_mask_frames": 25,
     "online_augmentation.frequency_masks": 0,
     "online_augmentation.frequency_mask_columns": 10,
+    "online_augmentation.frequency_shift": 0,
+    "online_augmentation.time_shift": 0,
+    "online_augmentation.level_sd": 0.0,
+    "online_augmentation.noise_sd": 0.0,
+    "online_augmentation.mixup": 0.0,
+    "optimizer.ema_decay": 0.0,
     "optimizer.schedule": "constant",
     "optimizer.warmup": 0.0,
 }
