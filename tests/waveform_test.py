@@ -284,9 +284,23 @@ def test_formats_that_are_not_read_name_a_way_to_convert(tmp_path, name):
         load(tmp_path / name, FOREIGN[name] + bytes(1_000))
 
 
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [
+        ("ein Ton.m4a", "ffmpeg -i 'ein Ton.m4a' 'ein Ton.wav'"),
+        ("a.sd2", "sndfile-convert a.sd2 a.wav"),
+    ],
+)
+def test_the_way_to_convert_can_be_pasted(tmp_path, name, advice):
+    with pytest.raises(AudioError, match=f"not read here; convert it, for instance: {advice}$"):
+        load(tmp_path / name, bytes(1_000))
+
+
 def test_formats_whose_length_cannot_be_checked_are_refused(tmp_path):
     soundfile.write(tmp_path / "a.wav", tone(1), RATE, format="AVR", subtype="PCM_16")
-    with pytest.raises(AudioError, match="cannot be checked .* ffmpeg -i a.wav a_converted.wav"):
+    with pytest.raises(
+        AudioError, match="cannot be checked .*: sndfile-convert a.wav a_converted.wav"
+    ):
         load(tmp_path / "a.wav")
     assert soundfile.available_formats().keys() >= containers.UNCHECKED
 

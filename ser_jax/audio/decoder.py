@@ -8,6 +8,7 @@ import functools
 import io
 import math
 import os
+import shlex
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,7 +26,8 @@ from ser_jax.common.errors import UserError
 SUFFIXES = frozenset(".wav .flac .ogg .oga .opus .mp3 .aif .aiff .aifc .au .caf .w64 .rf64".split())
 # Others that people have, which it does not read.
 FOREIGN_SUFFIXES = frozenset(
-    ".m4a .mp4 .m4b .aac .webm .mka .mkv .mov .3gp .amr .wma .wmv .ac3 .ape .wv .avi .flv".split()
+    ".m4a .mp4 .m4b .aac .webm .mka .mkv .mov .3gp .amr .wma .wmv .ac3 .ape .wv .avi .flv "
+    ".sd2".split()
 )
 LFS_POINTER = b"version https://git-lfs"
 RATES = (1_000, 1_000_000)  # Hz, lowest and highest; others come from a damaged header
@@ -36,6 +38,7 @@ _LONGEST_PIPE = 2**31  # bytes
 # Codecs of WAV whose last block is padded, by fewer samples than this.
 _PADDED = "GSM610 G721_32 NMS_ADPCM_16 NMS_ADPCM_24 NMS_ADPCM_32".split()
 _LONGEST_PADDING = 1_000
+_SNDFILE = "sndfile-convert"  # of libsndfile; FFmpeg does not read all that it does
 _UNKNOWN_LENGTH = 2**62  # samples; more are the decoder's way to say so
 
 
@@ -43,10 +46,13 @@ class AudioError(UserError):
     """An audio file that cannot be used."""
 
 
-def conversion(path: Path) -> str:
-    """Return advice on a file in a format that is not read."""
+def conversion(path: Path, program: str = "ffmpeg -i") -> str:
+    """Return advice on a file in a format that is not read, but by a program."""
     stem = path.stem + "_converted" * (path.suffix.lower() == ".wav")
-    return f"convert it, for instance: ffmpeg -i {path.name} {stem}.wav"
+    if path.suffix.lower() == ".sd2":  # the file is bare samples, and another one beside it tells
+        program = _SNDFILE
+    names = shlex.join([path.name, f"{stem}.wav"])
+    return f"convert it, for instance: {program} {names}"
 
 
 def is_rate(sampling_rate: float) -> bool:
@@ -117,7 +123,7 @@ class Decoder:
         if self._file.format in containers.UNCHECKED:
             raise AudioError(
                 f"{self.path} is in the format {self._file.format_info}, which cannot be checked "
-                f"for completeness; {conversion(self.path)}"
+                f"for completeness; {conversion(self.path, _SNDFILE)}"
             )
 
     def __enter__(self) -> "Decoder":
