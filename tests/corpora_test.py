@@ -263,6 +263,12 @@ def test_faulty_csv_is_refused(tmp_path, header, row, message):
     assert message in refusal("csv", table(tmp_path, row, header=header))
 
 
+def test_absolute_paths_below_the_table_are_the_relative_ones(tmp_path):
+    relative = corpora.read("csv", table(tmp_path, "b/a.wav,joy,anna"))
+    assert corpora.read("csv", table(tmp_path, f"{tmp_path}/b/a.wav,joy,anna")) == relative
+    assert "leaves the table's" in refusal("csv", table(tmp_path, f"{tmp_path}2/a.wav,joy,anna"))
+
+
 def test_many_blanks_within_a_text_take_no_time():
     text = f"a{' ' * 10**6}b"
     assert tables.clean(f"\ufeff \u2003{text}\x1f\u3000\u200b \u2060") == text

@@ -64,7 +64,7 @@ def path_of(table: Path, row: Row, *, inside: bool = False) -> Path:
     Args:
       table: the table.
       row: of the table, with a column path.
-      inside: refuse what is not below the table's folder.
+      inside: refuse what is not below the table's folder, and return a relative path.
 
     Raises:
       UserError: the path is empty, too long for a file system, or outside.
@@ -76,6 +76,9 @@ def path_of(table: Path, row: Row, *, inside: bool = False) -> Path:
     if "\\" in text and not os.path.lexists(table.parent / text):
         windows = PureWindowsPath(text)
         path, is_absolute = Path(os.path.normpath(windows.as_posix())), bool(windows.anchor)
+    folder = os.path.abspath(table.parent)
+    if inside and path.is_relative_to(folder):  # as a program may write it
+        path = path.relative_to(folder)
     is_absolute = is_absolute or path.is_absolute()
     if inside and (is_absolute or path.parts[:1] in ((), ("..",))):
         raise UserError(
