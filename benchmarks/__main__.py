@@ -22,11 +22,12 @@ from ser_jax.common import files
 
 PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 BEGIN, END = "<!-- make bench begins -->", "<!-- make bench ends -->"
-LIBRARIES = ("jax", "flax", "torch", "keras", "tensorflow-cpu", "librosa", "numpy", "scipy")
+LIBRARIES = "jax flax torch transformers keras tensorflow-cpu librosa numpy scipy".split()
 PROGRAMS = {
     "training": ("A training step", ["benchmarks.training", "--batch=32,64", "--rounds=3"]),
     "records": ("Preparation of records", ["benchmarks.records", "--rounds=3"]),
     "prediction": ("Prediction", ["benchmarks.prediction", "--rounds=3"]),
+    "encoders": ("A pretrained encoder", ["benchmarks.encoders", "--rounds=3"]),
     "growth": ("Growth", ["benchmarks.growth", "--utterances=1000,10000"]),
 }
 
