@@ -319,11 +319,16 @@ def test_odd_files_that_are_used_are_told_counted(tiny, tones, tmp_path, capsys)
         path.write_bytes(path.read_bytes()[:-1000])
     offset = root / "1002_DFA_ANG_XX.wav"
     soundfile.write(offset, 0.4 + 0.2 * tone(0.5, 200), RATE)
+    silent = root / "1002_DFA_DIS_XX.wav"
+    soundfile.write(silent, 0 * tone(0.5, 200), RATE)
     for _ in range(2):
         prepare(config)
         output = capsys.readouterr().out
         first = ", ".join(map(str, cut[:3]))
-        assert f"\n  DC offset: {offset}\n  cut short: {first}, and 1 more\n" in output
+        expected = (
+            f"\n  DC offset: {offset}\n  cut short: {first}, and 1 more\n  silent: {silent}\n"
+        )
+        assert expected in output
         assert f"python -m data_prep.verify --corpus=crema_d --root='{root}' shows" in output
 
 

@@ -20,7 +20,8 @@ from ser_jax import features
 from ser_jax.audio import waveform
 from ser_jax.common.errors import UserError
 
-NOTES = ("cut short", "DC offset", "clipped")  # as notes of waveform.load begin; others: "remark"
+# As notes begin, of `make` and of waveform.load; others are a "remark".
+NOTES = ("silent", "cut short", "DC offset", "clipped")
 
 
 @dataclasses.dataclass
@@ -91,6 +92,8 @@ def make(
         except UserError as error:
             remarks.left_out[clip.id] = str(error)
             continue
+        if waveform.rms(waveform_S) < waveform.SILENT_RMS:
+            notes.append("silent")
         remarks.note(str(clip.path), notes)
         shared = {
             "id": clip.id,
