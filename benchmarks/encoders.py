@@ -12,8 +12,9 @@ By default the weights are random, of whisper-base's size, and the corpus is syn
 * the difference between the hidden states of the two, with Whisper's own context of 30 s;
 * a build of records, with its peak memory;
 * prediction, in turns, imports included: ser_jax.predict, and the plain loop of a user, soundfile
-  and the same PyTorch encoder, one file at a time. Both save the embeddings, whose first hidden state
-  is compared: the others also see that PyTorch's input ends at 3 s, where ours goes on in silence.
+  and the same PyTorch encoder, one file at a time. Both save the embeddings, whose first hidden
+  state is compared: the others also see that PyTorch's input ends at 3 s, where ours goes on in
+  silence.
 
 Axes: P positions, D width.
 """
