@@ -8,6 +8,7 @@
     python launch.py --config=configs/whisper.py --config.encoder.path=data/encoders/whisper-small
     python launch.py --config=configs/whisper.py:finetune
     python launch.py --config=configs/whisper.py:finetune --config.model.trained_layers=2
+    python launch.py --config=configs/whisper.py:finetune --config.init_from=runs/whisper-tfds
 
 Measured times and scores: docs/benchmarks.md.
 """
@@ -73,6 +74,7 @@ def _finetune(config: ConfigDict) -> None:
     model.name = "whisper"
     model.size = ()  # read off the encoder's file
     model.trained_layers = -1  # upper layers that train; -1 is all, with the convolutions
+    model.context = config.encoder.context
     model.hidden = (256,)
     model.input_dropout = 0.3
     model.rematerialise = False  # True saves memory and costs a second forward pass

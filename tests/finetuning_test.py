@@ -16,7 +16,7 @@ from ser_jax.audio import waveform
 from ser_jax.common.errors import UserError
 from ser_jax.data.online_augmentation import OnlineAugmentation, augment
 from ser_jax.data.records import open_records
-from ser_jax.encoders import weights, whisper
+from ser_jax.encoders import embedding, loading, weights, whisper
 from ser_jax.encoders.network import Encoder, Size
 from ser_jax.evaluate import predictions_csv
 from ser_jax.evaluate.test_set import evaluate
@@ -44,9 +44,9 @@ def network(encoder, **fields):
     fields = {"size": dataclasses.astuple(SIZE), "hidden": (8,), **fields}
     model = registry.build("whisper", 6, fields)
     key, x = jax.random.key(0), jnp.zeros((2, 20, SIZE.n_mels))
-    init = jax.jit(lambda key: model.init(key, x, train=False)["params"])
-    params = {**init(key), **model.pretrained(encoder)}
-    return model, jax.tree.map(jnp.asarray, params)
+    variables = jax.jit(lambda key: model.init(key, x, train=False))(key)
+    params = {**variables["params"], **model.pretrained(encoder)}
+    return model, {**variables, "params": jax.tree.map(jnp.asarray, params)}
 
 
 def planes(n_frames: int, seed: int = 0) -> np.ndarray:
@@ -60,11 +60,9 @@ def padded(clips: list[np.ndarray], n_frames: int) -> np.ndarray:
 
 @pytest.mark.parametrize("n_frames", [29, 30])
 def test_padding_does_not_change_the_answer(encoder, n_frames):
-    model, params = network(encoder)
+    model, variables = network(encoder, context=0.4)
     clip = planes(n_frames)
-    logits = jax.jit(
-        lambda x, n: model.apply({"params": params}, x, train=False, n_frames_B=jnp.array(n))
-    )
+    logits = jax.jit(lambda x, n: model.apply(variables, x, train=False, n_frames_B=jnp.array(n)))
     alone = logits(padded([clip], n_frames), [n_frames])[0]
     beside = logits(padded([clip, planes(57, 1)], 60), [n_frames, 57])[0]
     np.testing.assert_allclose(alone, beside, atol=1e-5)
@@ -84,13 +82,20 @@ def test_the_input_is_that_of_the_encoder_as_it_was_trained(encoder):
     np.testing.assert_allclose(ours[0, 2:98], expected[0, 2:98], atol=1e-5)
 
 
-def changes(encoder, model, params, factors, weight_decay=0.1):
+def changes(model, variables, factors, weight_decay):
     """Return the largest change of each module's parameters in one step of the optimiser."""
     optimizer = make_optimizer("adam", weight_decay, 0.0, factors)
-    x = padded([planes(30), planes(24, 1)], 30)
+    x, params = padded([planes(30), planes(24, 1)], 30), variables["params"]
 
     def loss(params):
-        logits = model.apply({"params": params}, x, train=False, n_frames_B=jnp.array([30, 24]))
+        logits, _ = model.apply(
+            {**variables, "params": params},
+            x,
+            train=True,
+            n_frames_B=jnp.array([30, 24]),
+            rngs={"dropout": jax.random.key(1)},
+            mutable=["batch_stats"],
+        )
         return jnp.sum(jax.nn.log_softmax(logits)[:, 0])
 
     gradient = jax.jit(jax.grad(loss))(params)
@@ -103,35 +108,35 @@ def changes(encoder, model, params, factors, weight_decay=0.1):
 
 
 def test_lower_layers_change_less_and_frozen_ones_not_at_all(encoder):
-    model, params = network(encoder, trained_layers=2)
-    change = changes(encoder, model, params, model.rate_factors(0.1, 0.5), weight_decay=0.0)
+    model, variables = network(encoder, trained_layers=2)
+    change = changes(model, variables, model.rate_factors(0.1, 0.5), weight_decay=0.0)
     assert change["probe"] == pytest.approx(1, rel=0.05)  # Adam's first step
     assert change["final_norm"] == pytest.approx(0.1, rel=0.05)
     assert change["layer2"] == pytest.approx(0.1, rel=0.05)
     assert change["layer1"] == pytest.approx(0.05, rel=0.05)
     for frozen in ("layer0", "conv1", "conv2", "positions"):
         assert change[frozen] == 0
-    model, params = network(encoder)
-    change = changes(encoder, model, params, model.rate_factors(0.1, 0.5), weight_decay=0.0)
+    model, variables = network(encoder)
+    change = changes(model, variables, model.rate_factors(0.1, 0.5), weight_decay=0.0)
     assert change["conv1"] == pytest.approx(0.1 * 0.5**3, rel=0.05)
 
 
 def test_frozen_layers_do_not_decay(encoder):
-    model, params = network(encoder, trained_layers=0)
-    change = changes(encoder, model, params, model.rate_factors(0.1, 0.5), weight_decay=0.5)
+    model, variables = network(encoder, trained_layers=0)
+    change = changes(model, variables, model.rate_factors(0.1, 0.5), weight_decay=0.5)
     assert change["layer2"] == change["conv1"] == 0 and change["final_norm"] > 0
 
 
 @pytest.mark.parametrize("n_trained", [0, 1, -1])
 def test_frozen_layers_have_no_gradient(encoder, n_trained):
-    _, params = network(encoder)
+    _, variables = network(encoder)
     x, n_B = planes(20)[None], jnp.array([10])
 
     def loss(params):
         states = Encoder(SIZE, n_trained=n_trained).apply({"params": params}, x, n_B)
         return sum(jnp.sum(jnp.sin(state)) for state in states)
 
-    gradient = jax.jit(jax.grad(loss))(params["encoder"])
+    gradient = jax.jit(jax.grad(loss))(variables["params"]["encoder"])
     for name, tree in gradient.items():
         moves = any(jnp.any(leaf != 0) for leaf in jax.tree.leaves(tree))
         trains = n_trained < 0 or name == "final_norm" or name == f"layer{SIZE.n_layers - 1}"
@@ -141,13 +146,13 @@ def test_frozen_layers_have_no_gradient(encoder, n_trained):
 def test_rematerialisation_changes_no_gradient(encoder):
     gradients = []
     for rematerialise in (False, True):
-        _, params = network(encoder)
+        _, variables = network(encoder)
         again = Encoder(SIZE, rematerialise=rematerialise)
 
         def loss(params, again=again):
             return again.apply({"params": params}, planes(20)[None], jnp.array([10]))[-1].sum()
 
-        gradients.append(jax.jit(jax.grad(loss))(params["encoder"]))
+        gradients.append(jax.jit(jax.grad(loss))(variables["params"]["encoder"]))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4), *gradients)
 
 
@@ -159,11 +164,46 @@ def test_rematerialisation_changes_no_gradient(encoder):
         ({"trained_layers": True}, "from −1"),
         ({"hidden": (0,)}, "model.hidden"),
         ({"input_dropout": 1.0}, "input_dropout"),
+        ({"context": 31.0}, "model.context"),
     ],
 )
 def test_settings_are_checked(fields, message):
     with pytest.raises(UserError, match=message):
         registry.build("whisper", 6, {"size": dataclasses.astuple(SIZE), **fields})
+
+
+def test_it_begins_as_the_probe_of_the_frozen_encoder(encoder):
+    """Its logits are those of the probe of the encoder's statistics, as records have them."""
+    model, variables = network(encoder, context=0.5)
+    n_frames_B, n_context, floor = np.array([40, 31]), 25, -1.5
+    clips = [planes(n) for n in n_frames_B]
+    mel_BxTxM = np.full((2, 2 * (n_context + 1), SIZE.n_mels), floor, np.float32)
+    for row, clip in enumerate(clips):
+        mel_BxTxM[row, : len(clip)] = clip
+        mel_BxTxM[row, len(clip) :] = max(clip.max() - 2, floor)
+    encoder_params = variables["params"]["encoder"]
+    states = Encoder(SIZE).apply({"params": encoder_params}, mel_BxTxM, np.full(2, n_context))
+    states_BxNxF = embedding._statistics(states, -(-n_frames_B // 2))
+    probe = registry.build("probe", 6, {"hidden": (8,)})
+    source = {
+        "params": probe.init(jax.random.key(3), states_BxNxF, train=False)["params"],
+        "normalisation": {"mean_F": states_BxNxF.mean(0), "sd_F": states_BxNxF.std(0) + 0.01},
+    }
+    mean, sd = source["normalisation"].values()
+    expected = probe.apply({"params": source["params"]}, (states_BxNxF - mean) / sd, train=False)
+    adopted = model.adopt(variables["params"], variables["batch_stats"], source)
+    started = dict(zip(("params", "batch_stats"), adopted, strict=True))
+    found = model.apply(started, padded(clips, 40), train=False, n_frames_B=n_frames_B)
+    np.testing.assert_allclose(found, expected, rtol=0.01, atol=0.01)  # epsilon of the batch norm
+
+
+def test_a_warm_start_takes_the_probe_of_the_same_encoder(encoder):
+    model, _ = network(encoder, context=0.5)
+    spec = dataclasses.asdict(loading.describe(encoder, context=0.5))
+    model.check_source({"features": {"encoder": spec}}, encoder)
+    for key, value in {"context": 3.0, "states": [1], "sha256": "0"}.items():
+        with pytest.raises(UserError, match=rf"encoder\.{key}="):
+            model.check_source({"features": {"encoder": {**spec, key: value}}}, encoder)
 
 
 def test_a_clip_longer_than_the_encoder_takes_is_refused():
@@ -183,10 +223,9 @@ augmented = jax.jit(augment, static_argnums=0)
 
 def test_masks_lie_within_each_clip_and_have_at_most_their_width():
     x_BxTxF, n_frames_B = np.ones((64, 30, 8), np.float32), np.full(64, 12)
-    x_BxTxF[:, 12:] = 7
     masked = np.asarray(augmented(MASKS, jax.random.key(0), x_BxTxF, n_frames_B)[0])
-    hidden_BxT, hidden_BxF = (masked[:, :12] == 0).all(2), (masked == 0).all(1)
-    assert ((masked[:, 12:] == 7) | hidden_BxF[:, None]).all(), "no span of time lies past the end"
+    hidden_BxT, hidden_BxF = (masked[:, :12] == 0).all(2), (masked[:, :12] == 0).all(1)
+    assert set(np.unique(masked)) == {0, 1} and not masked[:, 12:].any()
     assert 0 < hidden_BxT.sum(1).max() <= 10 and 0 < hidden_BxF.sum(1).max() <= 4
     assert len(np.unique(hidden_BxT, axis=0)) > 32, "each clip has its own masks"
     assert hidden_BxT.any(0).all() and hidden_BxF.any(0).all(), "they may lie anywhere"
@@ -195,7 +234,7 @@ def test_masks_lie_within_each_clip_and_have_at_most_their_width():
 
 
 def test_short_clips_are_masked_too():
-    masked = augmented(MASKS, jax.random.key(1), np.ones((8, 3, 2), np.float32), np.ones(8, int))
+    masked, _ = augmented(MASKS, jax.random.key(1), np.ones((8, 3, 2), np.float32), np.ones(8, int))
     assert np.isfinite(masked).all()
 
 

@@ -24,8 +24,7 @@ _TRANSFORMER_LAYERS = 2
 class CRNN(Network):
     """Plane → convolutions → a layer along time → attentive statistics → logits.
 
-    Each attention head takes the weighted mean and standard deviation of a clip's frames (Okabe et
-    al., Interspeech 2018).
+    Each attention head takes the weighted mean and standard deviation of a clip's frames.
     """
 
     widths: tuple[int, ...] = (16, 32, 64, 128)  # channels; the first kernel is 5×5, stride 2

@@ -59,12 +59,17 @@ def max_pool_blocks(x: jax.Array, sides: tuple[int, int]) -> jax.Array:
 def attentive_statistics(
     x_BxTxF: jax.Array, score_BxTxH: jax.Array, inside_BxT: jax.Array
 ) -> jax.Array:
-    """Return the weighted mean and sd of a clip's frames by each head's scores, Bx(2·H·F)."""
+    """Return the weighted mean and sd of a clip's frames by each head's scores, Bx(H·2F), float32.
+
+    They are those of Okabe et al., Interspeech 2018.
+    """
     weight_BxTxH = nn.softmax(score_BxTxH, where=inside_BxT[..., None], axis=1)
+    x_BxTxF = x_BxTxF.astype(jnp.float32)
     mean_BxHxF = jnp.einsum("btf,bth->bhf", x_BxTxF, weight_BxTxH)
-    squares_BxHxF = jnp.einsum("btf,bth->bhf", x_BxTxF**2, weight_BxTxH) - mean_BxHxF**2
-    sd_BxHxF = jnp.sqrt(jnp.maximum(squares_BxHxF, 0.0) + 1e-6)
-    return jnp.concatenate([mean_BxHxF, sd_BxHxF], axis=-1).reshape(len(x_BxTxF), -1)
+    squares_BxTxHxF = (x_BxTxF[:, :, None] - mean_BxHxF[:, None]) ** 2
+    variance_BxHxF = jnp.einsum("bthf,bth->bhf", squares_BxTxHxF, weight_BxTxH)
+    statistics = jnp.concatenate([mean_BxHxF, jnp.sqrt(variance_BxHxF + 1e-6)], axis=-1)
+    return statistics.reshape(x_BxTxF.shape[0], -1)  # whose length may be symbolic
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3, 4))

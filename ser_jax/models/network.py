@@ -81,6 +81,23 @@ class Network(nn.Module, kw_only=True):
         return {}
 
     @nn.nowrap
+    def check_source(self, metadata: Mapping[str, Any], encoder: Path) -> None:
+        """Raise a UserError unless a run with these metadata can be one to start from."""
+
+    @nn.nowrap
+    def adopt(
+        self, params: Mapping[str, Any], batch_stats: Mapping[str, Any], source: Mapping[str, Any]
+    ) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+        """Return the parameters and batch statistics with which a warm start begins.
+
+        Args:
+          params, batch_stats: of a start without it.
+          source: a replica's best weights, as they are in a checkpoint.
+        """
+        del params, batch_stats
+        return source["params"], source.get("batch_stats", {})
+
+    @nn.nowrap
     def rate_factors(self, encoder_factor: float, layer_decay: float) -> RateFactors | None:
         """Return the factors of the learning rate; None if all are 1. They are hashable."""
 

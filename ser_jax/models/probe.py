@@ -66,11 +66,8 @@ class Probe(Network):
 
     def _by_attention(self, x_BxTxF: jax.Array, n_frames_B: jax.Array | None) -> jax.Array:
         hidden = nn.tanh(nn.Dense(_ATTENTION_WIDTH, dtype=self.dtype)(x_BxTxF))
-        score_BxT = nn.Dense(1, dtype=jnp.float32)(hidden)[..., 0]
-        inside = True
+        score_BxTx1 = nn.Dense(1, dtype=jnp.float32)(hidden)
+        inside_BxT = jnp.ones(x_BxTxF.shape[:2], bool)
         if n_frames_B is not None:
-            inside = jnp.arange(x_BxTxF.shape[1]) < n_frames_B[:, None]
-        weight_BxT = nn.softmax(score_BxT, where=inside, axis=-1)
-        mean_BxF = jnp.einsum("btf,bt->bf", x_BxTxF, weight_BxT)
-        squares_BxF = jnp.einsum("btf,bt->bf", (x_BxTxF - mean_BxF[:, None]) ** 2, weight_BxT)
-        return jnp.concatenate([mean_BxF, jnp.sqrt(squares_BxF + 1e-6)], axis=-1)
+            inside_BxT = jnp.arange(x_BxTxF.shape[1]) < n_frames_B[:, None]
+        return layers.attentive_statistics(x_BxTxF, score_BxTx1, inside_BxT)

@@ -1,6 +1,7 @@
 """Fine-tuning: Whisper's encoder and a probe of its hidden states, as one network.
 
-Axes: B batch, T frames, M mel bands, P positions, D width, C classes.
+Axes: B batch, T frames, M mel bands, P positions, D width, N hidden states of a position, F columns
+of their statistics, C classes.
 """
 
 import dataclasses
@@ -12,13 +13,16 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from ser_jax.common import files
 from ser_jax.common.errors import UserError
 from ser_jax.encoders import network as encoder_network
 from ser_jax.encoders import weights, whisper
+from ser_jax.features.spec import LONGEST_EMBEDDED
 from ser_jax.models.network import Network
 from ser_jax.models.probe import Probe
 
-ENCODER = "encoder"  # the name of its parameters
+ENCODER, NORM, PROBE = "encoder", "norm", "probe"  # the names of their parameters
+_MOMENTUM = 0.99  # of the running statistics
 _TOP = 2.0  # how far the floor of a clip's scaled log-mel lies below its peak
 _SILENCE = -1.5  # its lowest value
 # What the front end does not share with these settings: the end of a clip, and other planes.
@@ -26,14 +30,15 @@ _FREE = ("planes", "centered", "n_mfcc")
 
 
 class Whisper(Network):
-    """Log-mel → hidden states of every layer → their weighted sum → an attentive probe.
+    """Log-mel → hidden states of every layer → mean and sd of each over a clip → a probe.
 
-    The sum has one learned weight per state, normalised first (SUPERB, Yang et al., Interspeech
-    2021). Positions past a clip's end are hidden from the others, so padding changes nothing.
+    So a training may begin with the probe of a frozen encoder (Kumar et al., ICLR 2022). A batch
+    norm takes the place of that one's normalisation. Padding changes nothing.
     """
 
     size: tuple[int, ...] = ()  # mel bands, width, layers, MLP width, positions; () is read
     trained_layers: int = -1  # upper layers that train; −1 is all, with the convolutions
+    context: float = 3.0  # s of silence, the clip included, that its positions see
     hidden: tuple[int, ...] = (256,)  # units of each dense layer of the probe
     input_dropout: float = 0.3  # of the pooled vector; train.dropout is that of the hidden layers
     rematerialise: bool = False  # compute layers again for their gradients, to save memory
@@ -48,6 +53,10 @@ class Whisper(Network):
             raise UserError(
                 f"model.size={self.size} must be five positive integers, or () to read them off "
                 "the encoder's file."
+            )
+        if not 0 <= self.context <= LONGEST_EMBEDDED:
+            raise UserError(
+                f"model.context={self.context} must be between 0 and {LONGEST_EMBEDDED} seconds."
             )
         n_layers = self._size.n_layers
         if not (type(self.trained_layers) is int and -1 <= self.trained_layers <= n_layers):
@@ -82,6 +91,34 @@ class Whisper(Network):
         return {ENCODER: params}
 
     @nn.nowrap
+    def check_source(self, metadata: Mapping[str, Any], encoder: Path) -> None:
+        if not (spec := metadata["features"].get("encoder")):
+            return
+        needed = {
+            "sha256": files.sha256_of(weights.file_in(encoder)),
+            "pooling": "statistics",
+            "states": (),
+            "context": self.context,
+        }
+        for key, value in needed.items():
+            found = tuple(spec[key]) if key == "states" else spec[key]
+            if found != value:
+                raise UserError(
+                    f"the probe in init_from has encoder.{key}={found!r}, and fine-tuning takes "
+                    f"{value!r}; give a run with that, or change model.context."
+                )
+
+    @nn.nowrap
+    def adopt(
+        self, params: Mapping[str, Any], batch_stats: Mapping[str, Any], source: Mapping[str, Any]
+    ) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+        if ENCODER in source["params"]:
+            return super().adopt(params, batch_stats, source)
+        mean_NxF, sd_NxF = (source["normalisation"][key] for key in ("mean_F", "sd_F"))
+        running = {"mean": mean_NxF.reshape(-1), "var": sd_NxF.reshape(-1) ** 2}
+        return {**params, PROBE: source["params"]}, {**batch_stats, NORM: running}
+
+    @nn.nowrap
     def rate_factors(self, encoder_factor: float, layer_decay: float) -> "LayerwiseRates":
         return LayerwiseRates(encoder_factor, layer_decay, self._size.n_layers, self.trained_layers)
 
@@ -104,8 +141,10 @@ class Whisper(Network):
                 f"clips of {x.shape[1]} frames are longer than the encoder takes; set "
                 f"--config.input.max_frames={self._size.n_positions * encoder_network.STRIDE}."
             )
+        n_context = round(self.context * whisper.Whisper.sampling_rate / whisper.Whisper.hop_length)
         # One position more, since the convolutions of the last one look beyond it.
-        n_missing = (n_positions + 1) * encoder_network.STRIDE - x.shape[1]
+        n_computed = min(max(n_positions, n_context) + 1, self._size.n_positions + 1)
+        n_missing = n_computed * encoder_network.STRIDE - x.shape[1]
         x_BxTxM = jnp.pad(x, ((0, 0), (0, n_missing), (0, 0)))
         inside_BxTx1 = (jnp.arange(x_BxTxM.shape[1]) < n_frames_B[:, None])[..., None]
         peak_Bx1x1 = jnp.max(
@@ -117,14 +156,19 @@ class Whisper(Network):
         encoder = encoder_network.Encoder(
             self._size, self.dtype, n_trained, self.rematerialise, name=ENCODER
         )
-        states = [state_BxPxD[:, :n_positions] for state_BxPxD in encoder(x_BxTxM, n_positions_B)]
-        weight_N = nn.softmax(self.param("state_weights", nn.initializers.zeros, (len(states),)))
-        mixed_BxPxD = sum(
-            weight * encoder_network.norm(self.dtype, f"state{number}_norm")(state_BxPxD)
-            for number, (weight, state_BxPxD) in enumerate(zip(weight_N, states, strict=True))
+        states = encoder(x_BxTxM, jnp.maximum(n_positions_B, n_context))
+        x_BxNxF = statistics(states, n_positions_B)
+        norm = nn.BatchNorm(
+            use_running_average=not train,
+            momentum=_MOMENTUM,
+            use_scale=False,
+            use_bias=False,
+            name=NORM,
         )
-        return self._probe.copy(name="probe", parent=self)(
-            mixed_BxPxD, train=train, dropout_rate=dropout_rate, n_frames_B=n_positions_B
+        mask_Bx1 = None if mask_B is None else mask_B[:, None]
+        z_BxNF = norm(x_BxNxF.reshape(x.shape[0], -1), mask=mask_Bx1)
+        return self._probe.copy(name=PROBE, parent=self)(
+            z_BxNF.reshape(x_BxNxF.shape), train=train, dropout_rate=dropout_rate
         )
 
     @property
@@ -136,11 +180,27 @@ class Whisper(Network):
         return Probe(
             n_classes=self.n_classes,
             dtype=self.dtype,
-            pooling="attention",
+            pooling="weights",
             hidden=self.hidden,
             input_dropout=self.input_dropout,
             parent=None,
         )
+
+
+def statistics(states_BxPxD: list[jax.Array], n_positions_B: jax.Array) -> jax.Array:
+    """Return the mean and sd of each hidden state over a clip's positions, BxNx2D, float32.
+
+    They are those of the plane "embedding", with a slope where an sd is 0.
+    """
+    inside_BxPx1 = (jnp.arange(states_BxPxD[0].shape[1]) < n_positions_B[:, None])[..., None]
+    rows, n_Bx1 = [], n_positions_B[:, None].astype(jnp.float32)
+    for state_BxPxD in states_BxPxD:
+        state_BxPxD = state_BxPxD.astype(jnp.float32)
+        mean_BxD = jnp.sum(state_BxPxD, axis=1, where=inside_BxPx1) / n_Bx1
+        squares_BxPxD = (state_BxPxD - mean_BxD[:, None]) ** 2
+        variance_BxD = jnp.sum(squares_BxPxD, axis=1, where=inside_BxPx1) / n_Bx1
+        rows.append(jnp.concatenate([mean_BxD, jnp.sqrt(variance_BxD + 1e-12)], axis=-1))
+    return jnp.stack(rows, axis=1)
 
 
 @dataclasses.dataclass(frozen=True)

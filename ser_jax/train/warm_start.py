@@ -1,5 +1,6 @@
 """Warm start (init_from): begin a training with the best weights of another run."""
 
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -35,9 +36,10 @@ def start_from(experiment: Experiment, states: list[TrainState], source: Path) -
             f"init_from={source} has the classes {', '.join(metadata['labels'])}, but this corpus "
             f"has {', '.join(labels)}; select the same with corpus.emotions."
         )
-    params, batch_stats = weights["params"], weights.get("batch_stats", {})
-    source_shapes = jax.tree.map(lambda leaf: leaf.shape[1:], (params, batch_stats))
-    if source_shapes != jax.tree.map(jnp.shape, (states[0].params, states[0].batch_stats)):
+    model, own = experiment.model, (states[0].params, states[0].batch_stats)
+    model.check_source(metadata, Path(experiment.config.encoder.path))
+    first = model.adopt(*own, jax.tree.map(itemgetter(0), weights))
+    if jax.tree.map(jnp.shape, first) != jax.tree.map(jnp.shape, own):
         raise UserError(
             f"init_from={source} has a network of another shape; give the same config.model, "
             "config.features and input.max_frames."
@@ -59,8 +61,9 @@ def start_from(experiment: Experiment, states: list[TrainState], source: Path) -
             is_same_corpus = facts["corpus"] == experiment.corpus  # else equal names mean nothing
             heard = facts.get("heard", {}).get(str(heir.fold), {}) if is_same_corpus else {}
             _audit_promises(experiment, replica, source_split, heard, folder)
-        own_weights = jax.tree.map(lambda leaf: leaf[number], (params, batch_stats))  # noqa: B023
-        started.append(replace_weights(state, *own_weights))
+        own_weights = jax.tree.map(itemgetter(number), weights)
+        adopted = model.adopt(state.params, state.batch_stats, own_weights)
+        started.append(replace_weights(state, *adopted))
     return started
 
 
