@@ -156,14 +156,14 @@ def _expected_shapes(size: Size) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def _parameters(size: Size, tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """Return the tensors as the parameters of `network.Encoder`."""
+def _parameters(size: Size, tensors: dict[str, np.ndarray]) -> dict[str, Any]:
+    """Return the tensors as the parameters of `network.Encoder`, one by one to save memory."""
 
     def module(theirs: str) -> dict[str, np.ndarray]:
-        weight = tensors[f"{theirs}.weight"]
+        weight = tensors.pop(f"{theirs}.weight")
         own = {"scale" if "norm" in theirs else "kernel": np.ascontiguousarray(weight.T)}
         if f"{theirs}.bias" in tensors:
-            own["bias"] = tensors[f"{theirs}.bias"]
+            own["bias"] = tensors.pop(f"{theirs}.bias")
         return own
 
     params: dict[str, Any] = {ours: module(theirs) for ours, theirs in _STEM.items()}
