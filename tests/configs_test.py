@@ -21,8 +21,9 @@ from ser_jax.train import optimizer
 CNNS = ("cnn1d", "cnn2d", "paper")
 NAMED = [(model, variant) for model in CNNS for variant in ("", *variants.VARIANTS)]
 # The 1D model takes a vector only; log-mel is for the others.
-POSSIBLE = [pair for pair in NAMED if pair != ("cnn1d", "log_mel")]
-POSSIBLE += [("whisper", variant) for variant in ("", "linear", "attention", "demo")]
+POSSIBLE = [pair for pair in NAMED if pair not in (("cnn1d", "log_mel"), ("cnn1d", "modern"))]
+POSSIBLE += [("crnn", variant) for variant in ("", "conv", "transformer", "librosa", "demo")]
+POSSIBLE += [("whisper", variant) for variant in ("", "linear", "attention", "finetune", "demo")]
 POSSIBLE += [("svm", variant) for variant in ("", "librosa", "demo")]
 ENCODER = EncoderSpec(sha256="0" * 64, width=64, n_states=3, hop_length=320)
 
@@ -42,6 +43,8 @@ def keys(config) -> set[str]:
 def check_that_it_initialises(config):
     assert keys(config) == keys(default.get_config())
     embeds = config.input.kind == "embedding"
+    if config.model.get("size") == ():  # which the encoder's file would tell
+        config.model.size = (config.features.n_mels, 64, 2, 128, 1500)
     spec = FeatureSpec(**config.features, encoder=ENCODER if embeds else None)
     assert set(config.model) == {"name", *registry.field_names(config.model.name)}
     network = build(config)
