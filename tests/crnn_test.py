@@ -186,7 +186,7 @@ def config(tiny):
     config.records_dir, config.augmentation = like.records_dir, like.augmentation
     config.input.views = ()
     config.model.update(widths=(4, 8), width=16, heads=1)
-    config.train.update(epochs=4, batch_size=16)
+    config.train.update(epochs=3, batch_size=16)
     return config.lock()
 
 
