@@ -1,6 +1,7 @@
 """What the table shows to be wrong is refused before its audio is read; one long clip is noted."""
 
 import dataclasses
+import importlib
 
 import numpy as np
 import pytest
@@ -45,6 +46,7 @@ def config(tiny, tmp_path):
         ({"split.name": "random_file", "train.batch_size": 99}, "train.batch_size=99 is larger"),
         ({"split.name": "random_file", "split.test_fraction": 0.999}, "without a single clip"),
         ({"split.name": "random_file", "train.monitor": "f1"}, "train.monitor='f1' is unknown"),
+        ({"replicas.sweep.train__class_weights": ("none", "equal")}, "class_weights='equal' is"),
     ],
 )
 def test_what_the_table_shows_is_refused_before_preparation(config, tmp_path, changes, message):
@@ -52,6 +54,14 @@ def test_what_the_table_shows_is_refused_before_preparation(config, tmp_path, ch
     with pytest.raises(UserError, match=message):
         prepare(config, check=lambda corpus: check_corpus(config, corpus))
     assert not (tmp_path / "records").exists()
+
+
+def test_swept_fields_of_a_network_are_checked_before_preparation(config):
+    svm = importlib.import_module("configs.svm").get_config()
+    svm.corpus, svm.split, svm.train.batch_size = config.corpus, config.split, 2
+    svm.replicas.sweep.model__cost = (1.0, -1.0)
+    with pytest.raises(UserError, match=r"model\.cost=-1\.0 must be above 0"):
+        check_corpus(svm, read_corpus(config))
 
 
 @pytest.mark.parametrize("protocol", ["speaker_kfold", "column", "random_file"])

@@ -4,6 +4,8 @@ import errno
 import os
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -217,6 +219,16 @@ def test_full_disks_are_recognised_in_errors_of_any_library(error, tmp_path):
     ):
         raise error
     assert not any(tmp_path.iterdir())
+
+
+def test_who_waits_for_a_folder_says_so(tmp_path, capsys):
+    with files.locked(tmp_path):
+        thread = threading.Thread(target=lambda: files.locked(tmp_path).__enter__(), daemon=True)
+        thread.start()
+        while "Waiting for another process" not in capsys.readouterr().out:
+            assert thread.is_alive()
+            time.sleep(0.01)
+    thread.join()
 
 
 def test_a_folder_is_locked_by_one_at_a_time(tmp_path):

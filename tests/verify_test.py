@@ -235,6 +235,14 @@ def test_files_that_a_csv_lists_but_are_missing_are_wrong(tmp_path):
         assert as_set(verify(root, "csv").wrong) == {("missing", ("clips/b.wav",))}
 
 
+def test_a_file_that_a_csv_lists_in_a_format_that_is_not_read_is_wrong(tmp_path):
+    write(tmp_path / "a.wav", voice(1))
+    (tmp_path / "b.m4a").write_bytes(b"\0\0\0\x20ftypM4A " + bytes(400))
+    table = tmp_path / "corpus.csv"
+    table.write_text("path,emotion,speaker\na.wav,joy,anna\nb.m4a,joy,anna\n")
+    assert as_set(verify(table, "csv").wrong) == {("unreadable", ("b.m4a",))}
+
+
 def test_synthetic_voices_are_verified_as_such(tmp_path):
     (tmp_path / MARKER).write_text("1")
     with pytest.raises(UserError, match=r"synthetic voices .*; add --corpus=synthetic"):

@@ -75,7 +75,8 @@ def build(
                 _build_with_beam(builder, beam)
     left_out = builder.remarks.left_out
     print(f"Prepared {builder.info.splits[ORIGINAL].num_examples} clips.", end=" ")
-    print(f"{len(left_out)} were left out:" if left_out else "None was left out.")
+    verb = "was" if len(left_out) == 1 else "were"
+    print(f"{len(left_out)} {verb} left out:" if left_out else "None was left out.")
     for reason in left_out.values():
         print(f"  {reason}")
     return folder

@@ -91,15 +91,18 @@ def _reader_findings(
 ) -> Iterator[Finding]:
     """What the reader refuses, and files and segments that a table lists but that are missing."""
     seconds = {check.name: check.seconds for check in checks if check.seconds}
-    missing = set()
+    checked, missing, passed_over = {check.name for check in checks}, set(), set()
     try:
         for utterance in corpora.read(corpus, root).utterances:
             name = utterance.path.relative_to(folder).as_posix()
             if not utterance.path.exists():
                 missing.add(name)
+            elif name not in checked:  # such as one in a format that is not searched for
+                passed_over.add(name)
             elif name in seconds and (reason := utterance.segment.outside(seconds[name])):
                 yield Finding("segment", (name,), f"{utterance.place} {reason}")
         yield from (Finding("missing", (name,)) for name in sorted(missing))
+        yield from _faults([check_clip(folder, name) for name in sorted(passed_over)])
     except Exception as error:  # whatever the reader stumbles over, the verification goes on
         yield Finding("reader", (), str(error) or type(error).__name__)
 

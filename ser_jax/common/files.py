@@ -201,9 +201,12 @@ def locked(folder: Path, *, refusal: str = "") -> Iterator[None]:
             handle = os.open(folder, os.O_RDONLY)
             stack.callback(os.close, handle)
             try:
-                fcntl.flock(handle, fcntl.LOCK_EX | (fcntl.LOCK_NB if refusal else 0))
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                raise UserError(refusal) from None
+                if refusal:
+                    raise UserError(refusal) from None
+                print(f"Waiting for another process that writes to {folder}.", flush=True)
+                fcntl.flock(handle, fcntl.LOCK_EX)
             except OSError:
                 if not refusal:  # else the lock is a precaution, and some file systems have none
                     raise

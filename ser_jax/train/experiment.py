@@ -143,6 +143,12 @@ def _plan(
             f"model.name={config.model.name} takes a {model.input_kind}, and input.kind is "
             f"{config.input.kind}; a vector is input.kind=vector, a plane is mfcc or log_mel."
         )
+    swept = [{k: v for k, v in r.setting.items() if k.startswith("model.")} for r in replicas]
+    for setting in swept:
+        fields = {**config.model, **{k.removeprefix("model."): v for k, v in setting.items()}}
+        registry.build(fields.pop("name"), len(clips.label_names), fields)
+    for replica in replicas:
+        _check_class_weights(replica.value(config, "train.class_weights"))
     online = OnlineAugmentation(**config.online_augmentation)
     if (online.changes_clips and model.input_kind == "vector") or (
         (online.changes_clips or online.mixup) and not model.takes_steps
@@ -210,13 +216,17 @@ def class_weights(experiment: Experiment, replica: Replica) -> np.ndarray:
     """Return weight_C: ones, or scikit-learn's "balanced", n / (C · n of the class)."""
     n_classes = len(experiment.records.labels)
     rule = replica.value(experiment.config, "train.class_weights")
+    _check_class_weights(rule)
     if rule == "none":
         return np.ones(n_classes)
-    if rule == "balanced":
-        train_M = experiment.train_M(replica.fold)
-        count_C = np.bincount(experiment.examples.label_N[train_M], minlength=n_classes)
-        return len(train_M) / (n_classes * count_C)
-    raise UserError(f"train.class_weights={rule!r} is unknown; use none or balanced.")
+    train_M = experiment.train_M(replica.fold)
+    count_C = np.bincount(experiment.examples.label_N[train_M], minlength=n_classes)
+    return len(train_M) / (n_classes * count_C)
+
+
+def _check_class_weights(rule: str) -> None:
+    if rule not in ("none", "balanced"):
+        raise UserError(f"train.class_weights={rule!r} is unknown; use none or balanced.")
 
 
 def describe(experiment: Experiment, state: TrainState) -> str:

@@ -40,9 +40,11 @@ def start_from(experiment: Experiment, states: list[TrainState], source: Path) -
     model.check_source(metadata, Path(experiment.config.encoder.path))
     first = model.adopt(*own, jax.tree.map(itemgetter(0), weights))
     if jax.tree.map(jnp.shape, first) != jax.tree.map(jnp.shape, own):
+        probe = ", or a probe of this encoder with the same model.hidden"
         raise UserError(
-            f"init_from={source} has a network of another shape; give the same config.model, "
-            "config.features and input.max_frames."
+            f"init_from={source} has a network of another shape; give a run with the same "
+            "config.model, config.features and input.max_frames"
+            f"{probe if model.is_pretrained else ''}."
         )
     failed_R, lineage = checkpoints.failed(weights), _lineage(source, metadata)
     started = []
