@@ -101,6 +101,26 @@ def test_an_unknown_key_is_named_with_its_section_and_similar_ones(monkeypatch, 
     assert message in stopped.value.code
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "give a config as --config=configs/cnn2d.py"),
+        (["--config="], "give a config as"),
+        (["--config", "configs/none.py"], "there is no config configs/none.py"),
+        (["--config=configs/none.py:demo"], "there is no config configs/none.py:demo"),
+        (["--config", str(FILE), "--config.foo=1"], "config.foo is unknown"),
+    ],
+)
+def test_a_missing_config_is_told(monkeypatch, arguments, message):
+    argv = ["launch.py", *arguments]
+    monkeypatch.setattr(sys, "argv", argv)
+    values = flags.FlagValues()
+    config = config_flags.DEFINE_config_file("config", flag_values=values)
+    flags.mark_flag_as_required("config", flag_values=values)
+    with pytest.raises(SystemExit, match=message):
+        cli.parser(values, config)(argv)
+
+
 def test_other_errors_of_flags_stay(monkeypatch):
     with pytest.raises(SystemExit, match="invalid literal for int"):
         parse(monkeypatch, "--config.train.epochs=many")

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import itertools
 import os
 import sys
 from collections.abc import Callable
@@ -11,6 +12,8 @@ from typing import Any
 from ser_jax.common import interrupts
 from ser_jax.common.config import expand_home, unknown
 from ser_jax.common.errors import Interrupted, UserError
+
+_EXAMPLE = "--config=configs/cnn2d.py"
 
 
 def exit_with_message(main: Callable[[], int | None]) -> None:
@@ -61,6 +64,11 @@ def parser(flag_values: Any, config: Any) -> Callable[[list[str]], list[str]]:
             expand_home(config.value)
             return arguments
         except Exception as error:  # absl and ml_collections raise many types
+            file = _config_file(argv)
+            if not file:
+                sys.exit(f"error: give a config as {_EXAMPLE}; configs/ has them all.")
+            if not Path(file.split(":")[0]).exists():
+                sys.exit(f"error: there is no config {file}; give one such as {_EXAMPLE}.")
             if reason := _unknown_key(argv, type(flag_values)()):
                 sys.exit(f"error: {reason}")
             line = str(error).replace("\\n", "\n").splitlines()[-1].strip()
@@ -70,6 +78,16 @@ def parser(flag_values: Any, config: Any) -> Callable[[list[str]], list[str]]:
     return parse
 
 
+def _config_file(argv: list[str]) -> str:
+    """Return the value of the last --config=FILE, or --config FILE; "" if there is none."""
+    file = ""
+    for argument, following in itertools.zip_longest(argv, argv[1:], fillvalue=""):
+        name, equals, value = argument.partition("=")
+        if name in ("--config", "-config"):
+            file = value if equals else following
+    return file
+
+
 def _unknown_key(argv: list[str], values: Any) -> str:
     """Return a sentence on the first --config.KEY that the config file lacks; "" if there is none.
 
@@ -77,7 +95,7 @@ def _unknown_key(argv: list[str], values: Any) -> str:
     """
     from ml_collections import config_flags
 
-    file = [argv[0], *(a for a in argv if a.startswith(("--config=", "-config=")))]
+    file = [argv[0], f"--config={_config_file(argv)}"]
     config = config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=file)
     try:
         values(file)
