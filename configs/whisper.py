@@ -87,3 +87,4 @@ def _finetune(config: ConfigDict) -> None:
     config.online_augmentation.frequency_masks = 2
     config.train.batch_size = 32
     config.train.epochs = 6
+    config.report.clips_a_cell = 2  # the saliency of a clip costs 18 passes through the encoder
