@@ -183,7 +183,7 @@ def test_it_begins_as_the_probe_of_the_frozen_encoder(encoder):
         mel_BxTxM[row, len(clip) :] = max(clip.max() - 2, floor)
     encoder_params = variables["params"]["encoder"]
     states = Encoder(SIZE).apply({"params": encoder_params}, mel_BxTxM, np.full(2, n_context))
-    states_BxNxF = embedding._statistics(states, -(-n_frames_B // 2))
+    states_BxNxF = embedding.statistics(states, -(-n_frames_B // 2))
     probe = registry.build("probe", 6, {"hidden": (8,)})
     source = {
         "params": probe.init(jax.random.key(3), states_BxNxF, train=False)["params"],

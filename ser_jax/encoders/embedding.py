@@ -5,6 +5,7 @@ Axes: B batch, S samples, P positions, D width, T frames, F columns, W windows.
 
 import abc
 import collections
+import functools
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -133,16 +134,23 @@ class _Window(NamedTuple):
     n: int  # samples
 
 
-@jax.jit
-def _statistics(states_BxPxD: list[jax.Array], n_positions_B: jax.Array) -> jax.Array:
+@functools.partial(jax.jit, static_argnames="epsilon")
+def statistics(
+    states_BxPxD: list[jax.Array], n_positions_B: jax.Array, epsilon: float = 0.0
+) -> jax.Array:
+    """Return the mean and sd of each hidden state over a clip's positions, BxTx2D, float32.
+
+    `epsilon` is added to the variances, whose roots then have a slope where one is 0.
+    """
     inside_BxPx1 = _inside(states_BxPxD, n_positions_B)
     n_Bx1 = n_positions_B[:, None].astype(jnp.float32)
     rows = []
     for state_BxPxD in states_BxPxD:  # one by one: together they take a lot of memory
+        state_BxPxD = state_BxPxD.astype(jnp.float32)
         mean_BxD = jnp.sum(state_BxPxD, axis=1, where=inside_BxPx1) / n_Bx1
         squares_BxPxD = (state_BxPxD - mean_BxD[:, None]) ** 2
-        sd_BxD = jnp.sqrt(jnp.sum(squares_BxPxD, axis=1, where=inside_BxPx1) / n_Bx1)
-        rows.append(jnp.concatenate([mean_BxD, sd_BxD], axis=-1))
+        variance_BxD = jnp.sum(squares_BxPxD, axis=1, where=inside_BxPx1) / n_Bx1
+        rows.append(jnp.concatenate([mean_BxD, jnp.sqrt(variance_BxD + epsilon)], axis=-1))
     return jnp.stack(rows, axis=1)
 
 
@@ -156,4 +164,4 @@ def _inside(states_BxPxD: list[jax.Array], n_positions_B: jax.Array) -> jax.Arra
     return (jnp.arange(states_BxPxD[0].shape[1]) < n_positions_B[:, None])[..., None]
 
 
-_POOLS = {"statistics": _statistics, "positions": _positions}
+_POOLS = {"statistics": statistics, "positions": _positions}

@@ -15,14 +15,15 @@ import jax.numpy as jnp
 
 from ser_jax.common import files
 from ser_jax.common.errors import UserError
+from ser_jax.encoders import embedding, weights, whisper
 from ser_jax.encoders import network as encoder_network
-from ser_jax.encoders import weights, whisper
 from ser_jax.features.spec import LONGEST_EMBEDDED
 from ser_jax.models.network import Network
 from ser_jax.models.probe import Probe
 
 ENCODER, NORM, PROBE = "encoder", "norm", "probe"  # the names of their parameters
 _MOMENTUM = 0.99  # of the running statistics
+_EPSILON = 1e-12  # of variances
 _TOP = 2.0  # how far the floor of a clip's scaled log-mel lies below its peak
 _SILENCE = -1.5  # its lowest value
 # What the front end does not share with these settings: the end of a clip, and other planes.
@@ -157,7 +158,7 @@ class Whisper(Network):
             self._size, self.dtype, n_trained, self.rematerialise, name=ENCODER
         )
         states = encoder(x_BxTxM, jnp.maximum(n_positions_B, n_context))
-        x_BxNxF = statistics(states, n_positions_B)
+        x_BxNxF = embedding.statistics(states, n_positions_B, _EPSILON)
         norm = nn.BatchNorm(
             use_running_average=not train,
             momentum=_MOMENTUM,
@@ -185,22 +186,6 @@ class Whisper(Network):
             input_dropout=self.input_dropout,
             parent=None,
         )
-
-
-def statistics(states_BxPxD: list[jax.Array], n_positions_B: jax.Array) -> jax.Array:
-    """Return the mean and sd of each hidden state over a clip's positions, BxNx2D, float32.
-
-    They are those of the plane "embedding", with a slope where an sd is 0.
-    """
-    inside_BxPx1 = (jnp.arange(states_BxPxD[0].shape[1]) < n_positions_B[:, None])[..., None]
-    rows, n_Bx1 = [], n_positions_B[:, None].astype(jnp.float32)
-    for state_BxPxD in states_BxPxD:
-        state_BxPxD = state_BxPxD.astype(jnp.float32)
-        mean_BxD = jnp.sum(state_BxPxD, axis=1, where=inside_BxPx1) / n_Bx1
-        squares_BxPxD = (state_BxPxD - mean_BxD[:, None]) ** 2
-        variance_BxD = jnp.sum(squares_BxPxD, axis=1, where=inside_BxPx1) / n_Bx1
-        rows.append(jnp.concatenate([mean_BxD, jnp.sqrt(variance_BxD + 1e-12)], axis=-1))
-    return jnp.stack(rows, axis=1)
 
 
 @dataclasses.dataclass(frozen=True)
