@@ -105,6 +105,8 @@ class Writer:
                         checkpointer.close()
 
     def _begin(self, checkpointer: ocp.training.Checkpointer, *arguments: Any, **more: Any) -> None:
+        if jax.process_count() > 1:
+            self.wait()  # Orbax's barriers between processes have one name for every save
         self._finish(checkpointer)
         with explain_full_disk(checkpointer.directory):
             self._begun[checkpointer] = checkpointer.save_async(*arguments, force=True, **more)
