@@ -15,7 +15,9 @@ import functools
 import json
 import shlex
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from absl import app, flags
 from ml_collections import ConfigDict, config_flags
@@ -48,9 +50,20 @@ def prepare(config: ConfigDict) -> Path:
 
         check_clips = functools.partial(check_corpus, config)
 
-    def make() -> Path:
-        return prepare(config, BEAM.value, BEAM_OPTIONS.value, check_clips)
+    return first_then_others(lambda: prepare(config, BEAM.value, BEAM_OPTIONS.value, check_clips))
 
+
+def teach(config: ConfigDict, records: Path) -> None:
+    """Ask the config's teacher about the clips, if it has one."""
+    if config.train.targets == "teacher":
+        from data_prep.prepare import recordings
+        from ser_jax.predict import teaching
+
+        first_then_others(lambda: teaching.teach(config, records, recordings(config)))
+
+
+def first_then_others(make: Callable[[], Any]) -> Any:
+    """Return what `make` does, of several processes first in the first one."""
     if not DISTRIBUTED.value:
         return make()
     from ser_jax.parallel import processes
@@ -76,7 +89,7 @@ def main(argv: list[str]) -> None:
 
         if mode != "all":
             sys.exit(f"error: --mode={mode} applies to a single run; a study runs all steps.")
-        runner.run(config, cli.path_flag(WORKDIR.value or config.name), prepare)
+        runner.run(config, cli.path_flag(WORKDIR.value or config.name), prepare, teach)
     else:
         check(config)
         workdir = cli.path_flag(WORKDIR.value or f"runs/{config.name}-{config.split.name}")
@@ -93,6 +106,7 @@ def run(config: ConfigDict, workdir: Path, mode: str, is_first: bool) -> None:
     if mode in ("all", "train"):
         from ser_jax.train.loop import train
 
+        teach(config, records)
         experiment = train(config, records, workdir)
     if mode in ("all", "evaluate"):
         from ser_jax.evaluate.test_set import evaluate

@@ -123,6 +123,11 @@ def get_config() -> ConfigDict:
     train.dropout = 0.2
     train.label_smoothing = 0.0
     train.class_weights = "none"  # or balanced: each class has the same weight in the loss
+    train.sampling = "shuffled"  # every example once an epoch; balanced: as many of each class
+    train.focal_gamma = 0.0  # above 0, the focal loss: what is learnt already counts less
+    train.targets = "labels"  # or votes: the listeners' shares; or teacher: its probabilities
+    train.teacher = ""  # the workdir of a finished run, or a file of ser_jax.export
+    train.teacher_temperature = 1.0  # above 1 flattens its probabilities
     train.compute_dtype = "float32"  # or bfloat16; on NVIDIA float32 is multiplied as TF32
     # Between checkpoints, which are written in the background; a killed run loses no more.
     train.checkpoint_seconds = 60.0

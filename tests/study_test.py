@@ -588,7 +588,7 @@ def test_a_failed_run_is_reported_and_the_others_are_completed(trainer, tmp_path
     assert trainer.calls == ["cnn1d_seen", "cnn2d_seen", "cnn2d_unseen"]
     text = (tmp_path / "report.md").read_text()
     assert "- `cnn2d_seen` failed: the loss is not finite." in text
-    assert r"- `cnn2d_seen_again` failed: it starts from cnn2d\_seen, which has no" in text
+    assert r"- `cnn2d_seen_again` failed: it needs cnn2d\_seen, which has no" in text
     assert "cnn2d_seen failed: the loss is not finite." in capsys.readouterr().err
     trainer.raises.clear()
     start(tmp_path)
@@ -656,7 +656,7 @@ def test_a_flag_reaches_every_run_that_does_not_set_its_key(trainer, tmp_path):
         start(tmp_path, longer)
     assert trainer.calls[4:] == ["cnn1d_seen", "cnn2d_seen", "cnn2d_unseen"]
     text = (tmp_path / "report.md").read_text()
-    assert "started from other weights than" in text and "delete that folder" in text
+    assert "learnt from other weights than" in text and "delete that folder" in text
     shutil.rmtree(tmp_path / "cnn2d_seen_again")
     start(tmp_path, longer)
     assert trainer.calls[7:] == ["cnn2d_seen_again"]
@@ -676,7 +676,7 @@ def test_a_run_without_views_leaves_the_records_views_alone():
     [
         ({"train": {"epoch": 3}}, "runs.mine does not fit the config: .*epoch"),
         ({"train": {"epochs": "many"}}, "runs.mine does not fit the config: .*many"),
-        ({"init_from": "cnn2d_seen_again"}, "starts from cnn2d_seen_again, which starts from"),
+        ({"init_from": "mine"}, "runs need each other: mine, mine"),
     ],
 )
 def test_an_invalid_run_is_one_sentence(overrides, sentence, tmp_path):

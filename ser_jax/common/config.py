@@ -21,7 +21,7 @@ _RULES: tuple[tuple[str, Callable[[float], bool], str], ...] = (
         online_augmentation.time_mask_frames online_augmentation.frequency_masks
         online_augmentation.frequency_mask_columns online_augmentation.frequency_shift
         online_augmentation.time_shift online_augmentation.level_sd online_augmentation.noise_sd
-        online_augmentation.mixup""",
+        online_augmentation.mixup train.focal_gamma""",
     ),
     (
         "1 or more",
@@ -33,10 +33,11 @@ _RULES: tuple[tuple[str, Callable[[float], bool], str], ...] = (
         lambda v: 0 <= v < 1,
         "train.dropout train.label_smoothing optimizer.warmup optimizer.ema_decay",
     ),
+    ("above 0", lambda v: v > 0, "train.teacher_temperature"),
     ("above 0 and at most 1", lambda v: 0 < v <= 1, "optimizer.layer_decay"),
     ("between 0 and 1", lambda v: 0 < v < 1, "split.test_fraction split.val_fraction"),
 )
-_PATHS = ("records_dir", "init_from", "corpus.root", "corpus.tables_dir", "encoder.path")
+_PATHS = "records_dir init_from corpus.root corpus.tables_dir encoder.path train.teacher".split()
 
 
 def check(config: Any) -> None:

@@ -14,6 +14,7 @@ from ser_jax.common.errors import UserError
 from ser_jax.data.records import ORIGINAL, Fields, Records, View, open_builder
 from ser_jax.features import INPUTS
 
+SAMPLINGS = ("shuffled", "balanced")
 _EXAMPLES_PER_FIT = 512  # in memory at a time while the normalisation is fitted
 _ALIGNMENT = 64  # bytes, as XLA:CPU requires
 
@@ -150,13 +151,30 @@ def fit_normalisation(examples: Examples, example_M: np.ndarray) -> tuple[np.nda
     return (offset_F + total / n).astype(np.float32), sd_F.astype(np.float32)
 
 
-def shuffled_batches(example_N: np.ndarray, batch_size: int, seed: int, epoch: int) -> np.ndarray:
+def shuffled_batches(
+    example_N: np.ndarray,
+    batch_size: int,
+    seed: int,
+    epoch: int,
+    label_N: np.ndarray | None = None,
+) -> np.ndarray:
     """Return one epoch's example numbers in random order, SxB; −1 fills the last batch.
 
-    The order is a function of the arguments alone.
+    The order is a function of the arguments alone. With the examples' labels there are as many of
+    each class, up to one, and as many in all: rare ones come again, of frequent ones some wait.
     """
-    order = np.random.default_rng([seed, epoch]).permutation(example_N)
-    return sequential_batches(order, batch_size)
+    random = np.random.default_rng([seed, epoch])
+    if label_N is not None:
+        members = [example_N[label_N == label] for label in np.unique(label_N)]
+        shares = np.diff(np.linspace(0, len(example_N), len(members) + 1).astype(int))
+        repeated = [
+            [random.permutation(own) for _ in range(-(-n // len(own)))]
+            for own, n in zip(members, shares, strict=True)
+        ]
+        example_N = np.concatenate(
+            [np.concatenate(rounds)[:n] for rounds, n in zip(repeated, shares, strict=True)]
+        )
+    return sequential_batches(random.permutation(example_N), batch_size)
 
 
 def sequential_batches(example_N: np.ndarray, batch_size: int) -> np.ndarray:

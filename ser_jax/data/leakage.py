@@ -1,7 +1,10 @@
 """The audit before every training: no test or validation data may be learnt from."""
 
+import dataclasses
+import hashlib
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -45,6 +48,74 @@ def audit(split: Split, clips: Clips, *, trained_on: np.ndarray, normalised_on: 
                 f"leakage: {clips.ids[outside[0]]} is not a training clip, yet {use}; nothing was "
                 "trained."
             )
+
+
+@dataclasses.dataclass(frozen=True)
+class Heard:
+    """What another training has heard, in its training or validation part.
+
+    Attributes:
+      clips: SHA-256 of their samples.
+      speakers, sentences: as `alias` names them.
+    """
+
+    clips: frozenset[str] = frozenset()
+    speakers: frozenset[str] = frozenset()
+    sentences: frozenset[str] = frozenset()
+
+    def __or__(self, other: "Heard") -> "Heard":
+        return Heard(*(a | b for a, b in zip(self._sets(), other._sets(), strict=True)))
+
+    def _sets(self) -> tuple[frozenset[str], ...]:
+        return self.clips, self.speakers, self.sentences
+
+    def to_json(self) -> dict[str, list[str]]:
+        return {name: sorted(values) for name, values in vars(self).items()}
+
+    @classmethod
+    def from_json(cls, lists: Mapping[str, Iterable[str]]) -> "Heard":
+        return cls(**{name: frozenset(values) for name, values in lists.items()})
+
+
+def alias(corpus: str, name: str) -> str:
+    """Return what stands for a speaker or sentence of a corpus, without giving its name away."""
+    return hashlib.sha256(f"{corpus}\n{name}".encode()).hexdigest()[:16]
+
+
+def audit_source(split: Split, clips: Clips, corpus: str, heard: Heard, source: Any) -> None:
+    """Refuse to learn from another training that has heard what this one is tested on.
+
+    Speakers and sentences count where the protocol promises them as unseen. Besides those that are
+    recorded, the clips' own table knows them of the clips that both trainings share.
+
+    Args:
+      split, clips, corpus: of this training.
+      heard: by the other one.
+      source: the other one, for the message.
+
+    Raises:
+      LeakageError: names the first clip, speaker or sentence at fault.
+    """
+    for row in split.test:
+        if clips.sha256[row] in heard.clips:
+            raise LeakageError(
+                f"leakage: {source}, or what it learnt from, was trained on {clips.ids[row]}, a "
+                "test clip of this run; use the same split."
+            )
+    shared = [row for row, sha256 in enumerate(clips.sha256) if sha256 in heard.clips]
+    for noun, promised, names, known in (
+        ("speaker", split.unseen_speakers, clips.speakers, heard.speakers),
+        ("sentence", split.unseen_sentences, clips.sentences, heard.sentences),
+    ):
+        if not promised:
+            continue
+        also = {names[row] for row in shared}
+        for name in dict.fromkeys(names[row] for row in split.test):
+            if name in also or alias(corpus, name) in known:
+                raise LeakageError(
+                    f"leakage: {source}, or what it learnt from, was trained on the {noun} {name}, "
+                    f"which split.name={split.protocol} promises as unseen; use the same split."
+                )
 
 
 def _check_overlaps(parts: Mapping[str, np.ndarray], ids: Sequence[str]) -> None:

@@ -31,6 +31,7 @@ class Batch(NamedTuple):
     n_frames_B: jax.Array
     label_B: jax.Array
     mask_B: jax.Array
+    clip_B: jax.Array | None = None  # number of the clip, for targets that are not the labels
 
 
 class ResidentExamples(NamedTuple):
@@ -39,6 +40,7 @@ class ResidentExamples(NamedTuple):
     x_NxTxF: jax.Array
     n_frames_N: jax.Array
     label_N: jax.Array
+    clip_N: jax.Array
 
 
 class BatchLoader:
@@ -54,7 +56,9 @@ class BatchLoader:
         self._examples, self._layout = examples, layout
         self.resident: ResidentExamples | None = None
         if examples.x_NxTxF is not None:
-            on_host = ResidentExamples(examples.x_NxTxF, examples.n_frames_N, examples.label_N)
+            on_host = ResidentExamples(
+                examples.x_NxTxF, examples.n_frames_N, examples.label_N, examples.clip_N
+            )
             self.resident = jax.device_put(on_host, layout.replicated)
         else:
             sys.setswitchinterval(SWITCH_SECONDS)
@@ -109,6 +113,7 @@ class BatchLoader:
             shard(lambda row_GxB: self._examples.n_frames_N[row_GxB]),
             shard(lambda row_GxB: self._examples.label_N[row_GxB]),
             shard(lambda row_GxB: row_GxB >= 0),
+            shard(lambda row_GxB: self._examples.clip_N[row_GxB]),
         )
 
 
@@ -117,5 +122,9 @@ def take(resident: ResidentExamples, row_GxB: jax.Array) -> Batch:
     mask_GxB = row_GxB >= 0
     row_GxB = jnp.maximum(row_GxB, 0)
     return Batch(
-        resident.x_NxTxF[row_GxB], resident.n_frames_N[row_GxB], resident.label_N[row_GxB], mask_GxB
+        resident.x_NxTxF[row_GxB],
+        resident.n_frames_N[row_GxB],
+        resident.label_N[row_GxB],
+        mask_GxB,
+        resident.clip_N[row_GxB],
     )

@@ -16,6 +16,7 @@ from ser_jax.common.cli import exit_with_message, path_flag, program
 from ser_jax.common.runtime import require_devices
 from ser_jax.export.writer import PLATFORMS, headline, members, write
 from ser_jax.predict import trained_model
+from ser_jax.train import sources
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -40,7 +41,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with interrupts.deferred():
         model = trained_model.load(flags.workdir)
         interrupts.check()
-        contents = members(model, headline(flags.workdir, model), flags.licence, flags.onnx)
+        is_known = (flags.workdir / "split.json").exists()
+        heard = sources.heard_by(flags.workdir) if is_known else {}
+        results = headline(flags.workdir, model)
+        contents = members(model, results, flags.licence, flags.onnx, heard)
         interrupts.check()
         write(flags.out, contents)
     n, size = len(model.replicas), flags.out.stat().st_size / 1e6

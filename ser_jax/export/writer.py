@@ -6,6 +6,7 @@ Axes: R replicas, B batch, S samples, C classes.
 import dataclasses
 import hashlib
 import json
+import types
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -17,6 +18,7 @@ from jax import export as jax_export
 
 from ser_jax.common.errors import UserError
 from ser_jax.common.files import read_json, replacing
+from ser_jax.data.leakage import Heard
 from ser_jax.evaluate.finished_run import chosen_replicas
 from ser_jax.export import texts
 from ser_jax.metrics import classification
@@ -74,6 +76,7 @@ def members(
     results: Mapping[str, Any] | None = None,
     licence: str = "",
     onnx: bool = False,
+    heard: Mapping[int, Heard] = types.MappingProxyType({}),
 ) -> dict[str, bytes]:
     """Return all members of the zip by name.
 
@@ -82,6 +85,7 @@ def members(
       results: its `headline`, if it was evaluated.
       licence: text, or path of a text file, that replaces the note on the corpus.
       onnx: whether to include model.onnx.
+      heard: by each fold of its training; without it the file cannot teach another training.
 
     Raises:
       UserError: the licence cannot be read, or the ONNX export failed.
@@ -114,6 +118,10 @@ def members(
 
         onnx_samples = model.spec.n_samples(model.max_frames)
         contents[exported_model.ONNX] = convert(probabilities(model), onnx_samples)
+    if heard:
+        folds = sorted({replica.fold for replica in model.replicas})
+        lists = {str(fold): heard[fold].to_json() for fold in folds}
+        contents[exported_model.HEARD] = json.dumps(lists).encode()
     if results is not None:
         contents[exported_model.RESULTS] = _json(results)
     contents[exported_model.README] = texts.readme(manifest, results, onnx_samples).encode()

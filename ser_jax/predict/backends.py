@@ -22,6 +22,7 @@ class Backend(Protocol):
     spec: FeatureSpec  # the definition of its features
     min_frames: int  # of the shortest training example
     max_frames: int  # to which all inputs are padded and cut
+    folds: tuple[int, ...]  # of each replica
     failed: Sequence[object]  # names of the trainings that were left out, since they failed
 
     def __call__(self, waveform_BxS: np.ndarray, n_samples_B: np.ndarray) -> np.ndarray:

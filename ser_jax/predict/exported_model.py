@@ -8,6 +8,8 @@ The file is a zip of uncompressed members, none of which is ever written to disk
     README.txt    a program that uses model.bin with only JAX and NumPy
     results.json  headline results, if the run was evaluated
     model.onnx    the same function for ONNX, if requested
+    heard.json    which clips, speakers and sentences training has heard, as checksums, so that a
+                  training that aims at these probabilities can be audited
 
 Opening a file is safe: model.bin is a flatbuffer with a StableHLO program for XLA, without pickle,
 and a program that calls code outside XLA is refused. Libraries for training are not imported; JAX,
@@ -19,7 +21,9 @@ Axes: R replicas, B batch, S samples, C classes.
 import hashlib
 import json
 import re
+import types
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +32,14 @@ import numpy as np
 from jax import export
 
 from ser_jax.common.errors import UserError
+from ser_jax.data.leakage import Heard
 from ser_jax.features import FeatureSpec
 
 FORMAT_VERSION = 1
 MANIFEST, MODEL, LICENCE, README = "model.json", "model.bin", "LICENCE.txt", "README.txt"
-RESULTS, ONNX = "results.json", "model.onnx"
+RESULTS, ONNX, HEARD = "results.json", "model.onnx", "heard.json"
 _REQUIRED = {MODEL, LICENCE, README}
-_OPTIONAL = {RESULTS, ONNX}
+_OPTIONAL = {RESULTS, ONNX, HEARD}
 _REMEDY = "fetch it again, or write it again with python -m ser_jax.export"
 # JAX's check of symbolic shapes; any other call could run code outside XLA.
 _HARMLESS_CALL = re.compile(r"stablehlo\.custom_call @shape_assertion\(")
@@ -43,13 +48,21 @@ _HARMLESS_CALL = re.compile(r"stablehlo\.custom_call @shape_assertion\(")
 class ExportedModel:
     """A Backend that needs no workdir, made of model.json and model.bin."""
 
-    def __init__(self, manifest: dict[str, Any], program: export.Exported):
+    def __init__(
+        self,
+        manifest: dict[str, Any],
+        program: export.Exported,
+        heard: Mapping[str, Any] = types.MappingProxyType({}),
+    ):
         self.corpus: str = manifest["corpus"]
         self.labels: tuple[str, ...] = tuple(manifest["labels"])
         self.spec = FeatureSpec(**manifest["features"])
         self.min_frames: int = manifest["min_frames"]
         self.max_frames: int = manifest["max_frames"]
         self.failed = tuple(manifest.get("failed", ()))  # trainings that were left out
+        self.folds = tuple(int(replica["fold"]) for replica in manifest["replicas"])
+        # By fold; empty in files of earlier versions.
+        self.heard = {int(fold): Heard.from_json(lists) for fold, lists in heard.items()}
         self._call = jax.jit(program.call)
 
     def __call__(self, waveform_BxS: np.ndarray, n_samples_B: np.ndarray) -> np.ndarray:
@@ -75,7 +88,8 @@ def load(path: Path) -> ExportedModel:
             f"{jax.__version__}; install that version or a later one, or export the run again here."
         ) from error
     try:
-        exported = ExportedModel(manifest, program)
+        heard = json.loads(members.get(HEARD, b"{}"))
+        exported = ExportedModel(manifest, program, heard)
         matches = _matches(program, exported, len(manifest["replicas"]))
     except (KeyError, TypeError, ValueError, AttributeError, UserError) as error:
         raise _damaged(path, f"{MANIFEST} has missing or wrong entries") from error

@@ -127,6 +127,7 @@ class TrainedBackend:
         self.corpus, self.labels, self.spec = model.corpus, model.labels, model.spec
         self.min_frames, self.max_frames = model.min_frames, model.max_frames
         self.failed = model.failed
+        self.folds = tuple(replica.fold for replica in model.replicas)
         on_cpu = jax.default_backend() == "cpu"
         devices = devices or jax.local_devices()[: 1 if on_cpu else None]
         self._mesh = jax.make_mesh(

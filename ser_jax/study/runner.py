@@ -26,16 +26,19 @@ NOTE = "run.json"  # the study's note in a run's folder
 # The files of a finished run. A run is finished only while none of them has changed.
 OUTPUTS = ("config.json", "metrics.jsonl", "results.json", "predictions.csv")
 
-Prepare = Callable[[ConfigDict], Path]
+Prepare, Teach = Callable[[ConfigDict], Path], Callable[[ConfigDict, Path], Any]
 
 
-def run(config: ConfigDict, workdir: Path, prepare: Prepare) -> None:
+def run(
+    config: ConfigDict, workdir: Path, prepare: Prepare, teach: Teach = lambda *_: None
+) -> None:
     """Train, test and report every run that is not finished; rewrite report.md after each.
 
     Args:
       config: as configs/study.py makes it.
       workdir: of the study; each run has the subfolder of its name.
       prepare: config → the folder of its records.
+      teach: asks the teacher of a config, if it has one, about the clips of its records.
 
     Raises:
       UserError: the config is inconsistent, or a run failed; all others were completed.
@@ -52,7 +55,7 @@ def run(config: ConfigDict, workdir: Path, prepare: Prepare) -> None:
     print(f"{sum(bool(r.finished) for r in runs.values())} of {len(runs)} runs are finished.")
     for position, name in enumerate(to_do):
         print(_heading(runs, to_do[position:]))
-        runs[name] = _attempt(runs[name], lambda r: _completed(r, runs))
+        runs[name] = _attempt(runs[name], lambda r: _completed(r, runs, teach))
         if processes.is_first():
             page.write(config, runs.values(), workdir)
     if processes.is_first():
@@ -83,28 +86,30 @@ def _attempt(study_run: StudyRun, step: Callable[[StudyRun], StudyRun]) -> Study
 def _resumed(run: StudyRun, runs: dict[str, StudyRun], prepare: Prepare) -> StudyRun:
     """Return the run with its records, and with its results if it is finished."""
     run = dataclasses.replace(run, records=prepare(run.config))
-    note, source = _read_note(run), _source(run, runs)
+    note, sources = _read_note(run), _sources(run, runs)
     run = dataclasses.replace(run, seconds=note.get("seconds", 0.0))
     is_finished = (
         note.get("left") == _checksums(run.folder)
-        and note["about"] == _inputs(run, source)
-        and (source is None or source.finished)
+        and note["about"] == _inputs(run, sources)
+        and all(source.finished for source in sources.values())
     )
     finished = finished_run.load(run.folder) if is_finished else None
     return dataclasses.replace(run, finished=finished)
 
 
-def _completed(run: StudyRun, runs: dict[str, StudyRun]) -> StudyRun:
+def _completed(run: StudyRun, runs: dict[str, StudyRun], teach: Teach) -> StudyRun:
     """Train, test and report a run from where it stopped; return it with its results."""
-    source, note = _source(run, runs), _read_note(run)
-    if source and not source.finished:
-        raise UserError(f"it starts from {source.name}, which has no result.")
-    inputs = _inputs(run, source)
-    if note and note["about"]["source"] != inputs["source"]:
-        raise UserError(
-            f"{run.folder} started from other weights than those of "
-            f"init_from={run.config.init_from!r} now; delete that folder."
-        )
+    sources, note = _sources(run, runs), _read_note(run)
+    for source in sources.values():
+        if not source.finished:
+            raise UserError(f"it needs {source.name}, which has no result.")
+    inputs = _inputs(run, sources)
+    for kind, source in sources.items():
+        if note and note["about"].get(kind) != inputs[kind]:
+            raise UserError(
+                f"{run.folder} learnt from other weights than those of {source.name} now; delete "
+                "that folder."
+            )
     begin, outputs = time.monotonic(), None
 
     def write_note() -> float:
@@ -117,6 +122,7 @@ def _completed(run: StudyRun, runs: dict[str, StudyRun]) -> StudyRun:
 
     write_note()
     try:
+        teach(run.config, run.records)
         experiment = loop.train(run.config, run.records, run.folder)
         test_set.evaluate(run.config, run.records, run.folder, experiment)
         del experiment  # and its examples
@@ -133,18 +139,21 @@ def _reported(folder: Path) -> finished_run.FinishedRun:
     return finished_run.load(folder)
 
 
-def _inputs(run: StudyRun, source: StudyRun | None) -> dict[str, Any]:
+def _inputs(run: StudyRun, sources: dict[str, StudyRun]) -> dict[str, Any]:
     """Everything that a run's results depend on."""
     return {
         "config": json.loads(run.config.to_json()),
         "records": run.records.parent.name,
-        "source": source and _checksums(source.folder)["metrics.jsonl"],
+        "source": None,
+        **{kind: _checksums(r.folder)["metrics.jsonl"] for kind, r in sources.items()},
     }
 
 
-def _source(run: StudyRun, runs: dict[str, StudyRun]) -> StudyRun | None:
-    """Return the run of this study whose weights it starts from."""
-    return next((r for r in runs.values() if str(r.folder) == run.config.init_from), None)
+def _sources(run: StudyRun, runs: dict[str, StudyRun]) -> dict[str, StudyRun]:
+    """Return the runs of this study that it draws on: "source", of its weights; "teacher"."""
+    named = {"source": run.config.init_from, "teacher": run.config.train.teacher}
+    found = {str(other.folder): other for other in runs.values()}
+    return {kind: found[folder] for kind, folder in named.items() if folder in found}
 
 
 def _read_note(run: StudyRun) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """The runs of a study: config.runs, each with its full config, its folder and its results."""
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+import graphlib
+from collections.abc import Iterable, Mapping, Set
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +65,7 @@ class StudyRun:
 def expand(config: ConfigDict, workdir: Path) -> list[StudyRun]:
     """Return the runs, each with its full config, in an order in which they can be trained.
 
-    An init_from that names another run becomes that run's folder.
+    An init_from or train.teacher that names another run becomes that run's folder.
 
     Raises:
       UserError: the config lacks one of STUDY_KEYS, or a run sets an unknown key or a value of
@@ -79,12 +80,15 @@ def expand(config: ConfigDict, workdir: Path) -> list[StudyRun]:
         for key in STUDY_KEYS:
             del base[key]
     configs = {name: _updated(base, overrides, name) for name, overrides in runs.items()}
-    second = [name for name in configs if configs[name].init_from in configs]
-    for name in second:
-        source = configs[name].init_from
-        if source in second:
-            raise UserError(f"runs.{name} starts from {source}, which starts from another run too.")
-        configs[name].init_from = str(workdir / source)
+    needed = {name: _sources(own) & configs.keys() for name, own in configs.items()}
+    try:
+        depth = _depths(needed)
+    except graphlib.CycleError as error:
+        raise UserError(f"runs need each other: {', '.join(error.args[1])}.") from error
+    for own in configs.values():
+        for section, key in ((own, "init_from"), (own.train, "teacher")):
+            if section[key] in configs:
+                section[key] = str(workdir / section[key])
     for name in configs:
         try:
             check(configs[name])
@@ -98,8 +102,20 @@ def expand(config: ConfigDict, workdir: Path) -> list[StudyRun]:
             changes=changes(configs[name], base),
             folder=workdir / name,
         )
-        for name in sorted(configs, key=lambda name: name in second)
+        for name in sorted(configs, key=depth.get)
     ]
+
+
+def _sources(config: ConfigDict) -> set[str]:
+    return {config.init_from, config.train.teacher}
+
+
+def _depths(needed: Mapping[str, Set[str]]) -> dict[str, int]:
+    """Return how many runs each one needs before it, at most in a row."""
+    depth: dict[str, int] = {}
+    for name in graphlib.TopologicalSorter(needed).static_order():
+        depth[name] = 1 + max((depth[source] for source in needed[name]), default=-1)
+    return depth
 
 
 def _updated(base: ConfigDict, overrides: ConfigDict, name: str) -> ConfigDict:

@@ -28,7 +28,7 @@ from absl import logging as absl_logging
 from orbax.checkpoint import v1 as ocp
 
 from ser_jax.common.errors import UserError
-from ser_jax.common.files import explain_full_disk
+from ser_jax.common.files import explain_full_disk, sha256_of
 from ser_jax.parallel import processes
 from ser_jax.train.state import Normalisation, TrainState, Weights
 
@@ -156,10 +156,11 @@ def load_last(workdir: Path, like: TrainState) -> tuple[int, TrainState] | None:
         saved = _metadata(checkpointer).metadata
         if all(name in saved for name in vars(like)):
             return step, _load(checkpointer, like)
-        # Earlier versions had no running mean, and early stopping compared with the best value.
+        # Earlier versions had no running mean and aimed at labels alone, and early stopping
+        # compared with the best value.
         fields = {name: tree for name, tree in vars(like).items() if name in saved}
         loaded = _load(checkpointer, fields)
-        earlier = {"average": (), "reference": jnp.copy(loaded["best"].value)}
+        earlier = {"average": (), "target_NxC": (), "reference": jnp.copy(loaded["best"].value)}
         return step, TrainState(**earlier | loaded)
 
 
@@ -193,9 +194,15 @@ def load_best(
         return _load(checkpointer, abstract), dict(saved.custom_metadata)
 
 
-def checksum(workdir: Path) -> str:
-    """Return the SHA-256 of a run's best weights."""
-    best, _ = load_best(workdir)
+def source_sha256(source: Path) -> str:
+    """Return the SHA-256 of a run's best weights, or of a file of ser_jax.export.
+
+    Raises:
+      UserError: there is neither.
+    """
+    if source.is_file():
+        return sha256_of(source)
+    best, _ = load_best(source)
     digest = hashlib.sha256()
     for leaf in jax.tree.leaves(processes.fetch((best["params"], best.get("batch_stats", {})))):
         digest.update(np.asarray(leaf).tobytes())

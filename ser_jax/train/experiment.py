@@ -1,6 +1,7 @@
 """An experiment: a config applied to opened records, checked, and audited for leaks."""
 
 import dataclasses
+import types
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,8 @@ from ser_jax import features
 from ser_jax.common import provenance
 from ser_jax.common.config import check
 from ser_jax.common.errors import UserError
-from ser_jax.data import leakage, splits
-from ser_jax.data.examples import Examples, fit_normalisation
+from ser_jax.data import leakage, splits, targets
+from ser_jax.data.examples import SAMPLINGS, Examples, fit_normalisation
 from ser_jax.data.online_augmentation import OnlineAugmentation
 from ser_jax.data.records import Records
 from ser_jax.data.splits import Clips, Split
@@ -24,7 +25,7 @@ from ser_jax.models import registry
 from ser_jax.pages.numbers import percent
 from ser_jax.train.optimizer import make_optimizer, make_plateau, settings_of
 from ser_jax.train.replicas import Replica, expand
-from ser_jax.train.state import Normalisation, TrainState, create_state, make_hyper
+from ser_jax.train.state import Normalisation, TrainState, create_state, make_hyper, parameter_table
 from ser_jax.train.step import MONITORS
 
 _MUCH_LONGER = 10  # times the median clip, from which padding to the longest is noted
@@ -43,12 +44,8 @@ class Experiment:
 
     @property
     def corpus(self) -> str:
-        """The corpus's title in results: the config's own, since equal tables share records."""
-        corpus = self.config.corpus
-        if corpus.title or corpus.name != "csv":
-            return corpus.title or self.records.corpus
-        root = Path(corpus.root)
-        return root.stem if root.suffix else "corpus"  # of a folder's corpus.csv
+        """The corpus's title in results."""
+        return title(self.config, self.records)
 
     @property
     def n_steps(self) -> int:
@@ -83,13 +80,22 @@ class Experiment:
         return {k: sorted({v[row] for row in rows} - {""}) if v else [] for k, v in columns.items()}
 
 
+def title(config: ConfigDict, records: Records) -> str:
+    """Return the corpus's title in results: the config's own, since equal tables share records."""
+    corpus = config.corpus
+    if corpus.title or corpus.name != "csv":
+        return corpus.title or records.corpus
+    root = Path(corpus.root)
+    return root.stem if root.suffix else "corpus"  # of a folder's corpus.csv
+
+
 def make_experiment(config: ConfigDict, records: Records) -> Experiment:
     """Split the clips, load the examples, build the model, and check the config.
 
     Raises:
       UserError: the config is invalid or does not fit the records.
     """
-    replicas, split_of_fold, model = _plan(config, records.clips)
+    replicas, split_of_fold, model = plan(config, records.clips)
     examples = Examples(
         records,
         kind=config.input.kind,
@@ -121,10 +127,10 @@ def check_corpus(config: ConfigDict, corpus: Any) -> None:
         sentences=attributes.get("sentence", ()),
         attributes=attributes,
     )
-    _plan(config, clips)
+    plan(config, clips)
 
 
-def _plan(
+def plan(
     config: ConfigDict, clips: Clips
 ) -> tuple[tuple[Replica, ...], dict[int, Split], nn.Module]:
     """Return replicas, splits and model after checking everything that needs no features."""
@@ -157,10 +163,7 @@ def _plan(
             f"online_augmentation does not apply to model.name={config.model.name}, which is not "
             "trained on planes step by step; set its amounts to 0."
         )
-    if config.train.monitor not in MONITORS:
-        raise UserError(
-            f"train.monitor={config.train.monitor!r} is unknown; use one of {', '.join(MONITORS)}."
-        )
+    _check_objective(config.train, model)
     n_views = 1 + len(config.input.views)
     n_clips = min(len(split.train) for split in split_of_fold.values())
     smallest = n_views * (n_clips if clips.sha256 else len(clips.ids))
@@ -172,8 +175,29 @@ def _plan(
     return replicas, split_of_fold, model
 
 
-def initial_states(experiment: Experiment) -> list[TrainState]:
+def _check_objective(train: ConfigDict, model: nn.Module) -> None:
+    known = {"monitor": MONITORS, "targets": targets.CHOICES, "sampling": SAMPLINGS}
+    for key, choices in known.items():
+        if train[key] not in choices:
+            names = ", ".join(choices)
+            raise UserError(f"train.{key}={train[key]!r} is unknown; use one of {names}.")
+    if (train.targets == "teacher") != bool(train.teacher):
+        raise UserError(
+            "train.targets=teacher and train.teacher, the workdir of a finished run or a file of "
+            "ser_jax.export, belong together; give both or neither."
+        )
+    is_plain = train.targets == "labels" and train.sampling == "shuffled" and not train.focal_gamma
+    if not (model.takes_steps or is_plain):
+        keys = "train.targets, train.sampling and train.focal_gamma"
+        raise UserError(f"{keys} do not apply to a model that is fitted in one go; drop them.")
+
+
+def initial_states(
+    experiment: Experiment, targets_of_fold: Mapping[int, np.ndarray] = types.MappingProxyType({})
+) -> list[TrainState]:
     """Return a fresh state per replica, normalised by its own training set.
+
+    It aims at target_NxC of its fold, see sources.targets_of, or else at the labels.
 
     Raises:
       UserError: the network begins with an encoder that is not there, or is damaged.
@@ -207,6 +231,7 @@ def initial_states(experiment: Experiment) -> list[TrainState]:
                 normalisation=normalisations[replica.fold],
                 pretrained=pretrained,
                 averages=config.optimizer.ema_decay > 0,
+                target_NxC=targets_of_fold.get(replica.fold, ()),
             )
         )
     return states
@@ -266,19 +291,6 @@ def describe(experiment: Experiment, state: TrainState) -> str:
             "result says nothing about new speakers; split.name=tfds or speaker_kfold does."
         )
     return "\n".join(lines)
-
-
-def parameter_table(params: Mapping[str, Any]) -> str:
-    """Return name, shape and size of each parameter, and the total, as aligned text."""
-    rows = []
-    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
-        name = jax.tree_util.keystr(path, simple=True, separator="/")
-        rows.append((name, "×".join(map(str, leaf.shape)), leaf.size))
-    rows.append(("total", "", sum(size for *_, size in rows)))
-    name_width, shape_width = (max(len(row[i]) for row in rows) for i in (0, 1))
-    return "\n".join(
-        f"{name:<{name_width}}  {shape:<{shape_width}}  {size:>12,}" for name, shape, size in rows
-    )
 
 
 def _normalisation(experiment: Experiment, fold: int) -> Normalisation:

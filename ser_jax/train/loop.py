@@ -20,7 +20,7 @@ from ser_jax.data.examples import shuffled_batches, stack_batches
 from ser_jax.data.records import open_records
 from ser_jax.metrics import classification
 from ser_jax.parallel import placement, processes
-from ser_jax.train import checkpoints, classical, warm_start
+from ser_jax.train import checkpoints, classical, sources
 from ser_jax.train import workdir as train_workdir
 from ser_jax.train.evaluator import Evaluator
 from ser_jax.train.experiment import Experiment, describe, initial_states, make_experiment
@@ -41,13 +41,17 @@ def train(config: ConfigDict, records_folder: Path, workdir: Path) -> Experiment
       Interrupted: Ctrl-C or SIGTERM; everything is saved.
     """
     experiment = make_experiment(config, open_records(records_folder))
-    states = initial_states(experiment)
+    lessons = sources.lessons_of(experiment)
+    states = initial_states(experiment, sources.targets_of(experiment, lessons))
     if config.init_from:
-        states = warm_start.start_from(experiment, states, Path(config.init_from))
+        states = sources.start_from(experiment, states, Path(config.init_from))
     with _only_training_in(workdir):
         train_workdir.claim(workdir, config, records_folder.parent.name)
         if processes.is_first():
             files.write_json(workdir / "split.json", _checksums(experiment))
+            if lessons:
+                heard = {fold: lessons.of_fold(fold)[1].to_json() for fold in experiment.splits}
+                files.write_json(workdir / sources.TAUGHT, heard)
         if not experiment.model.takes_steps:
             classical.fit(experiment, states, workdir)
             return experiment
@@ -189,9 +193,13 @@ class TrainingLoop:
     def _run_steps(self, epoch: int) -> None:
         """Run the remaining steps of an epoch."""
         size = self._config.train.batch_size
+        label_N = self._experiment.examples.label_N
+        balanced = self._config.train.sampling == "balanced"
         order_RxSxB = stack_batches(
             [
-                shuffled_batches(train_M, size, replica.seed, epoch)
+                shuffled_batches(
+                    train_M, size, replica.seed, epoch, label_N[train_M] if balanced else None
+                )
                 for train_M, replica in zip(self._train_RxM, self._replicas, strict=True)
             ]
         )

@@ -1,6 +1,6 @@
 """The training state: everything that training changes or remembers, as one pytree of arrays.
 
-Axes: F feature columns, C classes. Any leaf may get a leading replica axis from outside.
+Axes: N clips, F feature columns, C classes. Any leaf may get a leading replica axis from outside.
 """
 
 import functools
@@ -95,6 +95,7 @@ class TrainState:
     stopped: jax.Array  # early, or because the loss was not finite
     reference: jax.Array  # monitored value of the last improvement that early stopping counted
     average: Any  # running mean of (params, batch_stats), see optimizer.ema_decay; () without
+    target_NxC: Any  # probability of each class for every clip; () where the labels are aimed at
 
     @property
     def evaluated(self) -> tuple[Any, Any]:
@@ -113,6 +114,7 @@ def create_state(
     normalisation: Normalisation,
     pretrained: Mapping[str, Any] = types.MappingProxyType({}),
     averages: bool = False,
+    target_NxC: Any = (),
 ) -> TrainState:
     """Initialise a state.
 
@@ -122,6 +124,7 @@ def create_state(
       seed: of the initial weights and of dropout.
       pretrained: parameters in place of random ones, by the name of their module.
       averages: whether a running mean of the weights is kept.
+      target_NxC: see TrainState.
     """
     init_key, key = jax.random.split(jax.random.key(seed))
     variables = _initial_variables(model, init_key, example_input)
@@ -143,6 +146,7 @@ def create_state(
         stopped=jnp.zeros((), bool),
         reference=jnp.full((), -jnp.inf, jnp.float32),
         average=(params, batch_stats) if averages else (),
+        target_NxC=jax.tree.map(jnp.asarray, target_NxC),
     )
     return _unshared(state)
 
@@ -160,6 +164,19 @@ def replace_weights(state: TrainState, params: Any, batch_stats: Any) -> TrainSt
 def make_hyper(**fields: float | np.ndarray) -> Hyper:
     """Return the hyperparameters, given as Python numbers or NumPy arrays."""
     return Hyper(**{name: jnp.asarray(value, jnp.float32) for name, value in fields.items()})
+
+
+def parameter_table(params: Mapping[str, Any]) -> str:
+    """Return name, shape and size of each parameter, and the total, as aligned text."""
+    rows = []
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+        name = jax.tree_util.keystr(path, simple=True, separator="/")
+        rows.append((name, "×".join(map(str, leaf.shape)), leaf.size))
+    rows.append(("total", "", sum(size for *_, size in rows)))
+    name_width, shape_width = (max(len(row[i]) for row in rows) for i in (0, 1))
+    return "\n".join(
+        f"{name:<{name_width}}  {shape:<{shape_width}}  {size:>12,}" for name, shape, size in rows
+    )
 
 
 @functools.partial(jax.jit, static_argnames="model")  # compiled once for all replicas

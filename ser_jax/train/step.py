@@ -29,6 +29,7 @@ def make_train_step(
     schedule: Schedule = constant,
     augmentation: OnlineAugmentation = NONE,
     ema_decay: float = 0.0,
+    focal_gamma: float = 0.0,
 ) -> Callable[[TrainState, Batch], TrainState]:
     """Return (state, batch) → state, with the batch's metrics added to state.sums."""
 
@@ -36,7 +37,10 @@ def make_train_step(
         hyper = state.hyper
         x, key = normalised_input(state.normalisation, batch, kind), step_key(state)
         n_frames_B = batch.n_frames_B
-        target_BxC = jax.nn.one_hot(batch.label_B, len(hyper.class_weight_C))
+        if isinstance(state.target_NxC, tuple):
+            target_BxC = jax.nn.one_hot(batch.label_B, len(hyper.class_weight_C))
+        else:
+            target_BxC = state.target_NxC[batch.clip_B]
         if augmentation.changes_clips:
             key, own_key = jax.random.split(key)
             x, n_frames_B = augment(augmentation, own_key, x, n_frames_B)
@@ -57,7 +61,7 @@ def make_train_step(
                 rngs={"dropout": key},
                 mutable=["batch_stats"],
             )
-            entropy = cross_entropy(logits_BxC, target_BxC, batch.mask_B, hyper)
+            entropy = cross_entropy(logits_BxC, target_BxC, batch.mask_B, hyper, focal_gamma)
             penalty = hyper.l2 * l2_penalty(params)
             batch_stats = updated.get("batch_stats", state.batch_stats)
             return entropy + penalty, (entropy, penalty, logits_BxC, batch_stats)

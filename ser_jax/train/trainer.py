@@ -62,6 +62,7 @@ class Trainer:
             self.schedule,
             augmentation,
             config.optimizer.ema_decay,
+            config.train.focal_gamma,
         )
         layout = mesh.make_layout(config, len(states))
         # The examples come first: the memory that they leave limits the groups.
@@ -157,8 +158,9 @@ def _train_step(
     schedule: Schedule,
     augmentation: OnlineAugmentation,
     ema_decay: float,
+    focal_gamma: float,
 ) -> Callable[[TrainState, Batch], TrainState]:
-    return make_train_step(model, optimizer, kind, schedule, augmentation, ema_decay)
+    return make_train_step(model, optimizer, kind, schedule, augmentation, ema_decay, focal_gamma)
 
 
 @_shared
@@ -196,7 +198,7 @@ def _fit_to_memory(
     examples, size = experiment.examples, experiment.config.train.batch_size
     batch = Batch(
         jax.ShapeDtypeStruct((size, examples.max_frames, examples.width), np.float32),
-        *(jax.ShapeDtypeStruct((size,), dtype) for dtype in (np.int32, np.int32, bool)),
+        *(jax.ShapeDtypeStruct((size,), dtype) for dtype in (np.int32, np.int32, bool, np.int32)),
     )
     bytes_per_replica = programs.step_bytes(step, state, batch)
     # The first device already holds all states, and a checkpoint joins them on every device.

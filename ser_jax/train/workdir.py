@@ -19,7 +19,8 @@ from ser_jax.train import checkpoints, metric_log
 _MAY_CHANGE = """name records_dir corpus.title corpus.root corpus.tables_dir encoder.path
     train.epochs train.checkpoint_seconds train.tensorboard input.memory_limit_gb replicas.strategy
     replicas.at_once devices.replica devices.data report.clips_a_cell model.size""".split()
-_SOURCE = "init_from_sha256"  # of the weights that the run started from
+# Checksums of the other runs that a training draws on, by the key that names each.
+_SOURCES = {"init_from": "init_from_sha256", "train.teacher": "teacher_sha256"}
 _ENCODER = "encoder_sha256"  # of the encoder's, if it trains too; they have the model's size
 
 # Keys that earlier runs lack, with the values that say what those runs did.
@@ -43,6 +44,11 @@ _ADDED = {
     "online_augmentation.level_sd": 0.0,
     "online_augmentation.noise_sd": 0.0,
     "online_augmentation.mixup": 0.0,
+    "train.sampling": "shuffled",
+    "train.focal_gamma": 0.0,
+    "train.targets": "labels",
+    "train.teacher": "",
+    "train.teacher_temperature": 1.0,
     "optimizer.ema_decay": 0.0,
     "optimizer.schedule": "constant",
     "optimizer.warmup": 0.0,
@@ -70,15 +76,15 @@ def claim(
     may_change = _MAY_CHANGE
     if config.optimizer.schedule != "constant":  # whose rates depend on how many epochs follow
         may_change = [key for key in may_change if key != "train.epochs"]
-    if before.get(_SOURCE):
-        may_change = [*may_change, "init_from"]  # the weights are compared instead
-    if config.init_from and (not before or before.get(_SOURCE)):
-        moved = before.get("init_from") != config.init_from
-        content[_SOURCE] = (
-            checkpoints.checksum(Path(config.init_from))
-            if is_training or moved
-            else before[_SOURCE]
-        )
+    for key, name in _SOURCES.items():
+        source = flatten(content)[key]
+        if before.get(name):
+            may_change = [*may_change, key]  # the weights are compared instead
+        if source and (not before or before.get(name)):
+            moved = before.get(key) != source
+            content[name] = (
+                checkpoints.source_sha256(Path(source)) if is_training or moved else before[name]
+            )
     if registry.MODELS[config.model.name].is_pretrained:
         content[_ENCODER] = (
             before[_ENCODER]
