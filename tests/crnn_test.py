@@ -7,15 +7,23 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from train_test import history
+from trainer_test import of_replica
 
 from configs import crnn as crnn_config
+from data_prep.prepare import recordings
+from ser_jax.audio import waveform
 from ser_jax.common.errors import UserError
 from ser_jax.data.online_augmentation import OnlineAugmentation, augment, mix
 from ser_jax.data.records import open_records
+from ser_jax.evaluate import predictions_csv
 from ser_jax.evaluate.test_set import evaluate
+from ser_jax.export import writer
 from ser_jax.models import registry
 from ser_jax.models.crnn import SEQUENCES
 from ser_jax.models.recurrent import BidirectionalGRU
+from ser_jax.predict import trained_model
+from ser_jax.predict.predictor import Predictor
 from ser_jax.train.experiment import make_experiment
 from ser_jax.train.loop import train
 
@@ -226,6 +234,38 @@ def test_a_run_interrupted_and_resumed_is_the_same_to_the_bit(
         assert {k: v for k, v in a.items() if k not in times} == {
             k: v for k, v in b.items() if k not in times
         }
+
+
+def test_seeds_on_several_devices_are_each_what_they_are_alone(
+    config, tiny_records, finished, tmp_path
+):
+    with config.unlocked():
+        together = config.copy_and_resolve_references()
+    together.replicas.seeds = 2
+    together.devices.update(replica=2, data=2)
+    train(together, tiny_records, tmp_path)
+    # Not what is counted: so little trained, some clips' classes are all but equally probable.
+    losses = [
+        [(row["train/loss"], row["val/loss"]) for row in rows]
+        for rows in (history(finished), *(of_replica(r, history(tmp_path)) for r in (0, 1)))
+    ]
+    np.testing.assert_allclose(losses[1], losses[0], rtol=5e-4)
+    assert np.abs(np.subtract(losses[2], losses[0])).max() > 5e-3
+
+
+def test_prediction_and_export_equal_evaluation(config, finished, tmp_path):
+    model = trained_model.load(finished)
+    writer.write(tmp_path / "emotion.zip", writer.members(model))
+    predictors = Predictor(finished), Predictor(tmp_path / "emotion.zip")
+    predictions = predictions_csv.read(finished / "predictions.csv", model.labels)
+    clips = recordings(config)
+    for clip, expected_C in zip(
+        predictions.clip_P[:3], predictions.probability_PxC[:3], strict=True
+    ):
+        waveform_S = waveform.load(clips[clip].path, 16_000)
+        for predict in predictors:
+            probability_C = predict(waveform_S, 16_000).probability_C
+            np.testing.assert_allclose(probability_C, expected_C, atol=1e-5)
 
 
 def test_what_is_evaluated_is_the_running_mean(config, tiny_records, finished, tmp_path):
