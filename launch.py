@@ -92,7 +92,8 @@ def main(argv: list[str]) -> None:
         runner.run(config, cli.path_flag(WORKDIR.value or config.name), prepare, teach)
     else:
         check(config)
-        workdir = cli.path_flag(WORKDIR.value or f"runs/{config.name}-{config.split.name}")
+        split = "-inside-".join(filter(None, (config.split.name, config.split.inside)))
+        workdir = cli.path_flag(WORKDIR.value or f"runs/{config.name}-{split}")
         if workdir.resolve() == Path.home():
             sys.exit(f"error: --workdir={WORKDIR.value} is the home folder; name a folder in it.")
         run(config, workdir, mode, is_first)

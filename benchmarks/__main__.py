@@ -25,6 +25,7 @@ BEGIN, END = "<!-- make bench begins -->", "<!-- make bench ends -->"
 LIBRARIES = "jax flax torch transformers keras tensorflow-cpu librosa numpy scipy".split()
 PROGRAMS = {
     "training": ("A training step", ["benchmarks.training", "--batch=32,64", "--rounds=3"]),
+    "hybrid": ("The small networks", ["benchmarks.hybrid", "--rounds=3"]),
     "records": ("Preparation of records", ["benchmarks.records", "--rounds=3"]),
     "prediction": ("Prediction", ["benchmarks.prediction", "--rounds=3"]),
     "encoders": ("A pretrained encoder", ["benchmarks.encoders", "--rounds=3"]),

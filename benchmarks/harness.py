@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 from ser_jax.pages.numbers import span
 
 Facts, Work = dict[str, Any], Callable[[int], Any]  # of a contestant; work takes an amount
+Contest = tuple[Facts, Work]
 Result = TypeVar("Result")
 
 

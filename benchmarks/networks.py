@@ -83,15 +83,19 @@ def batch_rows(order: Any, step: int, batch: int) -> Any:
     return order[start : start + batch]
 
 
-def make_config(model: str, batch: int, precision: str = "float32") -> ConfigDict:
+def make_config(
+    model: str, batch: int, precision: str = "float32", variant: str = ""
+) -> ConfigDict:
     """Return the model's own config with a batch size and precision."""
-    config = importlib.import_module(f"configs.{model}").get_config()
+    config = importlib.import_module(f"configs.{model}").get_config(variant)
     config.train.batch_size, config.train.compute_dtype = batch, precision
     return config
 
 
 def n_columns(config: ConfigDict) -> int:
     """Return the features per frame; a vector has zero-crossing rate and energy beside the MFCC."""
+    if config.input.kind == "log_mel":
+        return config.features.n_mels
     return config.features.n_mfcc + 2 * (config.input.kind == "vector")
 
 

@@ -48,6 +48,7 @@ def make(
         random.standard_normal((n_examples, n_frames, width), np.float32),
         np.full(n_examples, n_frames, np.int32),
         random.integers(0, networks.N_CLASSES, n_examples, np.int32),
+        np.arange(n_examples, dtype=np.int32),
     )
     resident = jax.device_put(resident, layout.replicated)
     model = registry.from_config(config, networks.N_CLASSES).clone(portable=portable)

@@ -78,6 +78,8 @@ def get_config() -> ConfigDict:
     config.split = split = ConfigDict()
     # tfds, evar, random_file, emosuperb5, speaker_kfold, speaker_sentence, column
     split.name = "tfds"
+    # Another protocol, whose test clips are left out, to choose settings without hearing them.
+    split.inside = ""
     split.fold = "0"  # its number, or all; emosuperb5, speaker_kfold, speaker_sentence
     split.n_folds = 5  # speaker_kfold, speaker_sentence
     split.seed = 0  # random_file, speaker_kfold, speaker_sentence

@@ -44,6 +44,18 @@ def test_overlap_save_and_its_gradients_equal_lax(space, sides, n_in):
         np.testing.assert_allclose(result, desired, atol=5e-6 * np.abs(desired).max())
 
 
+@pytest.mark.parametrize("n_clips", [1, 4, 7])
+@pytest.mark.parametrize("space", [(9, 5), (1, 1), (2, 3)])
+def test_shifted_and_its_gradients_equal_lax(n_clips, space):
+    x, kernel, weight = (
+        random_array(*shape) for shape in ((n_clips, *space, 8), (3, 3, 8, 4), (n_clips, *space, 4))
+    )
+    expected = with_gradients(lax_convolution, x, kernel, weight)
+    actual = with_gradients(jax.jit(convolution.shifted), x, kernel, weight)
+    for result, desired in zip(actual, expected, strict=True):
+        np.testing.assert_allclose(result, desired, atol=3e-6 * np.abs(desired).max())
+
+
 @pytest.mark.parametrize(("space", "sides"), [((9, 7), (6, 6)), ((4, 5), (5, 3)), ((2, 2), (4, 6))])
 def test_im2col_and_its_gradients_equal_lax(space, sides):
     x, kernel, weight = (
@@ -62,7 +74,9 @@ def test_im2col_and_its_gradients_equal_lax(space, sides):
         (1, 128, 6, "float32", {}, "im2col"),
         (1, 8, 6, "float32", {}, ""),
         (32, 8, 6, "float32", {}, ""),
-        (32, 32, 3, "float32", {}, ""),
+        (32, 32, 3, "float32", {}, "shifted"),
+        (8, 8, 3, "float32", {"padding": [(1, 1), (1, 1)]}, "shifted"),
+        (1, 8, 3, "float32", {}, ""),
         (32, 32, 6, "bfloat16", {}, ""),
         (32, 32, 6, "float32", {"rhs_dilation": (2, 2)}, ""),
         (32, 32, 6, "float32", {"padding": "VALID"}, ""),
@@ -73,7 +87,7 @@ def test_each_convolution_uses_the_implementation_meant_for_its_sizes(
     n_in, n_out, side, dtype, options, used, monkeypatch
 ):
     calls = []
-    for name in ("overlap_save", "im2col"):
+    for name in ("overlap_save", "im2col", "shifted"):
         function = getattr(convolution, name)
         monkeypatch.setattr(
             convolution, name, lambda *a, name=name, f=function: calls.append(name) or f(*a)

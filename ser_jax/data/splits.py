@@ -7,12 +7,13 @@ add a protocol, write a function and enter it in PROTOCOLS.
 import dataclasses
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from ser_jax.common.errors import UserError
+from ser_jax.data import crema_d
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,6 +28,19 @@ class Clips:
     sentences: tuple[str, ...] = ()  # "" where unknown; () if the corpus provides none
     # Further columns of the corpus: {name: value of each clip}.
     attributes: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+
+    def take(self, rows: np.ndarray) -> "Clips":
+        """Return these rows as a table of their own."""
+
+        def taken(column: tuple) -> tuple:
+            return tuple(column[row] for row in rows) if column else ()
+
+        names = "ids speakers labels sha256 sentences".split()
+        return dataclasses.replace(
+            self,
+            **{name: taken(getattr(self, name)) for name in names},
+            attributes={name: taken(column) for name, column in self.attributes.items()},
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,13 +60,20 @@ class Split:
 
 
 def make(
-    name: str, clips: Clips, *, fold: int = 0, n_folds: int = 5, **settings: float | str
+    name: str,
+    clips: Clips,
+    *,
+    inside: str = "",
+    fold: int = 0,
+    n_folds: int = 5,
+    **settings: float | str,
 ) -> Split:
     """Split the clips by a protocol of PROTOCOLS.
 
     Args:
       name: the protocol.
       clips: the corpus.
+      inside: another protocol, whose test clips are left out; the others are all there is.
       fold: which fold is the test set (emosuperb5, speaker_kfold, speaker_sentence).
       n_folds: number of folds (speaker_kfold, speaker_sentence).
       **settings: the protocol's own, else its defaults: seed of the shuffle (random_file,
@@ -64,6 +85,12 @@ def make(
         set is empty or lacks a class.
     """
     protocol = _protocol(name)
+    if inside:
+        outer = make(inside, clips, n_folds=n_folds, **settings)
+        rows = np.sort(np.concatenate([outer.train, outer.val]))
+        inner = make(name, clips.take(rows), fold=fold, n_folds=n_folds, **settings)
+        parts = {part: rows[numbers] for part, numbers in inner.parts().items()}
+        return dataclasses.replace(inner, protocol=f"{name} inside {inside}", **parts)
     if len(set(clips.labels)) < 2:
         raise UserError("the corpus has a single class, so there is nothing to learn; add another.")
     n_speakers = len(set(clips.speakers))
@@ -137,45 +164,22 @@ def _random_file(
     return parts
 
 
-CREMA_D_ACTORS = tuple(str(actor) for actor in range(1001, 1092))
-# Missing from TFDS's crema_d: a clip without votes, and one of each pair with two labels.
-TFDS_WITHOUT = frozenset("1040_ITH_SAD_XX 1006_TIE_NEU_XX 1013_WSI_DIS_XX 1017_IWW_FEA_XX".split())
-# Without the same four clips.
-EVAR_TEST = "01 04 17 19 20 25 26 29 33 35 42 44 50 53 56 58 60 69 83"
-EVAR_VAL = "09 11 22 34 39 47 66 70 82"
-_EMOSUPERB5 = (1001, 1019, 1037, 1055, 1073, 1092)  # first actor of each block, and the end
+def _actors(
+    name: str, folds: Sequence[Sequence[str]], without: Collection[str] = ()
+) -> Callable[..., Parts]:
+    """Return a published protocol of CREMA-D: its folds of actors, and clips that it leaves out."""
 
+    def assign(clips: Clips, *, fold: int, **_: float) -> Parts:
+        others = sorted(set(clips.speakers) - set(crema_d.ACTORS))
+        if others:
+            raise UserError(
+                f"split.name={name} is defined for CREMA-D's actors, and {others[0]!r} is not one; "
+                "use --config.split.name=speaker_kfold."
+            )
+        parts = _hold_out(clips, folds, fold)
+        return [None if c in without else part for c, part in zip(clips.ids, parts, strict=True)]
 
-def _tfds(clips: Clips, **_: float) -> Parts:
-    """The published split of TFDS's crema_d, also used by SERAB: 63, 9 and 19 actors."""
-    _check_crema_d("tfds", clips)
-    actors = list(CREMA_D_ACTORS)
-    np.random.RandomState(0).shuffle(actors)
-    parts = _hold_out(clips, [actors[72:], actors[63:72]], fold=0)
-    return [
-        None if clip in TFDS_WITHOUT else part for clip, part in zip(clips.ids, parts, strict=True)
-    ]
-
-
-def _evar(clips: Clips, **_: float) -> Parts:
-    """The published split of EVAR (Niizumi et al., 2022): 63, 9 and 19 actors, not TFDS's."""
-    _check_crema_d("evar", clips)
-    parts = _hold_out(clips, [_actors(EVAR_TEST), _actors(EVAR_VAL)], fold=0)
-    return [
-        None if clip in TFDS_WITHOUT else part for clip, part in zip(clips.ids, parts, strict=True)
-    ]
-
-
-def _actors(numbers: str) -> list[str]:
-    """Return actors from the last two digits of their numbers."""
-    return [f"10{number}" for number in numbers.split()]
-
-
-def _emosuperb5(clips: Clips, *, fold: int, **_: float) -> Parts:
-    """EMO-SUPERB's five blocks of consecutive actors."""
-    _check_crema_d("emosuperb5", clips)
-    bounds = zip(_EMOSUPERB5, _EMOSUPERB5[1:], strict=False)
-    return _hold_out(clips, [[str(actor) for actor in range(*pair)] for pair in bounds], fold)
+    return assign
 
 
 def _speaker_kfold(clips: Clips, *, fold: int, n_folds: int, seed: int = 0, **_: float) -> Parts:
@@ -273,10 +277,14 @@ class Protocol(NamedTuple):
 
 
 PROTOCOLS = {
-    "tfds": Protocol(_tfds, n_folds=1),
-    "evar": Protocol(_evar, n_folds=1),
+    "tfds": Protocol(
+        _actors("tfds", (crema_d.TFDS_TEST, crema_d.TFDS_VAL), crema_d.WITHOUT), n_folds=1
+    ),
+    "evar": Protocol(
+        _actors("evar", (crema_d.EVAR_TEST, crema_d.EVAR_VAL), crema_d.WITHOUT), n_folds=1
+    ),
     "random_file": Protocol(_random_file, n_folds=1, unseen_speakers=False),
-    "emosuperb5": Protocol(_emosuperb5, n_folds=len(_EMOSUPERB5) - 1),
+    "emosuperb5": Protocol(_actors("emosuperb5", crema_d.EMOSUPERB5), n_folds=5),
     "speaker_kfold": Protocol(_speaker_kfold),
     "speaker_sentence": Protocol(_speaker_sentence, unseen_sentences=True),
     "column": Protocol(_column, n_folds=1, unseen_speakers=False),  # see `make`
@@ -294,15 +302,6 @@ def _check_fold(name: str, fold: int, n: int) -> None:
         raise UserError(f"split.name={name} has no folds, so split.fold={fold} must be 0.")
     if not 0 <= fold < n:
         raise UserError(f"split.fold={fold} must lie between 0 and {n - 1}.")
-
-
-def _check_crema_d(name: str, clips: Clips) -> None:
-    others = sorted(set(clips.speakers) - set(CREMA_D_ACTORS))
-    if others:
-        raise UserError(
-            f"split.name={name} is defined for CREMA-D's actors, and {others[0]!r} is not one; use "
-            "--config.split.name=speaker_kfold."
-        )
 
 
 def _check_classes(split: Split, clips: Clips) -> None:

@@ -96,7 +96,7 @@ def _facts(experiment: Experiment, folds: Sequence[int]) -> dict[str, Any]:
         "config": config.name,
         "model": config.model.name,
         "input": config.input.kind,
-        "protocol": config.split.name,
+        "protocol": split.protocol,
         "unseen_speakers": split.unseen_speakers,
         "unseen_sentences": split.unseen_sentences,
         "corpus": experiment.corpus,

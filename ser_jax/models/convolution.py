@@ -3,8 +3,9 @@
 `convolve` is passed to Flax as its `conv_general_dilated`. On accelerators, and for sizes where
 the alternatives would not help, it is lax's own.
 
-Axes: B batch, H height, W width, I input channels, O output channels, M tiles, S values of a tile,
-P outputs of a tile, Q values of a kernel, K frequencies; Z real and imaginary part.
+Axes: B batch, H height, W width, I input channels, O output channels, M tiles, S values of a tile
+or of a few clips, P outputs of a tile, Q values of a kernel, K frequencies; Z real and imaginary
+part.
 """
 
 import functools
@@ -20,7 +21,9 @@ from jax import lax
 MIN_CHANNELS = 32  # of overlap_save, input and output
 MIN_KERNEL = 5  # of overlap_save, the kernel's shorter side
 MIN_OUTPUTS_IM2COL = 128  # of im2col, output channels
+MIN_INPUTS_SHIFTED = 8  # of shifted, input channels
 TILE = 16  # side of overlap_save's tiles; the fastest of 12, 16, 20 and 24
+CLIPS_AT_ONCE = 4  # of shifted; what they take stays in the cache
 
 
 def convolve(
@@ -35,7 +38,7 @@ def convolve(
         x.ndim == 4
         and x.dtype == jnp.float32
         and set(window_strides) == {1}
-        and padding == "SAME"
+        and padding in ("SAME", [_same_pads(side) for side in kernel.shape[:-2]])
         and options.get("feature_group_count", 1) == 1
         and all(set(options.get(k) or (1,)) == {1} for k in ("lhs_dilation", "rhs_dilation"))
     )
@@ -45,7 +48,58 @@ def convolve(
             return im2col(x, kernel)
         if min(sides) >= MIN_KERNEL and min(n_in, n_out) >= MIN_CHANNELS:
             return overlap_save(x, kernel)
+        if sides == [3, 3] and n_in >= MIN_INPUTS_SHIFTED:
+            return shifted(x, kernel)
     return lax.conv_general_dilated(x, kernel, window_strides, padding, **options)
+
+
+@jax.custom_vjp
+def shifted(x_BxHxWxI: jax.Array, kernel: jax.Array) -> jax.Array:
+    """Convolve as lax does, with another way to the kernel's gradient.
+
+    To lax that gradient is a convolution whose kernel is as large as a plane.
+    """
+    return _lax_same(x_BxHxWxI, kernel)
+
+
+def _shifted_forward(x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, tuple]:
+    return _lax_same(x, kernel), (x, kernel)
+
+
+def _shifted_backward(saved: tuple, y_BxHxWxO: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Return the gradients of input and kernel, y that of the output.
+
+    A value of the kernel connects each output with an input at a constant distance, if all rows
+    have the zeros of the padding between them and lie end to end. So its gradient is one matrix
+    product of inputs and outputs that are shifted against each other.
+    """
+    x_BxHxWxI, kernel = saved
+    [x_gradient] = jax.vjp(lambda x: _lax_same(x, kernel), x_BxHxWxI)[1](y_BxHxWxO)
+    *sides, n_in, n_out = kernel.shape
+    pads = [_same_pads(side) for side in sides]
+    clips = (0, -len(x_BxHxWxI) % CLIPS_AT_ONCE)
+    x = jnp.pad(x_BxHxWxI, (clips, *pads, (0, 0)))
+    y = jnp.pad(y_BxHxWxO, (clips, *((0, side - 1) for side in sides), (0, 0)))
+    row = x.shape[2]
+    shifts = [i * row + j for i in range(sides[0]) for j in range(sides[1])]
+
+    def add(total: jax.Array, few: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
+        x_SxI, y_SxO = few[0].reshape(-1, n_in), few[1].reshape(-1, n_out)
+        n = len(x_SxI) - shifts[-1]  # beyond are zeros
+        return total + jnp.stack([x_SxI[s : s + n].T @ y_SxO[:n] for s in shifts]), None
+
+    few = [values.reshape(-1, CLIPS_AT_ONCE, *values.shape[1:]) for values in (x, y)]
+    kernel_gradient, _ = lax.scan(add, jnp.zeros((len(shifts), n_in, n_out)), tuple(few))
+    return x_gradient, kernel_gradient.reshape(kernel.shape)
+
+
+shifted.defvjp(_shifted_forward, _shifted_backward)
+
+
+def _lax_same(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    return lax.conv_general_dilated(
+        x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
 
 
 def im2col(x_BxHxWx1: jax.Array, kernel: jax.Array) -> jax.Array:

@@ -9,10 +9,11 @@ Axes: B batch, T frames, F columns, C channels, H heads.
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from ser_jax.common.errors import UserError
 from ser_jax.encoders.network import HEAD_WIDTH, Layer, Size
-from ser_jax.models import layers
+from ser_jax.models import convolution, layers
 from ser_jax.models.network import Network, check_choice
 from ser_jax.models.recurrent import BidirectionalGRU
 
@@ -94,7 +95,16 @@ class CRNN(Network):
         side, stride = (5, 2) if number == 0 else (3, 1)
         # Not "SAME", whose alignment depends on the number of frames, padding included.
         pads = ((side // 2, side // 2),) * 2
-        conv = nn.Conv(channels, (side, side), stride, pads, use_bias=False, dtype=self.dtype)
+        convolve = lax.conv_general_dilated if self.portable else convolution.convolve
+        conv = nn.Conv(
+            channels,
+            (side, side),
+            stride,
+            pads,
+            use_bias=False,
+            dtype=self.dtype,
+            conv_general_dilated=convolve,
+        )
         x_BxTxFxC, n_frames_B = conv(x_BxTxFxC), -(-n_frames_B // stride)
         inside = _inside(x_BxTxFxC, n_frames_B)[..., None, None]
         counted = inside if mask_B is None else inside & mask_B[:, None, None, None]

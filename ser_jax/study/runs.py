@@ -43,13 +43,15 @@ class StudyRun:
 
     @property
     def protocol(self) -> str:
-        return self.config.split.name
+        split = self.config.split
+        return split.name + f" inside {split.inside}" * bool(split.inside)
 
     @property
     def speakers(self) -> str:
         """Whether training has heard the test speakers: SEEN, UNSEEN or SENTENCES."""
-        if self.protocol != COLUMN:
-            return SPEAKERS.get(self.protocol, UNSEEN)
+        name = self.config.split.name
+        if name != COLUMN:
+            return SPEAKERS.get(name, UNSEEN)
         if not self.finished:
             return "not known yet"
         results = self.finished.results

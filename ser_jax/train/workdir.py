@@ -27,6 +27,7 @@ _ENCODER = "encoder_sha256"  # of the encoder's, if it trains too; they have the
 _ADDED = {
     "corpus.label_map": [],
     "split.column": "split",
+    "split.inside": "",
     "encoder.path": "",
     "encoder.pooling": "statistics",
     "encoder.states": [],
