@@ -191,6 +191,7 @@ def get_config(variant: str = "") -> ConfigDict:
         overrides.update(changes)
         return overrides
 
+    config.hours = 0.0  # after so many no run is begun; 0 is no limit
     config.runs = runs = ConfigDict()
     # The reference report's Table 1, and the same on unseen speakers.
     for name, model, further in (

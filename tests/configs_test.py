@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import pytest
 
 from configs import default, variants
+from configs import search as search_config
 from configs import study as study_config
 from ser_jax import features
 from ser_jax.features import FeatureSpec
@@ -79,6 +80,20 @@ def test_config_has_the_default_keys_and_initialises(model, variant):
     config = importlib.import_module(f"configs.{model}").get_config(variant)
     assert config.name == (f"{model}-{variant}" if variant else model)
     check_that_it_initialises(config)
+
+
+@pytest.mark.parametrize("variant", ["crnn", "cnn2d", "whisper,linear", "cnn2d,demo"])
+def test_search_tries_settings_without_the_test_clips(variant):
+    config = search_config.get_config(variant)
+    names = [*config.runs]
+    assert len(names) == search_config.N_SETTINGS
+    own = [json.dumps(config.runs[name].to_dict(), sort_keys=True) for name in names]
+    assert config.runs.as_it_is.to_dict() == {} and len(set(own)) == len(own)
+    assert ("online_augmentation" in " ".join(own)) == (variant == "crnn")
+    expanded = runs.expand(config.lock(), Path("search"))
+    assert {run.name for run in expanded} == set(names)
+    assert all(run.config.split.inside and run.config.split.fold == "all" for run in expanded)
+    assert search_config.get_config(variant).to_dict() == config.to_dict()
 
 
 @pytest.mark.parametrize("variant", ["", *study_config.VARIANTS])

@@ -302,6 +302,21 @@ def audit_of(clips: Clips, train, val, test, trained_on=None, normalised_on=None
     )
 
 
+def test_folds_inside_another_protocol_leave_its_test_clips_alone(crema_d):
+    outer = splits.make("tfds", crema_d)
+    tested = []
+    for fold in range(4):
+        inner = splits.make("speaker_kfold", crema_d, inside="tfds", fold=fold, n_folds=4)
+        rows = np.concatenate([*inner.parts().values()])
+        assert sorted(rows) == sorted([*outer.train, *outer.val])
+        leakage.audit(inner, crema_d, trained_on=inner.train, normalised_on=inner.train)
+        assert inner.protocol == "speaker_kfold inside tfds" and inner.unseen_speakers
+        tested += inner.test.tolist()
+    assert sorted(tested) == sorted([*outer.train, *outer.val])
+    with pytest.raises(UserError, match="split.name='nothing' is unknown"):
+        splits.make("speaker_kfold", crema_d, inside="nothing")
+
+
 def test_audit_refuses_every_kind_of_leak():
     ids = ["1001_DFA_ANG_XX", "1002_DFA_ANG_XX", "1003_DFA_ANG_XX", "1001_TIE_ANG_XX"]
     clips = clips_of(ids)

@@ -555,6 +555,14 @@ def start(workdir, config=None, prepare=lambda config: Path("records/made-1/1.0.
     runner.run(config or small_config(), workdir, prepare)
 
 
+def test_a_study_begins_no_run_after_its_hours(trainer, tmp_path, capsys):
+    start(tmp_path, small_config(hours=1e-9))
+    assert trainer.calls == ["cnn1d_seen"]
+    assert "hours are over, and 3 runs are not begun" in capsys.readouterr().out
+    start(tmp_path)
+    assert trainer.calls == list(RUNS)
+
+
 def test_a_second_start_trains_no_run_again(trainer, tmp_path, capsys):
     start(tmp_path)
     assert trainer.calls == list(RUNS)  # the second training after the first

@@ -42,12 +42,7 @@ def page(findings: Findings, workdir: Path) -> str:
     blocks = [
         *_state(findings.runs),
         *([READING] if finished else []),
-        Heading("Claims of the reference report"),
-        _claims(findings.claims, findings.reference.metric),
-        Heading("Table 1"),
-        _table1(findings),
-        *([Figure("table1.png", "Every model")] if in_table1 else []),
-        findings.reference.note,
+        *_reported(findings),
         *_comparisons(findings.sections),
         Heading("Runs"),
         _runs(findings.runs, workdir),
@@ -70,6 +65,20 @@ def _state(runs: Sequence[StudyRun]) -> list[Block]:
     text = f"{len(_finished(runs))} of {len(runs)} runs are finished"
     failures = [(Code(run.name), f" failed: {run.failure}") for run in runs if run.failure]
     return [f"{text}:", Bullets(failures)] if failures else [f"{text}."]
+
+
+def _reported(findings: Findings) -> list[Block]:
+    """Claims and Table 1 beside the reference report, in a study that is about it."""
+    if not (findings.claims or findings.table1):
+        return []
+    return [
+        Heading("Claims of the reference report"),
+        _claims(findings.claims, findings.reference.metric),
+        Heading("Table 1"),
+        _table1(findings),
+        *([Figure("table1.png", "Every model")] if _finished(findings.table1) else []),
+        findings.reference.note,
+    ]
 
 
 def _claims(claims: Iterable[Claim], metric: str) -> Table:

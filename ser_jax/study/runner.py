@@ -54,6 +54,12 @@ def run(
     to_do = [name for name, r in runs.items() if not r.finished and not r.failure]
     print(f"{sum(bool(r.finished) for r in runs.values())} of {len(runs)} runs are finished.")
     for position, name in enumerate(to_do):
+        if 0 < config.hours * 3600 <= sum(r.seconds for r in runs.values()):
+            print(
+                f"{config.hours:g} hours are over, and {len(to_do) - position} runs are not begun; "
+                "the same command goes on with more --config.hours."
+            )
+            break
         print(_heading(runs, to_do[position:]))
         runs[name] = _attempt(runs[name], lambda r: _completed(r, runs, teach))
         if processes.is_first():

@@ -18,7 +18,7 @@ SEEN, UNSEEN, SENTENCES = "seen", "unseen", "unseen, new sentences"  # the test 
 SPEAKERS = {"random_file": SEEN, "speaker_sentence": SENTENCES}
 COLUMN = "column"  # the user's own split
 # The keys of a study's config that are about its runs; all others are the base of every run.
-STUDY_KEYS = ("runs", "titles", "table1", "comparisons", "claims", "reference")
+STUDY_KEYS = ("runs", "titles", "table1", "comparisons", "claims", "reference", "hours")
 
 
 @dataclasses.dataclass(frozen=True)
