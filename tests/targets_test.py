@@ -15,9 +15,11 @@ from ser_jax.data.examples import shuffled_batches
 from ser_jax.data.leakage import Heard, LeakageError, alias
 from ser_jax.data.records import open_records
 from ser_jax.data.targets import Lessons
+from ser_jax.evaluate import test_set
 from ser_jax.export import __main__ as export
 from ser_jax.predict import rows, teaching
 from ser_jax.predict.predictor import Predictor
+from ser_jax.report import run_report
 from ser_jax.train import checkpoints, loop, objectives, sources
 from ser_jax.train.experiment import initial_states, make_experiment
 from ser_jax.train.state import make_hyper
@@ -158,7 +160,10 @@ def test_a_teacher_is_asked_once_and_its_probabilities_are_aimed_at(
     assert not state.target_NxC[split.test].any()  # of them nobody may learn
 
     workdir = tmp_path / "student"
-    loop.train(config, records, workdir)
+    results = test_set.evaluate(config, records, workdir, loop.train(config, records, workdir))
+    assert results["targets"] == f"{teacher.name}, at temperature 2"
+    page = run_report.write(workdir, clips).with_name("report.md").read_text()
+    assert f"{teacher.name}, at temperature 2" in page
     losses = [json.loads(line)["train/loss"] for line in (workdir / "metrics.jsonl").open()]
     assert np.isfinite(losses).all()
     assert json.loads((workdir / "config.json").read_text())["teacher_sha256"]

@@ -5,9 +5,11 @@ import itertools
 import operator
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from ml_collections import ConfigDict
 
 from ser_jax.evaluate.finished_run import chosen_replicas, failures
 from ser_jax.metrics import listeners
@@ -86,6 +88,14 @@ def _with_interval(interval: dict[str, float | None]) -> str:
     return score + numbers.limits(interval["low"], interval["high"], **text)
 
 
+def _targets(config: ConfigDict) -> str:
+    """Return what was aimed at, and the teacher's name, which need not be a path that exists."""
+    train = config.train
+    if train.targets != "teacher":
+        return train.targets
+    return f"{Path(train.teacher).name}, at temperature {train.teacher_temperature:g}"
+
+
 def _facts(experiment: Experiment, folds: Sequence[int]) -> dict[str, Any]:
     """Return what was trained, and on which data it was tested in these folds."""
     config, clips = experiment.config, experiment.records.clips
@@ -97,6 +107,7 @@ def _facts(experiment: Experiment, folds: Sequence[int]) -> dict[str, Any]:
         "model": config.model.name,
         "input": config.input.kind,
         "protocol": split.protocol,
+        "targets": _targets(config),
         "unseen_speakers": split.unseen_speakers,
         "unseen_sentences": split.unseen_sentences,
         "corpus": experiment.corpus,

@@ -101,6 +101,7 @@ def _facts(epochs: Epochs, results: dict[str, Any]) -> Table:
         "protocol": results["protocol"],
         "test speakers": unseen if results["unseen_speakers"] else seen,
         "test sentences": unseen if results["unseen_sentences"] else "",
+        "aimed at": "" if results.get("targets", "labels") == "labels" else results["targets"],
         "trainings": f"{len(chosen)}: {wording.seeds_and_folds(epochs, results)}",
         "left out": failures(results),
         "chosen on validation": wording.setting_text(chosen[0]["setting"]),
