@@ -65,13 +65,12 @@ def _demo(config: ConfigDict) -> None:
 def generalise(config: ConfigDict) -> None:
     """Train towards unseen speakers: online augmentation, decay, one cycle, averaged weights."""
     online = config.online_augmentation
-    online.time_masks = 2
+    online.time_masks = 1
     online.time_mask_frames = 25
-    online.frequency_masks = 2
+    online.frequency_masks = 1
     online.frequency_mask_columns = 10
     online.frequency_shift = 4
     online.level_sd = 0.3
-    online.mixup = 0.3
     config.optimizer.learning_rate = 2e-3
     config.optimizer.l2 = 0.0
     config.optimizer.weight_decay = 0.02
@@ -83,7 +82,7 @@ def generalise(config: ConfigDict) -> None:
     config.train.batch_size = 64
     config.train.epochs = 25
     config.train.stopping_patience = 0
-    config.train.dropout = 0.4
+    config.train.dropout = 0.3
     config.train.label_smoothing = 0.1
 
 

@@ -195,6 +195,7 @@ def config(tiny):
     config.input.views = ()
     config.model.update(widths=(4, 8), width=16, heads=1)
     config.train.update(epochs=3, batch_size=16)
+    config.online_augmentation.update(time_shift=5, noise_sd=0.1, mixup=0.3)  # and what is on
     return config.lock()
 
 
