@@ -105,8 +105,7 @@ def _facts(epochs: Epochs, results: dict[str, Any]) -> Table:
         "trainings": f"{len(chosen)}: {wording.seeds_and_folds(epochs, results)}",
         "left out": failures(results),
         "chosen on validation": wording.setting_text(chosen[0]["setting"]),
-        "training": f"{results['n_train']:,} clips, {results['n_train_examples']:,} examples with "
-        f"their augmented views{first}",
+        "training": f"{results['n_train']:,} clips{_examples(results)}{first}",
         "validation": f"{results['n_val']:,} clips{first}",
         "test": f"{results['n_test']:,} clips of {n_speakers} speaker{'s' * (n_speakers != 1)}",
         "clips left out": f"{n:,}, which could not be used; data_prep.verify names them"
@@ -120,6 +119,11 @@ def _facts(epochs: Epochs, results: dict[str, Any]) -> Table:
     facts |= _provenance(results)
     rows = [(name, text) for name, text in facts.items() if text]
     return Table(["", ""], rows, "The run", text_columns=2)
+
+
+def _examples(results: dict[str, Any]) -> str:
+    n = results["n_train_examples"]
+    return f", {n:,} examples with their augmented views" if n > results["n_train"] else ""
 
 
 def _provenance(results: dict[str, Any]) -> dict[str, Text]:
