@@ -1,6 +1,7 @@
 """The study: which runs it trains and which it skips, and what its page concludes."""
 
 import collections
+import copy
 import dataclasses
 import json
 import re
@@ -553,6 +554,29 @@ def small_config(**changes):
 
 def start(workdir, config=None, prepare=lambda config: Path("records/made-1/1.0.0")):
     runner.run(config or small_config(), workdir, prepare)
+
+
+def test_a_run_is_taught_by_another_of_the_study(trainer, tmp_path):
+    config, taught = shortened(study_config.get_config("demo")), []
+    config.runs.a_pupil = {"train": {"targets": "teacher", "teacher": "cnn2d_unseen"}}
+    config.lock()
+
+    def teach(config, records):
+        taught.append((config.train.teacher, [*trainer.calls]))
+
+    runner.run(config, tmp_path, lambda config: Path("records/made-1/1.0.0"), teach)
+    trained_before = dict(taught)[str(tmp_path / "cnn2d_unseen")]
+    assert "cnn2d_unseen" in trained_before and "a_pupil" not in trained_before
+    # Trained anew, the teacher is another one.
+    longer = copy.deepcopy(config)
+    with longer.unlocked():
+        longer.runs.cnn2d_unseen.train = ConfigDict({"epochs": 7})
+    trainer.calls.clear()
+    shutil.rmtree(tmp_path / "cnn2d_unseen")
+    with pytest.raises(UserError, match="1 of 5 runs failed: a_pupil"):
+        runner.run(longer, tmp_path, lambda config: Path("records/made-1/1.0.0"), teach)
+    assert trainer.calls == ["cnn2d_unseen"]
+    assert "learnt from other weights than those of cnn2d" in (tmp_path / "report.md").read_text()
 
 
 def test_a_study_begins_no_run_after_its_hours(trainer, tmp_path, capsys):
