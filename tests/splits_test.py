@@ -9,8 +9,9 @@ import pytest
 
 from ser_jax.common.errors import UserError
 from ser_jax.data import leakage, records, splits
+from ser_jax.data.clips import Clips
 from ser_jax.data.leakage import LeakageError
-from ser_jax.data.splits import Clips, Split
+from ser_jax.data.splits import Split
 
 EMOTIONS = ("ANG", "DIS", "FEA", "HAP", "NEU", "SAD")
 SENTENCES = "IEO TIE IOM IWW TAI MTI IWL ITH DFA ITS TSI WSI".split()
@@ -313,8 +314,14 @@ def test_folds_inside_another_protocol_leave_its_test_clips_alone(crema_d):
         assert inner.protocol == "speaker_kfold inside tfds" and inner.unseen_speakers
         tested += inner.test.tolist()
     assert sorted(tested) == sorted([*outer.train, *outer.val])
-    with pytest.raises(UserError, match="split.name='nothing' is unknown"):
-        splits.make("speaker_kfold", crema_d, inside="nothing")
+
+
+def test_an_unsuitable_protocol_to_be_inside_of_is_named(grid):
+    with pytest.raises(UserError, match="split.inside='nothing' is unknown"):
+        splits.make("speaker_kfold", grid, inside="nothing")
+    others = dataclasses.replace(grid, speakers=("Ann",) * len(grid.ids))
+    with pytest.raises(UserError, match=r"split.inside=tfds is .* --config.split.inside=speaker_k"):
+        splits.make("random_file", others, inside="tfds")
 
 
 def test_audit_refuses_every_kind_of_leak():

@@ -240,6 +240,9 @@ def test_a_teacher_that_does_not_fit_is_refused_before_it_is_asked(
     config.train.teacher = str(tmp_path / "nothing")
     with pytest.raises(UserError, match="nothing does not exist; give the workdir"):
         teaching.teach(config, records, None)
+    (tmp_path / "nothing").mkdir()
+    with pytest.raises(UserError, match="train.teacher=.*nothing is no trained run"):
+        teaching.teach(config, records, None)
     config.train.teacher = str(teacher)
     path = targets.lessons_file(records, checkpoints.source_sha256(teacher))
     path.parent.mkdir()

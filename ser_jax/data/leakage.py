@@ -10,7 +10,8 @@ import numpy as np
 
 from ser_jax.audio.waveform import SLACK, Segment
 from ser_jax.common.errors import UserError
-from ser_jax.data.splits import Clips, Split
+from ser_jax.data.clips import Clips
+from ser_jax.data.splits import Split
 
 
 class LeakageError(UserError):

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ser_jax.common.errors import UserError
-from ser_jax.data.splits import Clips
+from ser_jax.data.clips import Clips
 from ser_jax.features import FeatureSpec
 
 ORIGINAL = "original"

@@ -7,40 +7,14 @@ add a protocol, write a function and enter it in PROTOCOLS.
 import dataclasses
 import math
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from ser_jax.common.errors import UserError
 from ser_jax.data import crema_d
-
-
-@dataclasses.dataclass(frozen=True)
-class Clips:
-    """What a protocol may look at: columns of equal length, sorted by the unique ids."""
-
-    ids: tuple[str, ...]
-    speakers: tuple[str, ...]
-    labels: tuple[int, ...]  # class numbers
-    sha256: tuple[str, ...]  # checksums of the decoded samples; () before they are decoded
-    label_names: tuple[str, ...]
-    sentences: tuple[str, ...] = ()  # "" where unknown; () if the corpus provides none
-    # Further columns of the corpus: {name: value of each clip}.
-    attributes: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
-
-    def take(self, rows: np.ndarray) -> "Clips":
-        """Return these rows as a table of their own."""
-
-        def taken(column: tuple) -> tuple:
-            return tuple(column[row] for row in rows) if column else ()
-
-        names = "ids speakers labels sha256 sentences".split()
-        return dataclasses.replace(
-            self,
-            **{name: taken(getattr(self, name)) for name in names},
-            attributes={name: taken(column) for name, column in self.attributes.items()},
-        )
+from ser_jax.data.clips import Clips
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,8 +60,7 @@ def make(
     """
     protocol = _protocol(name)
     if inside:
-        outer = make(inside, clips, n_folds=n_folds, **settings)
-        rows = np.sort(np.concatenate([outer.train, outer.val]))
+        rows = _not_tested(inside, clips, n_folds=n_folds, **settings)
         inner = make(name, clips.take(rows), fold=fold, n_folds=n_folds, **settings)
         parts = {part: rows[numbers] for part, numbers in inner.parts().items()}
         return dataclasses.replace(inner, protocol=f"{name} inside {inside}", **parts)
@@ -113,6 +86,15 @@ def make(
     )
     _check_classes(split, clips)
     return split
+
+
+def _not_tested(name: str, clips: Clips, **settings: float | str) -> np.ndarray:
+    """Return the rows that a protocol's first fold trains or validates on."""
+    try:
+        part_N = np.array(_protocol(name).assign(clips, fold=0, **settings))
+    except UserError as error:  # its messages are those of a protocol that is used by itself
+        raise UserError(str(error).replace("split.name", "split.inside")) from error
+    return np.flatnonzero((part_N == "train") | (part_N == "val"))
 
 
 def folds(name: str, fold: str | int, n_folds: int) -> tuple[int, ...]:

@@ -55,6 +55,8 @@ def teach(
             f"train.teacher={source} does not exist; give the workdir of a finished run, or a file "
             "of ser_jax.export."
         )
+    if source.is_dir() and not checkpoints.has_best(source):
+        raise UserError(f"train.teacher={source} is no trained run; train it first.")
     path = lessons_file(records_folder, checkpoints.source_sha256(source))
     predictor = None
     if path.exists():

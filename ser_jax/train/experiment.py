@@ -17,10 +17,11 @@ from ser_jax.common import provenance
 from ser_jax.common.config import check
 from ser_jax.common.errors import UserError
 from ser_jax.data import leakage, splits, targets
+from ser_jax.data.clips import Clips
 from ser_jax.data.examples import SAMPLINGS, Examples, fit_normalisation
 from ser_jax.data.online_augmentation import OnlineAugmentation
 from ser_jax.data.records import Records
-from ser_jax.data.splits import Clips, Split
+from ser_jax.data.splits import Split
 from ser_jax.models import registry
 from ser_jax.pages.numbers import percent
 from ser_jax.train.optimizer import make_optimizer, make_plateau, settings_of

@@ -139,7 +139,8 @@ def heard_by(workdir: Path) -> dict[int, Heard]:
       UserError: the run is not trained, or damaged.
     """
     _, metadata = checkpoints.load_best(workdir)
-    split, heard = files.read_json(workdir / "split.json"), {}
+    remedy = "without it nobody knows what was heard: restore it, or train that run again"
+    split, heard = files.read_json(workdir / "split.json", remedy), {}
     names = metadata.get("heard", {})  # earlier runs have not recorded them
     for fold, parts in split.items():
         own = {k: {alias(metadata["corpus"], n) for n in v} for k, v in names.get(fold, {}).items()}
