@@ -24,8 +24,9 @@ from ser_jax.models.crnn import SEQUENCES
 from ser_jax.models.recurrent import BidirectionalGRU
 from ser_jax.predict import trained_model
 from ser_jax.predict.predictor import Predictor
-from ser_jax.train.experiment import make_experiment
+from ser_jax.train.experiment import initial_states, make_experiment
 from ser_jax.train.loop import train
+from ser_jax.train.step import running_mean
 
 SMALL = {"widths": (4, 8), "width": 32, "heads": 2}
 KEY = jax.random.key(0)
@@ -269,17 +270,24 @@ def test_prediction_and_export_equal_evaluation(config, finished, tmp_path):
             np.testing.assert_allclose(probability_C, expected_C, atol=1e-5)
 
 
-def test_what_is_evaluated_is_the_running_mean(config, tiny_records, finished, tmp_path):
+def test_what_is_evaluated_is_the_running_mean(config, tiny_records):
+    experiment = make_experiment(config, open_records(tiny_records))
+    (state,) = initial_states(experiment)
+    new = jax.tree.map(lambda w: w + 1, (state.params, state.batch_stats))
+    for step, kept in ((0, 0.1), (999, 0.9)):  # the first steps count more
+        average = running_mean(state.replace(step=step), *new, 0.9)
+        for mean, old in zip(*map(jax.tree.leaves, (average, state.average)), strict=True):
+            np.testing.assert_allclose(mean, old + 1 - kept, rtol=1e-5, atol=1e-6)
+        assert state.replace(average=average).evaluated is average
+    (plain,) = initial_states(make_experiment(_without_mean(config), open_records(tiny_records)))
+    assert plain.average == () and plain.evaluated == (plain.params, plain.batch_stats)
+
+
+def _without_mean(config):
     with config.unlocked():
         plain = config.copy_and_resolve_references()
     plain.optimizer.ema_decay = 0.0
-    train(plain, tiny_records, tmp_path)
-    first = [
-        json.loads((folder / "metrics.jsonl").read_text().splitlines()[0])
-        for folder in (finished, tmp_path)
-    ]
-    assert first[0]["train/loss"] == first[1]["train/loss"], "the steps are the same"
-    assert first[0]["val/loss"] != first[1]["val/loss"]
+    return plain
 
 
 @pytest.mark.parametrize("variant", ["conv", "transformer"])

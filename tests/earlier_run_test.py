@@ -92,7 +92,7 @@ def test_records_are_found_and_a_run_is_evaluated(earlier):
     test_set.evaluate(earlier_config(2), records, earlier / "run")
     np.testing.assert_allclose(probabilities(earlier / "run"), stored_p, atol=2e-6)
     results = json.loads((earlier / "run" / "results.json").read_text())
-    assert results.keys() - {"provenance", "ensemble", "n_left_out"} == stored.keys()
+    assert results.keys() - {"provenance", "ensemble", "n_left_out", "targets"} == stored.keys()
     assert results["provenance"]["training"] is None
     for key in ("confusion", "protocol", "labels", "n_test"):
         assert results[key] == stored[key]

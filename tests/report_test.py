@@ -436,6 +436,14 @@ def test_page_gives_sizes_and_how_to_reproduce():
     assert "5,144 clips, 20,576 examples with their augmented views (first fold)" in several
 
 
+def test_page_says_what_was_aimed_at_unless_it_is_the_labels():
+    for targets in (None, "labels", "whisper-tfds, at temperature 2"):
+        results = some_results() | ({"targets": targets} if targets else {})
+        text = markdown.document("", content.blocks(epochs_of(results), results, "run"))
+        assert ("aimed at" in text) == ("| aimed at | whisper-tfds, at temperature 2 |" in text)
+        assert ("aimed at" in text) == (targets not in (None, "labels"))
+
+
 def test_page_says_what_the_interval_is():
     text = page()
     assert "One training" in text and "±" not in text
