@@ -3,9 +3,9 @@
     python -m benchmarks.hybrid
     python -m benchmarks.hybrid --sequence=gru --batch=64 --frames=301 --rounds=5
 
-A step is forward and backward with AdamW, without augmentation, on random complete clips of 64
-log-mel bands that lie in memory; a prediction is the forward pass of one such clip. Contestants are
-processes of their own and take turns, each with all cores.
+A step is forward and backward with Adam and L2, without augmentation, on random complete clips of
+64 log-mel bands that lie in memory; a prediction is the forward pass of one such clip. Contestants
+are processes of their own and take turns, each with all cores.
 """
 
 import argparse

@@ -65,10 +65,7 @@ class Heard:
     sentences: frozenset[str] = frozenset()
 
     def __or__(self, other: "Heard") -> "Heard":
-        return Heard(*(a | b for a, b in zip(self._sets(), other._sets(), strict=True)))
-
-    def _sets(self) -> tuple[frozenset[str], ...]:
-        return self.clips, self.speakers, self.sentences
+        return Heard(**{name: own | getattr(other, name) for name, own in vars(self).items()})
 
     def to_json(self) -> dict[str, list[str]]:
         return {name: sorted(values) for name, values in vars(self).items()}

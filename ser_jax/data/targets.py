@@ -6,14 +6,16 @@ Axes: N clips, C classes, R replicas of a teacher.
 import dataclasses
 import json
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from ser_jax.common import files
 from ser_jax.common.errors import UserError
-from ser_jax.data.leakage import Heard
+from ser_jax.data.clips import Clips
+from ser_jax.data.leakage import Heard, audit_source
+from ser_jax.data.splits import Split
 
 CHOICES = ("labels", "votes", "teacher")
 
@@ -75,6 +77,13 @@ class Lessons:
     def target(self, fold: int) -> np.ndarray:
         """Return the mean probability of the replicas that teach a fold, float64 [N, C]."""
         return self.probability_RxNxC[self.of_fold(fold)[0]].astype(np.float64).mean(axis=0)
+
+    def audit(
+        self, split_of_fold: Mapping[int, Split], clips: Clips, corpus: str, teacher: str | Path
+    ) -> None:
+        """Refuse a teacher that has heard what a fold is tested on; see leakage.audit_source."""
+        for fold, split in split_of_fold.items():
+            audit_source(split, clips, corpus, self.of_fold(fold)[1], teacher)
 
     def save(self, path: Path) -> None:
         """Write it to a .npz file."""

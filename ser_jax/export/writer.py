@@ -137,7 +137,7 @@ def _corpora(model: TrainedModel) -> tuple[dict[str, str], str]:
     corpora, config = {model.corpus: model.licence}, model.config
     while source := config.get("init_from"):
         try:
-            _, metadata = checkpoints.load_best(Path(source))
+            metadata = checkpoints.best_metadata(Path(source))
         except UserError:
             return corpora, Path(source).name
         corpora.setdefault(metadata["corpus"], metadata.get("licence", ""))

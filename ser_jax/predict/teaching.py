@@ -17,7 +17,6 @@ from tqdm import tqdm
 from ser_jax.audio.files import AudioFile
 from ser_jax.common import interrupts
 from ser_jax.common.errors import UserError
-from ser_jax.data.leakage import audit_source
 from ser_jax.data.records import Records, open_records
 from ser_jax.data.targets import Lessons, lessons_file
 from ser_jax.predict.formats import ERROR
@@ -64,9 +63,7 @@ def teach(
     else:
         predictor = Predictor(source)
         lessons = _unasked(predictor, source, records)
-    for fold, split in split_of_fold.items():
-        heard = lessons.of_fold(fold)[1]
-        audit_source(split, records.clips, title(config, records), heard, source)
+    lessons.audit(split_of_fold, records.clips, title(config, records), source)
     rows = np.unique(np.concatenate([split.train for split in split_of_fold.values()]))
     rows = rows[np.isnan(lessons.probability_RxNxC[0, rows, 0])]  # of which nobody has asked
     if len(rows):

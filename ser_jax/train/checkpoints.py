@@ -17,7 +17,7 @@ import logging
 import shutil
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -179,9 +179,23 @@ def load_best(
     Raises:
       UserError: there is no checkpoint, or it is damaged.
     """
-    folder = _folder(workdir, "best")
+    with _opened_best(workdir) as (checkpointer, saved):
+        sharding = sharding or processes.default_sharding()
+        abstract = jax.tree.map(lambda leaf: _abstract(leaf, sharding), saved.metadata)
+        return _load(checkpointer, abstract), dict(saved.custom_metadata)
+
+
+def best_metadata(workdir: Path) -> dict[str, Any]:
+    """Return the metadata of the best weights, without reading these; raises as load_best."""
+    with _opened_best(workdir) as (_, saved):
+        return dict(saved.custom_metadata)
+
+
+@contextlib.contextmanager
+def _opened_best(workdir: Path) -> Iterator[tuple[ocp.training.Checkpointer, Any]]:
+    """Open the best weights; yield their checkpointer and what it says about them."""
     untrained = f"{workdir} holds no trained model; run with --mode=train first."
-    if not folder.is_dir():
+    if not _folder(workdir, "best").is_dir():
         raise UserError(untrained)
     with _checkpointer(workdir, "best") as checkpointer:
         if checkpointer.latest is None:
@@ -189,9 +203,7 @@ def load_best(
         saved = _metadata(checkpointer)
         if saved.custom_metadata is None:
             raise _damaged(checkpointer)
-        sharding = sharding or processes.default_sharding()
-        abstract = jax.tree.map(lambda leaf: _abstract(leaf, sharding), saved.metadata)
-        return _load(checkpointer, abstract), dict(saved.custom_metadata)
+        yield checkpointer, saved
 
 
 def source_sha256(source: Path) -> str:

@@ -93,9 +93,8 @@ def lessons_of(experiment: Experiment) -> targets.Lessons | None:
             "does it before the training."
         )
     lessons = targets.Lessons.load(path)
+    lessons.audit(experiment.splits, records.clips, experiment.corpus, config.teacher)
     for fold, split in experiment.splits.items():
-        heard = lessons.of_fold(fold)[1]
-        audit_source(split, records.clips, experiment.corpus, heard, config.teacher)
         if not np.isfinite(lessons.target(fold)[split.train]).all():
             raise UserError(f"{path} lacks training clips; launch.py asks for them.")
     return lessons
@@ -138,7 +137,7 @@ def heard_by(workdir: Path) -> dict[int, Heard]:
     Raises:
       UserError: the run is not trained, or damaged.
     """
-    _, metadata = checkpoints.load_best(workdir)
+    metadata = checkpoints.best_metadata(workdir)
     remedy = "without it nobody knows what was heard: restore it, or train that run again"
     split, heard = files.read_json(workdir / "split.json", remedy), {}
     names = metadata.get("heard", {})  # earlier runs have not recorded them
@@ -157,7 +156,7 @@ def heard_by(workdir: Path) -> dict[int, Heard]:
                 "training has seen test clips of this run is not checked."
             )
             return heard
-        _, earlier = checkpoints.load_best(Path(source))
+        earlier = checkpoints.best_metadata(Path(source))
         heard_earlier = heard_by(Path(source))
         for facts in metadata["replicas"]:
             number = _counterpart(Replica(**facts), earlier["replicas"], Path(source))
